@@ -1,0 +1,49 @@
+//! Something that can be dialed.
+
+use std::collections::BTreeMap;
+
+use crate::Address;
+
+/// Something that can be dialed: one server, under one address or several.
+///
+/// An endpoint is known by the *unordered set* of its addresses (gRPC's rule, A61): the same addresses in another order
+/// are the same endpoint and keep its connection, and a change of metadata alone never reconnects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    addresses: Vec<Address>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Endpoint {
+    /// Makes an endpoint of one address.
+    pub fn new(address: Address) -> Self {
+        Self {
+            addresses: vec![address],
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a further address of the same server; they are tried in the order given.
+    pub fn with_address(mut self, address: Address) -> Self {
+        if !self.addresses.contains(&address) {
+            self.addresses.push(address);
+        }
+        self
+    }
+
+    /// Sets what is known of the server beside its addresses, such as its version or zone.
+    pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Returns the addresses, at least one, in the order they are tried.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Returns what is known of the server beside its addresses.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+}
