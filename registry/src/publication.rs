@@ -1,0 +1,541 @@
+//! Decides what must be written to etcd so that one instance's record stands there, or does not.
+//!
+//! What is wanted (present, absent, stopped) is compared with what is known of the keys concerned, and the difference is
+//! the next step:
+//!
+//! ```text
+//!              read back                       the key under a lease of another session
+//!   Unknown ---------------> Absent / Found ----------------------------------------------+
+//!      ^                        |   ^                                                      |
+//!      | outcome unknown        |   | written         newcomer of the same server: taken over
+//!      +--------- guarded write +---+                 older one of the same server: superseded, until it is deleted
+//!                                                     another server with the same given id: refused, looked at again slowly
+//! ```
+//!
+//! A key that is under a lease is proof that the lease lives: etcd deletes both at once. So whoever has written it is alive
+//! too, or was less than its TTL ago.
+//!
+//! Invariants: a put always carries a lease that the session holds; the old key goes in the transaction that brings the new
+//! one; every put is guarded by the revision last seen, every delete by our lease; there is one write at a time, and after
+//! one of unknown outcome the keys are read before the next. It never gives up by itself.
+//!
+//! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and the answers come back as
+//! method calls.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use switchboard_resolver::{Backoff, Cause};
+
+use crate::{
+    layout::Record,
+    lease::{self, LeaseId},
+};
+
+/// Between attempts: from 100 ms, so that one lost answer costs little, to 5 s, so that a thousand publications do not keep
+/// an etcd down that is trying to come up.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    factor: 1.6,
+    cap: Duration::from_secs(5),
+    jitter: 0.2,
+};
+
+/// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same identity.
+const SLOW_RETRY: Duration = Duration::from_secs(10);
+
+/// Before a deleted key is put back, so that two programs that disagree about it do not spin.
+const PUT_BACK: Duration = Duration::from_millis(100);
+
+/// One instance's record, as it ought to stand in etcd.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    want: Want,
+    /// Whether this publication has stood in etcd since it was last asked to: it is then the older one in a conflict.
+    claim: Claim,
+    session: lease::Standing,
+    /// All keys that may hold something of ours, and the one that is wanted.
+    keys: BTreeMap<String, Known>,
+    failures: u32,
+    not_before: Option<Instant>,
+    /// When a key that others hold is read again.
+    look_again: Option<Instant>,
+    cause: Option<Cause>,
+    denied: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Want {
+    Present { record: Record, id: IdKind },
+    Absent,
+    Stopped,
+}
+
+/// Where the id in the key comes from, which tells who may take the key over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdKind {
+    /// From the identity: whoever comes with it is the same server.
+    Derived,
+    /// From the caller: another server may have it too.
+    Given,
+}
+
+/// What a publication has to say for itself where its key is under the lease of another session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// It comes: an older one of the same server gives way.
+    Newcomer,
+    /// It has stood: it gives way to a newer one.
+    Holder,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    /// To be read.
+    Unknown,
+    /// Not there, as of that revision; 0 where nobody looked yet.
+    Absent { revision: i64 },
+    /// There.
+    Found(Found),
+}
+
+/// What was found at a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) value: Vec<u8>,
+    /// 0 for a key without a lease.
+    pub(crate) lease: LeaseId,
+    /// The revision of its last change.
+    pub(crate) revision: i64,
+    /// Whether the value is a record of the server that is published here.
+    pub(crate) same_server: bool,
+}
+
+/// Why a key that others hold is left to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conflict {
+    /// A newer publication of the same server has it.
+    Superseded,
+    /// Another server has it.
+    IdTaken,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Read these keys; answer with `found` or `failed`.
+    Read { keys: Vec<String> },
+    /// Do all this in one transaction if its guards hold, else read the keys of it; answer with `written`, `found`,
+    /// `lease_gone`, `denied` or `failed`.
+    Write(Write),
+    /// Nothing until then, unless something happens.
+    WaitUntil(Instant),
+    /// Nothing until something happens.
+    Wait,
+    /// Nothing, ever.
+    Done,
+}
+
+/// One guarded transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Write {
+    pub(crate) put: Option<Put>,
+    /// Keys to delete, each only while it is under `lease`.
+    pub(crate) delete: Vec<String>,
+    pub(crate) lease: LeaseId,
+}
+
+/// A put under the transaction's lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Put {
+    pub(crate) record: Record,
+    /// Only if the key was last changed at this revision; 0: only if it is not there.
+    pub(crate) if_revision: i64,
+}
+
+/// Where a publication stands.
+#[derive(Debug, Clone)]
+pub(crate) enum Status {
+    Registering,
+    Published {
+        lease: LeaseId,
+    },
+    Paused,
+    Retrying {
+        cause: Cause,
+    },
+    Superseded,
+    /// The given id names another server, which is alive.
+    IdTaken {
+        key: String,
+    },
+    /// etcd does not let us.
+    Denied {
+        cause: Cause,
+    },
+    Stopped,
+}
+
+impl Publication {
+    pub(crate) fn new(record: Record, id: IdKind) -> Self {
+        Self {
+            want: Want::Present { record, id },
+            claim: Claim::Newcomer,
+            session: lease::Standing::Absent,
+            keys: BTreeMap::new(),
+            failures: 0,
+            not_before: None,
+            look_again: None,
+            cause: None,
+            denied: false,
+        }
+    }
+
+    /// The record shall be this one from now on.
+    pub(crate) fn update(&mut self, record: Record, id: IdKind) {
+        match &self.want {
+            Want::Stopped => return,
+            Want::Present { record: old, .. } if old.key != record.key => {
+                self.claim = Claim::Newcomer
+            }
+            _ => {}
+        }
+        self.want = Want::Present { record, id };
+        self.hurry();
+    }
+
+    /// The record shall not be there until `update` says otherwise.
+    pub(crate) fn pause(&mut self) {
+        if self.want != Want::Stopped {
+            self.want = Want::Absent;
+            self.claim = Claim::Newcomer;
+            self.hurry();
+        }
+    }
+
+    /// The record shall not be there, ever again.
+    pub(crate) fn stop(&mut self) {
+        self.want = Want::Stopped;
+        self.hurry();
+    }
+
+    /// The session's lease stands so now, and `cause` keeps it from standing better.
+    pub(crate) fn session(&mut self, standing: lease::Standing, cause: Option<Cause>) {
+        let id = |standing| match standing {
+            lease::Standing::Held { id, .. } | lease::Standing::Expired { id } => Some(id),
+            lease::Standing::Absent | lease::Standing::Released => None,
+        };
+        if let Some(old) = id(self.session)
+            && id(standing) != Some(old)
+        {
+            self.drop_keys_of(old);
+        }
+        match standing {
+            // What failed for want of a lease need not wait any longer.
+            lease::Standing::Held { .. } if id(self.session) != id(standing) => self.hurry(),
+            lease::Standing::Held { .. } => {}
+            _ => self.cause = cause.or(self.cause.take()),
+        }
+        self.session = standing;
+    }
+
+    pub(crate) fn next(&mut self, now: Instant) -> Step {
+        if self.is_done() {
+            return Step::Done;
+        }
+        if let Some(at) = self.not_before.filter(|at| *at > now) {
+            return Step::WaitUntil(at);
+        }
+        self.not_before = None;
+        let unknown: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|(_, known)| **known == Known::Unknown)
+            .map(|(key, _)| key.clone())
+            .collect();
+        if !unknown.is_empty() {
+            return Step::Read { keys: unknown };
+        }
+        let Some(lease) = self.lease() else {
+            return Step::Wait;
+        };
+        let delete = self.strays(lease);
+        let put = match self.owed_put(lease, now) {
+            Ok(put) => put,
+            Err(step) if delete.is_empty() => return step,
+            Err(_) => None,
+        };
+        match put.is_some() || !delete.is_empty() {
+            true => Step::Write(Write { put, delete, lease }),
+            false => Step::Wait,
+        }
+    }
+
+    /// The transaction went through, at `revision`.
+    pub(crate) fn written(&mut self, write: Write, revision: i64) {
+        for key in write.delete {
+            self.keys.insert(key, Known::Absent { revision });
+        }
+        if let Some(Put { record, .. }) = write.put {
+            let found = Found {
+                value: record.value,
+                lease: write.lease,
+                revision,
+                same_server: true,
+            };
+            self.keys.insert(record.key, Known::Found(found));
+            self.claim = Claim::Holder;
+        }
+        self.succeed();
+    }
+
+    /// These keys hold this now: the answer to a read, or to a write whose guards did not hold.
+    pub(crate) fn found(
+        &mut self,
+        keys: Vec<(String, Option<Found>)>,
+        revision: i64,
+        now: Instant,
+    ) {
+        for (key, found) in keys {
+            self.know(key, found, revision, now);
+        }
+        self.succeed();
+    }
+
+    /// etcd has no such lease: nothing was written. The session is to find out.
+    pub(crate) fn lease_gone(
+        &mut self,
+        lease: LeaseId,
+        cause: Cause,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) {
+        self.drop_keys_of(lease);
+        self.try_later(cause, now, rng);
+    }
+
+    /// etcd does not let us: nothing was written.
+    pub(crate) fn denied(&mut self, cause: Cause, now: Instant) {
+        self.denied = true;
+        self.cause = Some(cause);
+        self.not_before = Some(now + SLOW_RETRY);
+    }
+
+    /// The step failed; if it was a write, nobody knows whether it went through.
+    pub(crate) fn failed(
+        &mut self,
+        step: &Step,
+        cause: Cause,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) {
+        if let Step::Write(write) = step {
+            let put = write.put.iter().map(|put| put.record.key.clone());
+            self.keys.extend(
+                put.chain(write.delete.iter().cloned())
+                    .map(|key| (key, Known::Unknown)),
+            );
+        }
+        self.try_later(cause, now, rng);
+    }
+
+    /// etcd can be reached again: waiting longer would be for nothing.
+    pub(crate) fn reachable(&mut self) {
+        self.hurry();
+    }
+
+    /// A watch saw this key change to that, or vanish, at `revision`.
+    pub(crate) fn seen(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {
+        let known = match self.keys.get(&key) {
+            Some(Known::Absent { revision }) => *revision,
+            Some(Known::Found(found)) => found.revision,
+            // It will be read anyway.
+            Some(Known::Unknown) => return,
+            None => 0,
+        };
+        if revision > known {
+            if found.is_none() {
+                self.not_before = Some(now + PUT_BACK);
+            }
+            self.know(key, found, revision, now);
+        }
+    }
+
+    /// Returns whether etcd holds what is wanted, as far as we know, so that there is nothing to do.
+    pub(crate) fn is_settled(&self) -> bool {
+        if self.keys.values().any(|known| *known == Known::Unknown) {
+            return false;
+        }
+        let ours =
+            |known: &Known, lease| matches!(known, Known::Found(found) if found.lease == lease);
+        match (&self.want, self.session) {
+            (Want::Present { record, .. }, lease::Standing::Held { id, .. }) => {
+                let stands = |known: &Known| {
+                    ours(known, id)
+                        && matches!(known, Known::Found(found) if found.value == record.value)
+                };
+                self.keys.get(&record.key).is_some_and(stands) && self.strays(id).is_empty()
+            }
+            (Want::Present { .. }, _) => false,
+            (Want::Absent | Want::Stopped, _) => self
+                .lease()
+                .is_none_or(|lease| self.strays(lease).is_empty()),
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.want == Want::Stopped && self.is_settled()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match (&self.want, &self.session, &self.cause) {
+            (Want::Absent, ..) if self.is_settled() => Status::Paused,
+            (Want::Stopped, ..) if self.is_settled() => Status::Stopped,
+            (Want::Present { .. }, lease::Standing::Held { id, .. }, _) if self.is_settled() => {
+                Status::Published { lease: *id }
+            }
+            (Want::Present { record, .. }, ..) if self.conflict() == Some(Conflict::IdTaken) => {
+                Status::IdTaken {
+                    key: record.key.clone(),
+                }
+            }
+            (Want::Present { .. }, ..) if self.conflict() == Some(Conflict::Superseded) => {
+                Status::Superseded
+            }
+            (_, _, Some(cause)) if self.denied => Status::Denied {
+                cause: cause.clone(),
+            },
+            (_, _, Some(cause)) => Status::Retrying {
+                cause: cause.clone(),
+            },
+            _ => Status::Registering,
+        }
+    }
+
+    fn lease(&self) -> Option<LeaseId> {
+        match self.session {
+            lease::Standing::Held { id, .. } | lease::Standing::Expired { id } => Some(id),
+            lease::Standing::Absent | lease::Standing::Released => None,
+        }
+    }
+
+    /// The keys under our lease that are not wanted.
+    fn strays(&self, lease: LeaseId) -> Vec<String> {
+        let wanted = match &self.want {
+            Want::Present { record, .. } => Some(&record.key),
+            Want::Absent | Want::Stopped => None,
+        };
+        let stray = |(key, known): &(&String, &Known)| {
+            wanted != Some(*key) && matches!(known, Known::Found(found) if found.lease == lease)
+        };
+        self.keys
+            .iter()
+            .filter(stray)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// The put that is owed, if there is one; or what is to be done before that can be told.
+    fn owed_put(&self, lease: LeaseId, now: Instant) -> Result<Option<Put>, Step> {
+        let Want::Present { record, .. } = &self.want else {
+            return Ok(None);
+        };
+        let if_revision = match self.keys.get(&record.key) {
+            Some(Known::Found(found)) if found.lease == lease && found.value == record.value => {
+                return Ok(None);
+            }
+            Some(Known::Found(found)) => match (self.conflict_over(found), self.look_again) {
+                (None, _) => found.revision,
+                (Some(_), Some(at)) if at > now => return Err(Step::WaitUntil(at)),
+                (Some(_), _) => {
+                    return Err(Step::Read {
+                        keys: vec![record.key.clone()],
+                    });
+                }
+            },
+            Some(Known::Absent { .. } | Known::Unknown) | None => 0,
+        };
+        // Under a lease that may have expired nothing is put: the session renews it, or finds it gone, first.
+        match self.session {
+            lease::Standing::Held { .. } => Ok(Some(Put {
+                record: record.clone(),
+                if_revision,
+            })),
+            _ => Err(Step::Wait),
+        }
+    }
+
+    /// Whether we must give way where that was found at the wanted key, which is under the lease of another session.
+    fn conflict_over(&self, found: &Found) -> Option<Conflict> {
+        let Want::Present { id, .. } = &self.want else {
+            return None;
+        };
+        match (self.claim, id) {
+            _ if found.lease == 0 || Some(found.lease) == self.lease() => None,
+            (_, IdKind::Given) if !found.same_server => Some(Conflict::IdTaken),
+            (Claim::Newcomer, _) => None,
+            (Claim::Holder, _) => Some(Conflict::Superseded),
+        }
+    }
+
+    /// The conflict that keeps the record from standing.
+    fn conflict(&self) -> Option<Conflict> {
+        let Want::Present { record, .. } = &self.want else {
+            return None;
+        };
+        match self.keys.get(&record.key)? {
+            Known::Found(found) => self.conflict_over(found),
+            Known::Absent { .. } | Known::Unknown => None,
+        }
+    }
+
+    fn know(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {
+        let known = match found {
+            Some(found) => {
+                if Some(found.lease) == self.lease() {
+                    self.claim = Claim::Holder;
+                }
+                Known::Found(found)
+            }
+            None => Known::Absent { revision },
+        };
+        self.look_again = Some(now + SLOW_RETRY);
+        self.keys.insert(key, known);
+    }
+
+    /// A lease that is gone took its keys with it.
+    fn drop_keys_of(&mut self, lease: LeaseId) {
+        for known in self.keys.values_mut() {
+            if let Known::Found(found) = known
+                && found.lease == lease
+            {
+                *known = Known::Absent {
+                    revision: found.revision,
+                };
+            }
+        }
+    }
+
+    fn succeed(&mut self) {
+        self.cause = None;
+        self.denied = false;
+        self.failures = 0;
+        self.not_before = None;
+    }
+
+    fn try_later(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
+        self.failures += 1;
+        self.not_before = Some(now + RETRY.delay(self.failures, rng));
+        self.cause = Some(cause);
+        self.denied = false;
+    }
+
+    fn hurry(&mut self) {
+        self.not_before = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;
