@@ -52,6 +52,8 @@ const PUT_BACK: Duration = Duration::from_millis(100);
 /// One instance's record, as it ought to stand in etcd.
 #[derive(Debug)]
 pub(crate) struct Publication {
+    record: Record,
+    id: IdKind,
     want: Want,
     /// Whether this publication has stood in etcd since it was last asked to: it is then the older one in a conflict.
     claim: Claim,
@@ -66,10 +68,11 @@ pub(crate) struct Publication {
     denied: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What shall be in etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Want {
-    Present { record: Record, id: IdKind },
-    Absent,
+    Present,
+    Paused,
     Stopped,
 }
 
@@ -181,7 +184,9 @@ pub(crate) enum Status {
 impl Publication {
     pub(crate) fn new(record: Record, id: IdKind) -> Self {
         Self {
-            want: Want::Present { record, id },
+            record,
+            id,
+            want: Want::Present,
             claim: Claim::Newcomer,
             session: lease::Standing::Absent,
             keys: BTreeMap::new(),
@@ -193,32 +198,32 @@ impl Publication {
         }
     }
 
-    /// The record shall be this one from now on.
+    /// The record shall be this one from now on, wherever it is to stand at all.
     pub(crate) fn update(&mut self, record: Record, id: IdKind) {
-        match &self.want {
-            Want::Stopped => return,
-            Want::Present { record: old, .. } if old.key != record.key => {
-                self.claim = Claim::Newcomer
-            }
-            _ => {}
+        if self.record.key != record.key {
+            self.claim = Claim::Newcomer;
         }
-        self.want = Want::Present { record, id };
+        self.record = record;
+        self.id = id;
         self.hurry();
     }
 
-    /// The record shall not be there until `update` says otherwise.
+    /// The record shall not be there until `resume`.
     pub(crate) fn pause(&mut self) {
-        if self.want != Want::Stopped {
-            self.want = Want::Absent;
+        self.want(Want::Paused);
+    }
+
+    /// The record shall be there again, also if a newer publication of the same server is.
+    pub(crate) fn resume(&mut self) {
+        if self.want == Want::Paused {
             self.claim = Claim::Newcomer;
-            self.hurry();
         }
+        self.want(Want::Present);
     }
 
     /// The record shall not be there, ever again.
     pub(crate) fn stop(&mut self) {
-        self.want = Want::Stopped;
-        self.hurry();
+        self.want(Want::Stopped);
     }
 
     /// The session's lease stands so now, and `cause` keeps it from standing better.
@@ -370,16 +375,16 @@ impl Publication {
         }
         let ours =
             |known: &Known, lease| matches!(known, Known::Found(found) if found.lease == lease);
-        match (&self.want, self.session) {
-            (Want::Present { record, .. }, lease::Standing::Held { id, .. }) => {
+        match (self.want, self.session) {
+            (Want::Present, lease::Standing::Held { id, .. }) => {
                 let stands = |known: &Known| {
                     ours(known, id)
-                        && matches!(known, Known::Found(found) if found.value == record.value)
+                        && matches!(known, Known::Found(found) if found.value == self.record.value)
                 };
-                self.keys.get(&record.key).is_some_and(stands) && self.strays(id).is_empty()
+                self.keys.get(&self.record.key).is_some_and(stands) && self.strays(id).is_empty()
             }
-            (Want::Present { .. }, _) => false,
-            (Want::Absent | Want::Stopped, _) => self
+            (Want::Present, _) => false,
+            (Want::Paused | Want::Stopped, _) => self
                 .lease()
                 .is_none_or(|lease| self.strays(lease).is_empty()),
         }
@@ -390,20 +395,16 @@ impl Publication {
     }
 
     pub(crate) fn status(&self) -> Status {
-        match (&self.want, &self.session, &self.cause) {
-            (Want::Absent, ..) if self.is_settled() => Status::Paused,
+        match (self.want, self.session, &self.cause) {
+            (Want::Paused, ..) if self.is_settled() => Status::Paused,
             (Want::Stopped, ..) if self.is_settled() => Status::Stopped,
-            (Want::Present { .. }, lease::Standing::Held { id, .. }, _) if self.is_settled() => {
-                Status::Published { lease: *id }
+            (Want::Present, lease::Standing::Held { id, .. }, _) if self.is_settled() => {
+                Status::Published { lease: id }
             }
-            (Want::Present { record, .. }, ..) if self.conflict() == Some(Conflict::IdTaken) => {
-                Status::IdTaken {
-                    key: record.key.clone(),
-                }
-            }
-            (Want::Present { .. }, ..) if self.conflict() == Some(Conflict::Superseded) => {
-                Status::Superseded
-            }
+            _ if self.conflict() == Some(Conflict::IdTaken) => Status::IdTaken {
+                key: self.record.key.clone(),
+            },
+            _ if self.conflict() == Some(Conflict::Superseded) => Status::Superseded,
             (_, _, Some(cause)) if self.denied => Status::Denied {
                 cause: cause.clone(),
             },
@@ -411,6 +412,13 @@ impl Publication {
                 cause: cause.clone(),
             },
             _ => Status::Registering,
+        }
+    }
+
+    fn want(&mut self, want: Want) {
+        if self.want != Want::Stopped {
+            self.want = want;
+            self.hurry();
         }
     }
 
@@ -423,10 +431,7 @@ impl Publication {
 
     /// The keys under our lease that are not wanted.
     fn strays(&self, lease: LeaseId) -> Vec<String> {
-        let wanted = match &self.want {
-            Want::Present { record, .. } => Some(&record.key),
-            Want::Absent | Want::Stopped => None,
-        };
+        let wanted = (self.want == Want::Present).then_some(&self.record.key);
         let stray = |(key, known): &(&String, &Known)| {
             wanted != Some(*key) && matches!(known, Known::Found(found) if found.lease == lease)
         };
@@ -439,9 +444,10 @@ impl Publication {
 
     /// The put that is owed, if there is one; or what is to be done before that can be told.
     fn owed_put(&self, lease: LeaseId, now: Instant) -> Result<Option<Put>, Step> {
-        let Want::Present { record, .. } = &self.want else {
+        if self.want != Want::Present {
             return Ok(None);
-        };
+        }
+        let record = &self.record;
         let if_revision = match self.keys.get(&record.key) {
             Some(Known::Found(found)) if found.lease == lease && found.value == record.value => {
                 return Ok(None);
@@ -469,10 +475,7 @@ impl Publication {
 
     /// Whether we must give way where that was found at the wanted key, which is under the lease of another session.
     fn conflict_over(&self, found: &Found) -> Option<Conflict> {
-        let Want::Present { id, .. } = &self.want else {
-            return None;
-        };
-        match (self.claim, id) {
+        match (self.claim, self.id) {
             _ if found.lease == 0 || Some(found.lease) == self.lease() => None,
             (_, IdKind::Given) if !found.same_server => Some(Conflict::IdTaken),
             (Claim::Newcomer, _) => None,
@@ -482,10 +485,10 @@ impl Publication {
 
     /// The conflict that keeps the record from standing.
     fn conflict(&self) -> Option<Conflict> {
-        let Want::Present { record, .. } = &self.want else {
+        if self.want != Want::Present {
             return None;
-        };
-        match self.keys.get(&record.key)? {
+        }
+        match self.keys.get(&self.record.key)? {
             Known::Found(found) => self.conflict_over(found),
             Known::Absent { .. } | Known::Unknown => None,
         }

@@ -420,9 +420,7 @@ fn paused_takes_the_key_away_and_resumed_puts_it_back_even_over_a_newer_one() {
         Step::Wait,
         "the other's key is none of our business"
     );
-    fixture
-        .publication
-        .update(record("a", "1"), IdKind::Derived);
+    fixture.publication.resume();
     fixture.settle();
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
 }
@@ -446,9 +444,7 @@ fn stopped_is_for_good_and_leaves_the_keys_of_others() {
     fixture.settle();
     assert_eq!(fixture.next(), Step::Done);
     assert_eq!(fixture.values(), [("a", "2", THEIRS)]);
-    fixture
-        .publication
-        .update(record("a", "1"), IdKind::Derived);
+    fixture.publication.resume();
     fixture.publication.pause();
     assert_eq!(fixture.next(), Step::Done);
 }
@@ -467,6 +463,7 @@ enum Event {
     Reachable,
     Update(usize),
     Pause,
+    Resume,
     Pass(u64),
 }
 
@@ -484,6 +481,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::Reachable),
         2 => (0usize..3).prop_map(Event::Update),
         1 => Just(Event::Pause),
+        2 => Just(Event::Resume),
         3 => (1u64..12_000).prop_map(Event::Pass),
     ];
     proptest::collection::vec(event, 1..80)
@@ -496,7 +494,8 @@ proptest! {
     fn never_two_keys_and_in_the_end_what_is_wanted(events in events()) {
         let mut fixture = Fixture::new(IdKind::Derived);
         let mut lease = OURS;
-        let mut wanted = Some("a");
+        let mut kept = "a";
+        let mut wanted = Some(kept);
         for event in events {
             match event {
                 Event::Answer => {
@@ -539,12 +538,17 @@ proptest! {
                 Event::Reachable => fixture.publication.reachable(),
                 Event::Update(which) => {
                     let key = ["a", "b", "c"][which];
-                    wanted = Some(key);
+                    kept = key;
+                    wanted = wanted.map(|_| key);
                     fixture.publication.update(record(key, "1"), IdKind::Derived);
                 }
                 Event::Pause => {
                     wanted = None;
                     fixture.publication.pause();
+                }
+                Event::Resume => {
+                    wanted = Some(kept);
+                    fixture.publication.resume();
                 }
                 Event::Pass(millis) => fixture.now += Duration::from_millis(millis),
             }
@@ -567,4 +571,18 @@ proptest! {
             status => prop_assert!(false, "{status:?}"),
         }
     }
+}
+
+#[test]
+fn an_update_while_paused_waits_for_resume() {
+    let mut fixture = Fixture::published();
+    fixture.publication.pause();
+    fixture
+        .publication
+        .update(record("b", "2"), IdKind::Derived);
+    fixture.settle();
+    assert_eq!(fixture.values(), []);
+    fixture.publication.resume();
+    fixture.settle();
+    assert_eq!(fixture.values(), [("b", "2", OURS)]);
 }
