@@ -139,6 +139,13 @@ pub struct AddressError {
     expected: &'static str,
 }
 
+impl From<std::convert::Infallible> for AddressError {
+    /// An [`Address`] is one already.
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

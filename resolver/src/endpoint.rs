@@ -1,6 +1,6 @@
 //! Something that can be dialed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use crate::Address;
 
@@ -45,5 +45,16 @@ impl Endpoint {
     /// Returns what is known of the server beside its addresses.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// Writes the addresses, with commas between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, address) in self.addresses.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            write!(f, "{separator}{address}")?;
+        }
+        Ok(())
     }
 }

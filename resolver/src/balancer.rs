@@ -1,0 +1,395 @@
+//! The task that owns a channel's endpoints.
+//!
+//! It takes what the source says and what the endpoints' tasks report, one thing at a time, and publishes what follows
+//! from it: a [`View`] for the calls and a [`ChannelState`] for those who watch. It outlives every task it started.
+//!
+//! Never waits for an endpoint, and never sees a call.
+
+use std::{any::Any, collections::BTreeMap, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
+
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Cause, Endpoint, Update,
+    balance::RoundRobin,
+    connection::{Command, Dialing, EndpointTask, Report, SubchannelId},
+    endpoint_set::{EndpointKey, EndpointSet},
+    error::chain,
+    outlook::{Failure, Observed, Outlook, SourceStatus, outlook},
+    state::{ChannelState, Condition, EndpointState},
+    transport::Transport,
+    view::{Target, View, Views},
+};
+
+/// What feeds a channel, of whatever kind.
+pub(crate) type BoxSource = Pin<Box<dyn Stream<Item = Update> + Send>>;
+
+/// Owns a channel's endpoints; `run` is the task.
+pub(crate) struct Balancer {
+    service: Option<Arc<str>>,
+    dialing: Arc<Dialing>,
+    rng: fastrand::Rng,
+    /// `None` once it has ended.
+    source: Option<BoxSource>,
+    status: SourceStatus,
+    /// `None` before the first snapshot.
+    endpoints: Option<EndpointSet>,
+    wanted: BTreeMap<EndpointKey, Subchannel>,
+    draining: Vec<Subchannel>,
+    started: u64,
+    tasks: JoinSet<SubchannelId>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    reporter: mpsc::UnboundedSender<Report>,
+    published: Published,
+    /// What a task or the source panicked with, to go on once everything is over.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// What the balancer knows of one endpoint's task.
+struct Subchannel {
+    id: SubchannelId,
+    task: tokio::task::Id,
+    endpoint: Arc<Endpoint>,
+    /// Dropped to tell the task that the endpoint is no longer wanted.
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    condition: Condition,
+    last_failure: Option<Failure>,
+    transport: Option<Transport>,
+}
+
+/// Where the balancer publishes.
+pub(crate) struct Published {
+    pub(crate) views: Arc<Views>,
+    pub(crate) state: watch::Sender<Arc<ChannelState>>,
+}
+
+/// How others tell the balancer what to do.
+pub(crate) struct Signals {
+    pub(crate) redial: Arc<Notify>,
+    pub(crate) close: CancellationToken,
+}
+
+enum Input {
+    Source(Result<Option<Update>, Box<dyn Any + Send>>),
+    Report(Report),
+    Ended(Result<SubchannelId, JoinError>),
+    Redial,
+    Close,
+}
+
+impl Balancer {
+    pub(crate) fn new(
+        service: Option<Arc<str>>,
+        source: BoxSource,
+        dialing: Dialing,
+        rng: fastrand::Rng,
+        published: Published,
+    ) -> Self {
+        let (reporter, reports) = mpsc::unbounded_channel();
+        Self {
+            service,
+            dialing: Arc::new(dialing),
+            rng,
+            source: Some(source),
+            status: SourceStatus::Pending,
+            endpoints: None,
+            wanted: BTreeMap::new(),
+            draining: Vec::new(),
+            started: 0,
+            tasks: JoinSet::new(),
+            reports,
+            reporter,
+            published,
+            panic: None,
+        }
+    }
+
+    /// Works until the channel is closed and all calls have ended.
+    pub(crate) async fn run(mut self, signals: Signals) {
+        loop {
+            match self.next_input(&signals).await {
+                Input::Source(Ok(Some(update))) => self.on_update(update),
+                Input::Source(Ok(None)) => self.on_source_ended("the source has ended"),
+                Input::Source(Err(panic)) => {
+                    self.on_source_ended("the source has panicked");
+                    self.panic = Some(panic);
+                }
+                Input::Report(report) => self.on_report(report),
+                Input::Ended(ended) => self.on_ended(ended),
+                Input::Redial => self.tell_all(|| Command::Redial),
+                Input::Close => break,
+            }
+            // What came at the same time is published at once: a thousand endpoints that connect together are not a
+            // thousand views of a thousand.
+            while let Ok(report) = self.reports.try_recv() {
+                self.on_report(report);
+            }
+            self.publish();
+        }
+        self.source = None;
+        self.published.views.publish(View::Closed);
+        self.endpoints = Some(EndpointSet::default());
+        for (_, subchannel) in std::mem::take(&mut self.wanted) {
+            self.draining.push(subchannel.drained());
+        }
+        while !self.tasks.is_empty() {
+            self.publish_state();
+            if let Some(ended) = self.tasks.join_next().await {
+                self.on_ended(ended);
+            }
+        }
+        self.publish_state();
+        if let Some(panic) = self.panic.take() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    async fn next_input(&mut self, signals: &Signals) -> Input {
+        let source = &mut self.source;
+        let update = async {
+            match source {
+                Some(source) => AssertUnwindSafe(source.next()).catch_unwind().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = signals.close.cancelled() => Input::Close,
+            update = update => Input::Source(update),
+            Some(report) = self.reports.recv() => Input::Report(report),
+            Some(ended) = self.tasks.join_next() => Input::Ended(ended),
+            () = signals.redial.notified() => Input::Redial,
+        }
+    }
+
+    fn on_update(&mut self, update: Update) {
+        let failure = |cause| Failure {
+            at: Instant::now().into_std(),
+            cause,
+        };
+        self.status = match update {
+            Update::Snapshot(endpoints) => {
+                self.on_snapshot(endpoints);
+                SourceStatus::Fresh
+            }
+            Update::Fresh if self.endpoints.is_none() => SourceStatus::Pending,
+            Update::Fresh => SourceStatus::Fresh,
+            Update::Stale { since, cause } => SourceStatus::Stale {
+                since,
+                failure: failure(cause),
+            },
+            Update::Failed { cause } => SourceStatus::Failed(failure(cause)),
+        };
+    }
+
+    fn on_source_ended(&mut self, how: &'static str) {
+        self.source = None;
+        // A fixed list ends after its one snapshot, and is no failure.
+        if self.endpoints.is_none() && !matches!(self.status, SourceStatus::Failed(_)) {
+            let cause: Cause = Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, how));
+            self.on_update(Update::Failed { cause });
+        }
+    }
+
+    fn on_snapshot(&mut self, snapshot: Vec<Endpoint>) {
+        let changes = self.endpoints.get_or_insert_default().replace(snapshot);
+        for key in changes.removed {
+            if let Some(subchannel) = self.wanted.remove(&key) {
+                self.draining.push(subchannel.drained());
+            }
+        }
+        for (key, endpoint) in changes.changed {
+            if let Some(subchannel) = self.wanted.get_mut(&key) {
+                subchannel.endpoint = endpoint.clone();
+                subchannel.tell(Command::Update(endpoint));
+            }
+        }
+        for (key, endpoint) in changes.added {
+            let subchannel = self.start(endpoint);
+            self.wanted.insert(key, subchannel);
+        }
+    }
+
+    fn start(&mut self, endpoint: Arc<Endpoint>) -> Subchannel {
+        self.started += 1;
+        let id = SubchannelId(self.started);
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let task = EndpointTask {
+            id,
+            endpoint: endpoint.clone(),
+            dialing: self.dialing.clone(),
+            commands: receiver,
+            reports: self.reporter.clone(),
+            rng: self.rng.fork(),
+        };
+        Subchannel {
+            id,
+            task: self.tasks.spawn(task.run()).id(),
+            endpoint,
+            commands: Some(commands),
+            condition: Condition::Connecting,
+            last_failure: None,
+            transport: None,
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        // One that drains has nothing to report that matters.
+        let mut wanted = self.wanted.values_mut();
+        let Some(subchannel) = wanted.find(|it| it.id == report.id) else {
+            return;
+        };
+        subchannel.log(self.service.as_deref(), &report);
+        subchannel.condition = report.condition;
+        subchannel.last_failure = report.last_failure;
+        subchannel.transport = report.transport;
+    }
+
+    fn on_ended(&mut self, ended: Result<SubchannelId, JoinError>) {
+        match ended {
+            Ok(id) => self.draining.retain(|it| it.id != id),
+            Err(error) => {
+                let task = error.id();
+                self.draining.retain(|it| it.task != task);
+                // Who panicked is not redialed, and is no reason to stop calling the others.
+                if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
+                    it.condition = Condition::Failing;
+                    it.transport = None;
+                    it.last_failure = Some(Failure {
+                        at: Instant::now().into_std(),
+                        cause: Arc::new(io::Error::other("its connector has panicked")),
+                    });
+                }
+                // Not cancelled: nobody aborts these tasks.
+                self.panic = error.try_into_panic().ok().or(self.panic.take());
+            }
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for subchannel in self.wanted.values() {
+            subchannel.tell(command());
+        }
+    }
+
+    fn publish(&mut self) {
+        let observed: Vec<_> = self.wanted.values().map(Subchannel::observe).collect();
+        let outlook = outlook(
+            &self.status,
+            self.endpoints.is_some().then_some(&observed[..]),
+        );
+        let view = match outlook {
+            Outlook::Waiting(obstacle) => View::Waiting(obstacle),
+            Outlook::Failing(obstacle) => View::Failing(obstacle),
+            Outlook::Ready => {
+                let targets: Vec<_> = self
+                    .wanted
+                    .values()
+                    .filter_map(Subchannel::target)
+                    .collect();
+                // A new picker starts anywhere; while the READY ones stay the same, so does the turn.
+                if self.published.views.load().has_targets(&targets) {
+                    return self.publish_state();
+                }
+                View::Ready(RoundRobin::new(targets, self.rng.usize(..)))
+            }
+        };
+        self.published.views.publish(view);
+        self.publish_state();
+    }
+
+    fn publish_state(&self) {
+        let endpoints = self.wanted.values().chain(&self.draining);
+        let state = ChannelState {
+            service: self.service.as_deref().map(str::to_owned),
+            source: self.status.state(),
+            endpoints: endpoints.map(Subchannel::state).collect(),
+        };
+        self.published.state.send_if_modified(|last| {
+            let is_new = **last != state;
+            if is_new {
+                *last = Arc::new(state);
+            }
+            is_new
+        });
+    }
+}
+
+impl Drop for Balancer {
+    /// Calls must not wait for a balancer that has panicked.
+    fn drop(&mut self) {
+        self.published.views.publish(View::Closed);
+    }
+}
+
+impl Subchannel {
+    fn observe(&self) -> Observed<'_> {
+        Observed {
+            endpoint: &self.endpoint,
+            condition: self.condition,
+            last_failure: self.last_failure.as_ref(),
+        }
+    }
+
+    fn target(&self) -> Option<Target> {
+        self.transport.clone().map(|transport| Target {
+            endpoint: self.endpoint.clone(),
+            transport,
+        })
+    }
+
+    fn state(&self) -> EndpointState {
+        EndpointState {
+            addresses: self.endpoint.addresses().to_vec(),
+            metadata: self.endpoint.metadata().clone(),
+            condition: self.condition,
+            last_error: self.last_failure.as_ref().map(|it| chain(&*it.cause)),
+        }
+    }
+
+    fn tell(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // The task is gone only if it panicked, and then there is nobody to tell.
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Tells the task to drain.
+    fn drained(mut self) -> Self {
+        self.commands = None;
+        self.transport = None;
+        self.condition = Condition::Draining;
+        self
+    }
+
+    /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts between are for debugging.
+    fn log(&self, service: Option<&str>, report: &Report) {
+        let service = service.unwrap_or_default();
+        let endpoint = &self.endpoint;
+        let cause = report.last_failure.as_ref().map(|it| chain(&*it.cause));
+        let cause = cause.unwrap_or_default();
+        match (self.condition, report.condition) {
+            (Condition::Failing, Condition::Failing) => {
+                tracing::debug!(name: "endpoint_redialed", service, %endpoint, cause, "redialing");
+            }
+            (_, Condition::Failing) => {
+                tracing::warn!(name: "endpoint_failing", service, %endpoint, cause, "endpoint fails");
+            }
+            (Condition::Failing, Condition::Ready) => {
+                tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint is back");
+            }
+            (_, Condition::Ready) => {
+                tracing::debug!(name: "endpoint_ready", service, %endpoint, "endpoint is ready");
+            }
+            (_, Condition::Connecting) => {
+                tracing::debug!(name: "endpoint_lost", service, %endpoint, cause, "connection lost");
+            }
+            (_, Condition::Draining) => {}
+        }
+    }
+}

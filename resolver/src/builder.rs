@@ -1,0 +1,403 @@
+//! How a channel is set up.
+
+use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+
+use http::{Uri, uri::Authority};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+    sync::{Mutex, Notify, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Backoff, CallError, Channel, ChannelState, KeepAlive,
+    balancer::{Balancer, BoxSource, Published, Signals},
+    call::Calls,
+    channel::Shared,
+    connection::Dialing,
+    connector::Connector,
+    state::SourceState,
+    view::Views,
+};
+
+/// Sets up a [`Channel`]; see [`Channel::balance`] and [`Channel::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard_resolver::{Backoff, Channel, KeepAlive};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let channel = Channel::balance(["10.0.0.1:50051", "10.0.0.2:50051"])?
+///     .name("greeter")
+///     .timeout(Duration::from_secs(5))
+///     .connect_timeout(Duration::from_secs(3))
+///     .backoff(Backoff { cap: Duration::from_secs(10), ..Backoff::default() })
+///     .keep_alive(KeepAlive {
+///         interval: Duration::from_secs(300),
+///         timeout: Duration::from_secs(20),
+///         while_idle: false,
+///     })
+///     .connect_lazy()?;
+/// # channel.close().await;
+/// # Ok(()) }
+/// ```
+#[must_use = "a builder does nothing until it connects"]
+pub struct Builder {
+    source: BoxSource,
+    name: Option<Arc<str>>,
+    timeout: Option<Duration>,
+    connect_timeout: Duration,
+    backoff: Backoff,
+    keep_alive: Option<KeepAlive>,
+    connector: Connector,
+    seed: Option<u64>,
+}
+
+/// The connect timeout of gRPC's `connection-backoff.md`. Shorter than what a far or busy server needs to answer, and no
+/// attempt would ever succeed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Builder {
+    pub(crate) fn new(source: BoxSource) -> Self {
+        Self {
+            source,
+            name: None,
+            timeout: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            backoff: Backoff::default(),
+            keep_alive: None,
+            connector: Connector::tcp(),
+            seed: None,
+        }
+    }
+
+    /// Sets the service's name, by which errors and logs call it, and which is the `:authority` of all calls if it can be
+    /// one. Without a name, or with one that cannot, that is each endpoint's own address.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into().into());
+        self
+    }
+
+    /// Sets how long a call may take until the headers of its response are there. Unset, it may take as long as its caller
+    /// allows.
+    ///
+    /// It never ends a response that has begun, however long that streams: that is for the caller's own `grpc-timeout`,
+    /// and the shorter one of both counts for the headers.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how long one attempt to connect to an endpoint may take, until the server has spoken HTTP/2; 20 s unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long an endpoint that failed is left alone.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets the pings that find out whether a connection still lives; none unless set.
+    pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        self.keep_alive = Some(keep_alive);
+        self
+    }
+
+    /// Sets how a byte stream is opened to the host and port of a URI; over TCP unless set. Given up, by being dropped,
+    /// when the connect timeout has passed or the endpoint is removed.
+    ///
+    /// ```
+    /// use switchboard_resolver::Channel;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Channel::balance(["greeter:80"])?
+    ///     .connector(|uri| async move {
+    ///         let (ours, _theirs) = tokio::io::duplex(4096);
+    ///         println!("connecting to {uri}");
+    ///         Ok(ours)
+    ///     })
+    ///     .connect_lazy()?;
+    /// # channel.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn connector<F, Connecting, Io>(mut self, connector: F) -> Self
+    where
+        F: Fn(Uri) -> Connecting + Send + Sync + 'static,
+        Connecting: Future<Output = io::Result<Io>> + Send + 'static,
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.connector = Connector::new(connector);
+        self
+    }
+
+    /// Makes all the channel's random choices, which endpoint comes first and how backoffs vary, follow from `seed`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Makes the channel and begins to connect; calls wait for that.
+    ///
+    /// # Errors
+    ///
+    /// A setting that makes no sense, or that there is no tokio runtime here.
+    pub fn connect_lazy(self) -> Result<Channel, BuildError> {
+        self.validate()?;
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let authority = self.name.as_deref().and_then(authority);
+        let views = Arc::new(Views::new());
+        let (state_sender, state) = watch::channel(Arc::new(ChannelState {
+            service: self.name.as_deref().map(str::to_owned),
+            source: SourceState::Pending,
+            endpoints: Vec::new(),
+        }));
+        let redial = Arc::new(Notify::new());
+        let close = CancellationToken::new();
+        let balancer = Balancer::new(
+            self.name.clone(),
+            self.source,
+            Dialing {
+                connector: self.connector,
+                connect_timeout: self.connect_timeout,
+                backoff: self.backoff,
+                keep_alive: self.keep_alive,
+                authority,
+            },
+            self.seed
+                .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            Published {
+                views: views.clone(),
+                state: state_sender,
+            },
+        );
+        let signals = Signals {
+            redial: redial.clone(),
+            close: close.clone(),
+        };
+        let task = TaskTracker::new().spawn_on(balancer.run(signals), &runtime);
+        Ok(Channel::new(Shared {
+            calls: Calls {
+                service: self.name,
+                timeout: self.timeout,
+                views,
+            },
+            state,
+            redial,
+            close,
+            balancer: Mutex::new(Some(task)),
+        }))
+    }
+
+    /// Makes the channel and waits until an endpoint is READY.
+    ///
+    /// It waits for the source's first answer and then for the first attempts to connect, twice the connect timeout at
+    /// most.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_lazy`](Self::connect_lazy); and if the source fails or names no endpoints, if every endpoint fails, or
+    /// if the time is over, with the cause.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the channel.
+    pub async fn connect(self) -> Result<Channel, ConnectError> {
+        let limit = self.connect_timeout.saturating_mul(2);
+        let channel = self.connect_lazy()?;
+        match channel.ready(Instant::now() + limit).await {
+            Ok(()) => Ok(channel),
+            Err(error) => {
+                channel.close().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn validate(&self) -> Result<(), BuildError> {
+        let check = |is_valid: bool, setting, value: &dyn fmt::Debug, expected| {
+            if is_valid {
+                return Ok(());
+            }
+            Err(BuildError::Invalid {
+                setting,
+                value: format!("{value:?}"),
+                expected,
+            })
+        };
+        let positive = |setting, duration: Duration| {
+            check(!duration.is_zero(), setting, &duration, "more than zero")
+        };
+        if let Some(name) = &self.name {
+            let is_valid = !name.is_empty() && !name.contains(char::is_control);
+            check(
+                is_valid,
+                "name",
+                name,
+                "some text without control characters",
+            )?;
+        }
+        if let Some(timeout) = self.timeout {
+            positive("timeout", timeout)?;
+        }
+        positive("connect timeout", self.connect_timeout)?;
+        if let Some(keep_alive) = self.keep_alive {
+            positive("keep-alive interval", keep_alive.interval)?;
+            positive("keep-alive timeout", keep_alive.timeout)?;
+        }
+        let Backoff {
+            base,
+            factor,
+            cap,
+            jitter,
+        } = self.backoff;
+        positive("backoff base", base)?;
+        let grows = factor.is_finite() && factor >= 1.0;
+        check(grows, "backoff factor", &factor, "1 or more")?;
+        check(cap >= base, "backoff cap", &cap, "the base or more")?;
+        let is_share = (0.0..=1.0).contains(&jitter);
+        check(is_share, "backoff jitter", &jitter, "from 0 to 1")
+    }
+}
+
+/// A service's name as `:authority`. User information is no part of one in HTTP/2.
+fn authority(name: &str) -> Option<Authority> {
+    Authority::try_from(name)
+        .ok()
+        .filter(|authority| !authority.as_str().contains('@'))
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("backoff", &self.backoff)
+            .field("keep_alive", &self.keep_alive)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a channel was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting makes no sense.
+    #[error("{setting}: {value} (expected: {expected})")]
+    Invalid {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What makes sense.
+        expected: &'static str,
+    },
+    /// A channel's tasks need a tokio runtime, and there is none here.
+    #[error(
+        "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
+    )]
+    NoRuntime,
+}
+
+/// Why a channel did not connect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The channel was not made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// No endpoint became READY.
+    #[error(transparent)]
+    Unavailable(#[from] CallError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> Builder {
+        Channel::balance(["a:1"]).unwrap()
+    }
+
+    fn refusal(builder: Builder) -> String {
+        builder.connect_lazy().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_with_what_was_expected() {
+        let zero = Duration::ZERO;
+        let backoff = Backoff::default();
+        for (builder, message) in [
+            (
+                builder().name(""),
+                "name: \"\" (expected: some text without control characters)",
+            ),
+            (
+                builder().timeout(zero),
+                "timeout: 0ns (expected: more than zero)",
+            ),
+            (
+                builder().connect_timeout(zero),
+                "connect timeout: 0ns (expected: more than zero)",
+            ),
+            (
+                builder().backoff(Backoff {
+                    base: zero,
+                    ..backoff
+                }),
+                "backoff base: 0ns (expected: more than zero)",
+            ),
+            (
+                builder().backoff(Backoff {
+                    factor: f64::NAN,
+                    ..backoff
+                }),
+                "backoff factor: NaN (expected: 1 or more)",
+            ),
+            (
+                builder().backoff(Backoff {
+                    cap: backoff.base / 2,
+                    ..backoff
+                }),
+                "backoff cap: 500ms (expected: the base or more)",
+            ),
+            (
+                builder().backoff(Backoff {
+                    jitter: 1.5,
+                    ..backoff
+                }),
+                "backoff jitter: 1.5 (expected: from 0 to 1)",
+            ),
+            (
+                builder().keep_alive(KeepAlive {
+                    interval: zero,
+                    timeout: zero,
+                    while_idle: true,
+                }),
+                "keep-alive interval: 0ns (expected: more than zero)",
+            ),
+        ] {
+            assert_eq!(refusal(builder), message);
+        }
+    }
+
+    #[test]
+    fn outside_of_a_runtime_it_is_an_error_and_no_panic() {
+        assert_eq!(builder().connect_lazy().unwrap_err(), BuildError::NoRuntime);
+    }
+
+    #[test]
+    fn a_name_is_the_authority_if_it_can_be_one() {
+        assert_eq!(authority("greeter").unwrap(), "greeter");
+        assert_eq!(authority("user.rpc").unwrap(), "user.rpc");
+        for name in ["a/b", "two words", "user@host"] {
+            assert_eq!(authority(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The way of one call: pick an endpoint, or wait for one; send; pick again if it did not leave.
+//!
+//! - A pick takes no lock and asks no task.
+//! - A request that did not leave goes to another endpoint, unseen by the caller and as often as it takes. The connection
+//!   that did not take it is closed by then and never picked again, so this ends in a sent request or in a wait, and never
+//!   spins.
+//! - Every wait has an end: the deadline; without one [`PATIENCE`]. Only a caller who asks for it waits for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Uri,
+    header::{TE, USER_AGENT},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    CallError, ResponseBody, ServedBy, WaitForReady,
+    deadline::{Deadline, GRPC_TIMEOUT},
+    outlook::Obstacle,
+    transport::{RequestBody, SendError},
+    view::{Target, View, Views},
+};
+
+/// How long a call without a deadline waits for an endpoint: as long as gRPC gives a connection attempt. A shorter one
+/// would fail calls while the first attempt is still under way.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What all calls of a channel share.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) service: Option<Arc<str>>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) views: Arc<Views>,
+}
+
+impl Calls {
+    /// Makes one call.
+    pub(crate) async fn call(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, CallError> {
+        let now = Instant::now().into_std();
+        let deadline = Deadline::new(request.headers(), self.timeout, now);
+        let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
+        let mut request = request;
+        set_headers(request.headers_mut());
+        loop {
+            let Target {
+                endpoint,
+                transport,
+            } = self.pick(&deadline, wait_for_ready).await?;
+            address(&mut request, transport.authority());
+            let now = Instant::now().into_std();
+            if let Some(remaining) = deadline.remaining(now) {
+                request.headers_mut().insert(GRPC_TIMEOUT, remaining);
+            }
+            let sending = transport.send(request);
+            let sent = match deadline.of_headers() {
+                Some(at) => timeout_at(Instant::from_std(at), sending).await,
+                None => Ok(sending.await),
+            };
+            match sent {
+                Ok(Ok(response)) => {
+                    let service = self.service.clone();
+                    let (mut parts, body) = response.into_parts();
+                    parts.extensions.insert(ServedBy(endpoint.clone()));
+                    let body = ResponseBody::new(body, deadline, service, endpoint);
+                    return Ok(Response::from_parts(parts, body));
+                }
+                Ok(Err(SendError::Unsent(returned))) => request = *returned,
+                Ok(Err(SendError::Interrupted(error))) => {
+                    return Err(CallError::interrupted(&self.service, &endpoint, error));
+                }
+                Err(_elapsed) => {
+                    let waited = deadline.of_headers().map(|at| deadline.since_start(at));
+                    return Err(CallError::deadline_in_flight(
+                        &self.service,
+                        &endpoint,
+                        "response",
+                        waited.unwrap_or_default(),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Waits until an endpoint is READY.
+    pub(crate) async fn ready(&self, end: Instant) -> Result<(), CallError> {
+        let deadline = Deadline::until(end.into_std(), Instant::now().into_std());
+        self.pick(&deadline, false).await.map(drop)
+    }
+
+    /// Returns where the call goes, as soon as there is somewhere.
+    async fn pick(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Target, CallError> {
+        loop {
+            let changed = self.views.changed();
+            let obstacle = match &**self.views.load() {
+                View::Ready(picker) => match picker.pick(|it| !it.transport.is_closed()) {
+                    Some(target) => return Ok(target.clone()),
+                    None => Obstacle::Lost,
+                },
+                View::Waiting(obstacle) => obstacle.clone(),
+                View::Failing(obstacle) if wait_for_ready => obstacle.clone(),
+                View::Failing(obstacle) => {
+                    return Err(CallError::nothing_to_call(&self.service, obstacle));
+                }
+                View::Closed => return Err(CallError::closed(&self.service)),
+            };
+            let patience = deadline.started() + PATIENCE;
+            match deadline.of_headers() {
+                Some(at) => {
+                    let waited = deadline.since_start(at);
+                    timeout_at(Instant::from_std(at), changed)
+                        .await
+                        .map_err(|_| {
+                            CallError::deadline_while_waiting(&self.service, &obstacle, waited)
+                        })?;
+                }
+                None if wait_for_ready => changed.await,
+                None => {
+                    timeout_at(Instant::from_std(patience), changed)
+                        .await
+                        .map_err(|_| {
+                            CallError::gave_up_waiting(&self.service, &obstacle, PATIENCE)
+                        })?;
+                }
+            }
+        }
+    }
+}
+
+/// Sets what every gRPC request has, where the caller did not.
+fn set_headers(headers: &mut HeaderMap) {
+    const OURS: &str = concat!("switchboard/", env!("CARGO_PKG_VERSION"));
+    headers
+        .entry(TE)
+        .or_insert(HeaderValue::from_static("trailers"));
+    let combined = headers.get(USER_AGENT).and_then(|theirs| {
+        let combined = [theirs.as_bytes(), b" ", OURS.as_bytes()].concat();
+        HeaderValue::from_bytes(&combined).ok()
+    });
+    let ours = combined.unwrap_or(HeaderValue::from_static(OURS));
+    headers.insert(USER_AGENT, ours);
+}
+
+/// Aims the request at an authority, keeping its path.
+fn address(request: &mut Request<RequestBody>, authority: &Authority) {
+    let path = request.uri().path_and_query().cloned();
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority.clone());
+    parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
+    *request.uri_mut() = Uri::from_parts(parts).expect("all three parts are there");
+}

@@ -1,0 +1,255 @@
+//! The task that keeps one endpoint connected.
+//!
+//! It does what its [`Subchannel`] decides, one thing at a time, and reports each change to the balancer. It lives until
+//! its endpoint is removed and the last stream on its connections has ended.
+
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use http::uri::Authority;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Address, Backoff, Cause, Endpoint, KeepAlive,
+    connector::Connector,
+    error::chain,
+    outlook::Failure,
+    state::Condition,
+    subchannel::{Event, Step, Subchannel},
+    transport::{self, Connection, Transport},
+};
+
+/// How the endpoints of a channel are connected to.
+#[derive(Debug)]
+pub(crate) struct Dialing {
+    pub(crate) connector: Connector,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) keep_alive: Option<KeepAlive>,
+    /// What `:authority` is; the endpoint's own address if `None`.
+    pub(crate) authority: Option<Authority>,
+}
+
+/// What the balancer tells the task. That it drops its sender means that the endpoint was removed.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Ends a backoff.
+    Redial,
+    /// Replaces the endpoint by one with the same addresses, maybe in another order; it counts from the next dial on.
+    Update(Arc<Endpoint>),
+}
+
+/// What the task tells the balancer, whenever it changes.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) id: SubchannelId,
+    pub(crate) condition: Condition,
+    pub(crate) last_failure: Option<Failure>,
+    /// The way to the endpoint while it is READY.
+    pub(crate) transport: Option<Transport>,
+}
+
+/// Tells the subchannels of a channel apart, the removed ones included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SubchannelId(pub(crate) u64);
+
+/// Keeps one endpoint connected; `run` is the task.
+pub(crate) struct EndpointTask {
+    pub(crate) id: SubchannelId,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) dialing: Arc<Dialing>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) rng: fastrand::Rng,
+}
+
+/// The one thing the task is doing.
+enum Work {
+    Dialing(BoxFuture<'static, Result<(Transport, Connection), Refused>>),
+    Waiting(Instant),
+    Serving(Connection),
+    Draining(BoxFuture<'static, ()>),
+}
+
+/// How that ended.
+enum Outcome {
+    Dialed(Result<(Transport, Connection), Refused>),
+    Waited,
+    Lost(Cause),
+    Drained,
+}
+
+/// Why an endpoint could not be connected to: each of its addresses with what happened there.
+#[derive(Debug, Clone)]
+struct Refused(Vec<(Address, Cause)>);
+
+impl EndpointTask {
+    /// Keeps the endpoint connected until it is removed and its last stream has ended.
+    pub(crate) async fn run(mut self) -> SubchannelId {
+        // hyper's tasks. Streams may outlive their connection's readiness, after a GOAWAY for one, so all connections share
+        // one tracker, and draining waits for it.
+        let tasks = TaskTracker::new();
+        let (mut subchannel, _dial) = Subchannel::new(self.dialing.backoff);
+        let mut work = Work::Dialing(self.dial(&tasks));
+        let mut transport = None;
+        let mut last_failure = None;
+        loop {
+            let is_wanted = subchannel.condition() != Condition::Draining;
+            let (command, outcome) = tokio::select! {
+                biased;
+                command = self.commands.recv(), if is_wanted => (Some(command), None),
+                outcome = work.outcome() => (None, Some(outcome)),
+            };
+            let now = Instant::now().into_std();
+            let event = match (command, outcome) {
+                (Some(Some(Command::Update(endpoint))), _) => {
+                    self.endpoint = endpoint;
+                    continue;
+                }
+                (Some(Some(Command::Redial)), _) => Event::Reset,
+                (Some(None), _) => Event::Removed,
+                (None, Some(Outcome::Dialed(Ok((sender, connection))))) => {
+                    transport = Some(sender);
+                    work = Work::Serving(connection);
+                    Event::Connected
+                }
+                (None, Some(Outcome::Dialed(Err(refused)))) => {
+                    last_failure = Some(Failure {
+                        at: now,
+                        cause: Arc::new(refused),
+                    });
+                    Event::Refused
+                }
+                (None, Some(Outcome::Lost(cause))) => {
+                    last_failure = Some(Failure { at: now, cause });
+                    let answered = transport.as_ref().is_some_and(Transport::has_answered);
+                    Event::Lost { answered }
+                }
+                (None, Some(Outcome::Waited)) => Event::Elapsed,
+                (None, Some(Outcome::Drained)) => Event::Drained,
+                (None, None) => continue,
+            };
+            let Some(step) = subchannel.handle(event, now, &mut self.rng) else {
+                continue;
+            };
+            if step != Step::Serve {
+                transport = None;
+            }
+            work = match step {
+                Step::Serve => work,
+                Step::Dial => Work::Dialing(self.dial(&tasks)),
+                Step::WaitUntil(at) => Work::Waiting(Instant::from_std(at)),
+                Step::Drain => Work::Draining(work.drain(&tasks)),
+                Step::End => return self.id,
+            };
+            // The balancer is gone only when it panicked, and then there is nobody to tell.
+            let _ = self.reports.send(Report {
+                id: self.id,
+                condition: subchannel.condition(),
+                last_failure: last_failure.clone(),
+                transport: transport.clone(),
+            });
+        }
+    }
+
+    /// Tries the addresses in order until one is connected. Each gets an equal share of the time that is left, so that one
+    /// that hangs leaves some to the next.
+    fn dial(
+        &self,
+        tasks: &TaskTracker,
+    ) -> BoxFuture<'static, Result<(Transport, Connection), Refused>> {
+        let endpoint = self.endpoint.clone();
+        let dialing = self.dialing.clone();
+        let tasks = tasks.clone();
+        Box::pin(async move {
+            let end = Instant::now() + dialing.connect_timeout;
+            let mut refusals = Vec::new();
+            let addresses = endpoint.addresses();
+            for (tried, address) in addresses.iter().enumerate() {
+                let now = Instant::now();
+                let share = end.duration_since(now) / (addresses.len() - tried) as u32;
+                match dialing.dial(address, share, &tasks).await {
+                    Ok(connected) => return Ok(connected),
+                    Err(cause) => refusals.push((address.clone(), cause)),
+                }
+            }
+            Err(Refused(refusals))
+        })
+    }
+}
+
+impl Dialing {
+    async fn dial(
+        &self,
+        address: &Address,
+        patience: Duration,
+        tasks: &TaskTracker,
+    ) -> Result<(Transport, Connection), Cause> {
+        let end = Instant::now() + patience;
+        let timed_out = |what: &str| -> Cause {
+            let text = format!("{what} within {patience:?}");
+            Arc::new(io::Error::new(io::ErrorKind::TimedOut, text))
+        };
+        let authority = match &self.authority {
+            Some(authority) => authority.clone(),
+            None => Authority::try_from(address.to_string())
+                .map_err(|error| -> Cause { Arc::new(error) })?,
+        };
+        let io = tokio::time::timeout_at(end, self.connector.connect(address))
+            .await
+            .map_err(|_| timed_out("no connection"))?
+            .map_err(|error| -> Cause { Arc::new(error) })?;
+        let handshake = transport::handshake(io, authority, self.keep_alive, tasks);
+        tokio::time::timeout_at(end, handshake)
+            .await
+            .map_err(|_| timed_out("connected, but no HTTP/2 settings from the server"))?
+    }
+}
+
+impl Work {
+    /// Waits until the work has ended. Cancel safe: it goes on where it was.
+    async fn outcome(&mut self) -> Outcome {
+        match self {
+            Self::Dialing(dial) => Outcome::Dialed(dial.await),
+            Self::Waiting(until) => {
+                tokio::time::sleep_until(*until).await;
+                Outcome::Waited
+            }
+            Self::Serving(connection) => Outcome::Lost(connection.lost().await),
+            Self::Draining(drain) => {
+                drain.await;
+                Outcome::Drained
+            }
+        }
+    }
+
+    /// Ends the work, except for the streams in flight, and waits for those.
+    fn drain(self, tasks: &TaskTracker) -> BoxFuture<'static, ()> {
+        let tasks = tasks.clone();
+        Box::pin(async move {
+            // Over once the last sender is dropped, calls that are about to be sent included.
+            if let Self::Serving(mut connection) = self {
+                connection.lost().await;
+            }
+            tasks.close();
+            tasks.wait().await;
+        })
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot connect: ")?;
+        if let [(_, cause)] = &self.0[..] {
+            return write!(f, "{}", chain(&**cause));
+        }
+        for (index, (address, cause)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{address}: {}", chain(&**cause))?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Refused {}

@@ -1,0 +1,204 @@
+//! Until when a call may take.
+//!
+//! The caller's `grpc-timeout` covers all of a call: waiting for an endpoint, the response's headers and its body. It is
+//! sent on as what remains of it. The channel's own timeout ends with the response headers and is *not* sent on: a server
+//! that knew it would cut streams that are meant to stay open.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header by which a gRPC client tells how long it waits.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Until when a call may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    started: Instant,
+    caller: Option<Instant>,
+    channel: Option<Instant>,
+}
+
+impl Deadline {
+    /// Reads the caller's timeout from the headers of a call that starts `now`. One that is malformed, or that ends
+    /// beyond what a clock can tell, is as none.
+    pub(crate) fn new(headers: &HeaderMap, channel: Option<Duration>, now: Instant) -> Self {
+        let caller = headers.get(GRPC_TIMEOUT).and_then(parse);
+        Self {
+            started: now,
+            caller: caller.and_then(|timeout| now.checked_add(timeout)),
+            channel: channel.and_then(|timeout| now.checked_add(timeout)),
+        }
+    }
+
+    /// Makes the deadline of something that starts `now` and is no call.
+    pub(crate) fn until(end: Instant, now: Instant) -> Self {
+        Self {
+            started: now,
+            caller: None,
+            channel: Some(end),
+        }
+    }
+
+    /// Returns until when the response headers must be there.
+    pub(crate) fn of_headers(&self) -> Option<Instant> {
+        match (self.caller, self.channel) {
+            (Some(caller), Some(channel)) => Some(caller.min(channel)),
+            (caller, channel) => caller.or(channel),
+        }
+    }
+
+    /// Returns until when the response's body must have ended.
+    pub(crate) fn of_body(&self) -> Option<Instant> {
+        self.caller
+    }
+
+    /// Returns the `grpc-timeout` to send on: what remains of the caller's.
+    pub(crate) fn remaining(&self, now: Instant) -> Option<HeaderValue> {
+        self.caller
+            .map(|at| format(at.saturating_duration_since(now)))
+    }
+
+    /// Returns how long after the call's start `at` is.
+    pub(crate) fn since_start(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.started)
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+}
+
+/// Reads at most eight digits and a unit, as the gRPC protocol has it; anything else is `None`.
+fn parse(value: &HeaderValue) -> Option<Duration> {
+    let (unit, digits) = value.as_bytes().split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits
+        .iter()
+        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// Writes a timeout in the finest unit that leaves eight digits, rounded up: the server must not give up before the
+/// caller does.
+fn format(timeout: Duration) -> HeaderValue {
+    const UNITS: [(u128, char); 6] = [
+        (1, 'n'),
+        (1_000, 'u'),
+        (1_000_000, 'm'),
+        (1_000_000_000, 'S'),
+        (60_000_000_000, 'M'),
+        (3_600_000_000_000, 'H'),
+    ];
+    let text = UNITS
+        .iter()
+        .map(|(nanos, unit)| (timeout.as_nanos().div_ceil(*nanos), unit))
+        .find(|(number, _)| *number < 100_000_000)
+        .map_or_else(
+            || "99999999H".to_owned(),
+            |(number, unit)| format!("{number}{unit}"),
+        );
+    HeaderValue::try_from(text).expect("digits and a letter are a header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Option<Duration> {
+        parse(&HeaderValue::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn every_unit_is_read() {
+        for (text, seconds) in [("2H", 7200.0), ("3M", 180.0), ("4S", 4.0), ("5m", 0.005)] {
+            assert_eq!(
+                parsed(text),
+                Some(Duration::from_secs_f64(seconds)),
+                "{text}"
+            );
+        }
+        assert_eq!(parsed("6u"), Some(Duration::from_micros(6)));
+        assert_eq!(parsed("7n"), Some(Duration::from_nanos(7)));
+        assert_eq!(
+            parsed("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
+    }
+
+    #[test]
+    fn what_the_protocol_does_not_allow_is_no_timeout() {
+        for text in [
+            "",
+            "S",
+            "1",
+            "123456789S",
+            "+1S",
+            "-1S",
+            "1.5S",
+            "1 S",
+            "1s",
+            "1SS",
+            " 1S",
+        ] {
+            assert_eq!(parsed(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_callers_timeout_covers_the_body_and_the_channels_does_not() {
+        let now = tokio::time::Instant::now().into_std();
+        let after = |seconds| Some(now + Duration::from_secs(seconds));
+        let deadline = |header: Option<&'static str>, channel: Option<u64>| {
+            let mut headers = HeaderMap::new();
+            headers.extend(header.map(|text| (GRPC_TIMEOUT, HeaderValue::from_static(text))));
+            let deadline = Deadline::new(&headers, channel.map(Duration::from_secs), now);
+            (
+                deadline.of_headers(),
+                deadline.of_body(),
+                deadline.remaining(now).is_some(),
+            )
+        };
+        assert_eq!(deadline(None, None), (None, None, false));
+        assert_eq!(deadline(None, Some(5)), (after(5), None, false));
+        assert_eq!(deadline(Some("9S"), None), (after(9), after(9), true));
+        assert_eq!(deadline(Some("9S"), Some(5)), (after(5), after(9), true));
+        assert_eq!(deadline(Some("2S"), Some(5)), (after(2), after(2), true));
+        assert_eq!(deadline(Some("nonsense"), Some(5)), (after(5), None, false));
+    }
+
+    #[test]
+    fn what_is_sent_on_is_what_remains() {
+        let now = tokio::time::Instant::now().into_std();
+        let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_static("1S"))]);
+        let deadline = Deadline::new(&headers, None, now);
+        let later = now + Duration::from_millis(250);
+        assert_eq!(deadline.remaining(later).unwrap(), "750000u");
+        assert_eq!(
+            deadline.remaining(now + Duration::from_secs(2)).unwrap(),
+            "0n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_timeout_reads_as_itself_or_hardly_more(nanos in any::<u64>()) {
+            let timeout = Duration::from_nanos(nanos);
+            let read = parse(&format(timeout)).unwrap();
+            prop_assert!(read >= timeout);
+            prop_assert!(read - timeout <= timeout / 10_000, "{timeout:?} became {read:?}");
+        }
+    }
+}

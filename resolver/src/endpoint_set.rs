@@ -1,0 +1,163 @@
+//! Turns whole snapshots into what changed.
+//!
+//! An endpoint is known by the unordered set of its addresses (gRPC's rule, A61), so the order of addresses, the order of
+//! the snapshot and repetitions within it mean nothing. Where two endpoints of one snapshot have the same addresses, the
+//! last one counts.
+//!
+//! Holds no connection: what the changes cause is its owner's business.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{Address, Endpoint};
+
+/// The endpoints of the last snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointSet {
+    endpoints: BTreeMap<EndpointKey, Arc<Endpoint>>,
+}
+
+/// What makes two endpoints the same one: their addresses, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EndpointKey(Box<[Address]>);
+
+/// What a snapshot changed, each part in the order of keys.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) added: Vec<(EndpointKey, Arc<Endpoint>)>,
+    pub(crate) removed: Vec<EndpointKey>,
+    /// Endpoints that stay, with other metadata or with their addresses in another order.
+    pub(crate) changed: Vec<(EndpointKey, Arc<Endpoint>)>,
+}
+
+impl EndpointSet {
+    /// Replaces the set by `snapshot` and says what that changed.
+    pub(crate) fn replace(&mut self, snapshot: Vec<Endpoint>) -> Changes {
+        let mut changes = Changes::default();
+        let mut before = std::mem::take(&mut self.endpoints);
+        let latest: BTreeMap<_, _> = snapshot
+            .into_iter()
+            .map(|endpoint| (EndpointKey::of(&endpoint), endpoint))
+            .collect();
+        for (key, endpoint) in latest {
+            let endpoint = match before.remove(&key) {
+                Some(known) if *known == endpoint => known,
+                Some(_) => {
+                    let endpoint = Arc::new(endpoint);
+                    changes.changed.push((key.clone(), endpoint.clone()));
+                    endpoint
+                }
+                None => {
+                    let endpoint = Arc::new(endpoint);
+                    changes.added.push((key.clone(), endpoint.clone()));
+                    endpoint
+                }
+            };
+            self.endpoints.insert(key, endpoint);
+        }
+        changes.removed = before.into_keys().collect();
+        changes
+    }
+}
+
+impl EndpointKey {
+    fn of(endpoint: &Endpoint) -> Self {
+        let mut addresses = endpoint.addresses().to_vec();
+        addresses.sort();
+        Self(addresses.into_boxed_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn endpoint(addresses: &[&str]) -> Endpoint {
+        let mut addresses = addresses.iter().map(|text| text.parse().unwrap());
+        let first = Endpoint::new(addresses.next().unwrap());
+        addresses.fold(first, Endpoint::with_address)
+    }
+
+    fn with_zone(endpoint: Endpoint, zone: &str) -> Endpoint {
+        endpoint.with_metadata([("zone".to_owned(), zone.to_owned())].into())
+    }
+
+    #[test]
+    fn the_same_snapshot_again_changes_nothing() {
+        let mut set = EndpointSet::default();
+        let snapshot = vec![endpoint(&["a:1"]), endpoint(&["b:1", "b:2"])];
+        assert_eq!(set.replace(snapshot.clone()).added.len(), 2);
+        let changes = set.replace(snapshot.into_iter().rev().collect());
+        assert!(changes.added.is_empty() && changes.removed.is_empty());
+        assert!(changes.changed.is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_named_twice_is_one_and_the_last_counts() {
+        let mut set = EndpointSet::default();
+        let changes = set.replace(vec![
+            with_zone(endpoint(&["a:1"]), "old"),
+            with_zone(endpoint(&["a:1"]), "new"),
+        ]);
+        assert_eq!(changes.added.len(), 1);
+        assert_eq!(changes.added[0].1.metadata()["zone"], "new");
+    }
+
+    #[test]
+    fn other_metadata_and_another_order_of_addresses_are_changes_of_the_same_endpoint() {
+        let mut set = EndpointSet::default();
+        set.replace(vec![endpoint(&["a:1", "a:2"]), endpoint(&["b:1"])]);
+        let changes = set.replace(vec![
+            endpoint(&["a:2", "a:1"]),
+            with_zone(endpoint(&["b:1"]), "z"),
+        ]);
+        assert!(changes.added.is_empty() && changes.removed.is_empty());
+        assert_eq!(changes.changed.len(), 2);
+    }
+
+    #[test]
+    fn a_shared_address_does_not_make_two_endpoints_one() {
+        let mut set = EndpointSet::default();
+        set.replace(vec![endpoint(&["a:1", "a:2"])]);
+        let changes = set.replace(vec![endpoint(&["a:1"])]);
+        assert_eq!((changes.added.len(), changes.removed.len()), (1, 1));
+    }
+
+    fn any_snapshot() -> impl Strategy<Value = Vec<Endpoint>> {
+        let any_endpoint =
+            (prop::collection::vec(1u16..5, 1..4), 0u8..3).prop_map(|(ports, zone)| {
+                let texts: Vec<String> = ports.iter().map(|port| format!("a:{port}")).collect();
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                with_zone(endpoint(&texts), &zone.to_string())
+            });
+        prop::collection::vec(any_endpoint, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn replaying_the_changes_gives_the_set(snapshots in prop::collection::vec(any_snapshot(), 1..8)) {
+            let mut set = EndpointSet::default();
+            let mut replayed = BTreeMap::new();
+            for snapshot in snapshots {
+                let changes = set.replace(snapshot.clone());
+                for key in changes.removed {
+                    prop_assert!(replayed.remove(&key).is_some(), "removed what was not there");
+                }
+                for (key, endpoint) in changes.added {
+                    prop_assert!(replayed.insert(key, endpoint).is_none(), "added what was there");
+                }
+                for (key, endpoint) in changes.changed {
+                    let before = replayed.insert(key, endpoint.clone());
+                    prop_assert!(before.is_some_and(|before| before != endpoint), "changed nothing");
+                }
+                let expected: BTreeMap<_, _> = snapshot
+                    .into_iter()
+                    .map(|endpoint| (EndpointKey::of(&endpoint), Arc::new(endpoint)))
+                    .collect();
+                prop_assert_eq!(&replayed, &expected);
+                prop_assert_eq!(&set.endpoints, &expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What a call and its channel tell each other beside the request and the response.
+
+use std::sync::Arc;
+
+use crate::Endpoint;
+
+/// As an extension of a request: the call waits for an endpoint instead of failing while none can be reached.
+///
+/// It waits until its deadline; without one, for ever. Either way it fails when the channel is closed.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard_proto::{HelloRequest, greeter_client::GreeterClient};
+/// use switchboard_resolver::{Channel, WaitForReady};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let nowhere: [&str; 0] = [];
+/// let mut client = GreeterClient::new(Channel::balance(nowhere)?.connect_lazy()?);
+/// let mut request = tonic::Request::new(HelloRequest::default());
+/// request.extensions_mut().insert(WaitForReady);
+/// request.set_timeout(Duration::from_millis(20));
+/// let status = client.say_hello(request).await.unwrap_err();
+/// assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitForReady;
+
+/// As an extension of a response: the endpoint that answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedBy(pub(crate) Arc<Endpoint>);
+
+impl ServedBy {
+    /// Returns the endpoint, as the source described it when the call was sent.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0
+    }
+}

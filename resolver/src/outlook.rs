@@ -1,0 +1,294 @@
+//! Decides what a call that starts now may expect.
+//!
+//! - An endpoint is READY: it is called.
+//! - Nothing is known yet, or an endpoint is dialed for the first time or redialed after its connection was lost: the
+//!   call waits.
+//! - Otherwise it fails at once, with the newest of what went wrong: the last failed connection or the source's trouble.
+//!
+//! Reads no clock and holds no connection.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use crate::{
+    Cause, Endpoint,
+    error::chain,
+    state::{Condition, SourceState},
+};
+
+/// What a call that starts now may expect.
+#[derive(Debug, Clone)]
+pub(crate) enum Outlook {
+    Ready,
+    Waiting(Obstacle),
+    Failing(Obstacle),
+}
+
+/// What keeps calls from being sent.
+#[derive(Debug, Clone)]
+pub(crate) enum Obstacle {
+    /// The source has said nothing yet.
+    Unanswered,
+    /// The source says that there are no endpoints.
+    NoEndpoints,
+    /// The source cannot tell.
+    Source(Cause),
+    /// An endpoint is being dialed, after the failure if there is one.
+    Connecting(Arc<Endpoint>, Option<Cause>),
+    /// All connections were lost, and their tasks are about to say so.
+    Lost,
+    /// An endpoint cannot be reached.
+    Endpoint(Arc<Endpoint>, Cause),
+}
+
+/// Something that went wrong, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) at: Instant,
+    pub(crate) cause: Cause,
+}
+
+/// What the source last said.
+#[derive(Debug, Clone)]
+pub(crate) enum SourceStatus {
+    Pending,
+    Fresh,
+    Stale { since: Instant, failure: Failure },
+    Failed(Failure),
+}
+
+/// What is known of one endpoint.
+#[derive(Debug)]
+pub(crate) struct Observed<'a> {
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) condition: Condition,
+    pub(crate) last_failure: Option<&'a Failure>,
+}
+
+/// Decides the outlook; `endpoints` is `None` before the first snapshot.
+pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>) -> Outlook {
+    let trouble = source.failure();
+    let Some(endpoints) = endpoints else {
+        return match trouble {
+            None => Outlook::Waiting(Obstacle::Unanswered),
+            Some(trouble) => Outlook::Failing(Obstacle::Source(trouble.cause.clone())),
+        };
+    };
+    if endpoints.iter().any(|it| it.condition == Condition::Ready) {
+        return Outlook::Ready;
+    }
+    let connecting = endpoints
+        .iter()
+        .find(|it| it.condition == Condition::Connecting);
+    if let Some(it) = connecting {
+        let cause = it.last_failure.map(|failure| failure.cause.clone());
+        return Outlook::Waiting(Obstacle::Connecting(it.endpoint.clone(), cause));
+    }
+    let last_failed = endpoints
+        .iter()
+        .filter_map(|it| it.last_failure.map(|failure| (it.endpoint, failure)))
+        .max_by_key(|(_, failure)| failure.at);
+    Outlook::Failing(match (last_failed, trouble) {
+        (Some((endpoint, failure)), trouble) if trouble.is_none_or(|it| it.at < failure.at) => {
+            Obstacle::Endpoint(endpoint.clone(), failure.cause.clone())
+        }
+        (_, Some(trouble)) => Obstacle::Source(trouble.cause.clone()),
+        (_, None) => Obstacle::NoEndpoints,
+    })
+}
+
+impl SourceStatus {
+    fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Pending | Self::Fresh => None,
+            Self::Stale { failure, .. } | Self::Failed(failure) => Some(failure),
+        }
+    }
+
+    /// Returns the status as it is shown.
+    pub(crate) fn state(&self) -> SourceState {
+        match self {
+            Self::Pending => SourceState::Pending,
+            Self::Fresh => SourceState::Fresh,
+            Self::Stale { since, failure } => SourceState::Stale {
+                since: *since,
+                cause: chain(&*failure.cause),
+            },
+            Self::Failed(failure) => SourceState::Failed {
+                cause: chain(&*failure.cause),
+            },
+        }
+    }
+}
+
+impl Obstacle {
+    /// Returns the endpoint that stands in the way, if it is one.
+    pub(crate) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        match self {
+            Self::Connecting(endpoint, _) | Self::Endpoint(endpoint, _) => Some(endpoint),
+            _ => None,
+        }
+    }
+
+    /// Returns what went wrong, if something did.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Source(cause) | Self::Endpoint(_, cause) => Some(cause),
+            Self::Connecting(_, cause) => cause.as_ref(),
+            Self::Unanswered | Self::NoEndpoints | Self::Lost => None,
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unanswered => write!(f, "the endpoints are not known yet"),
+            Self::NoEndpoints => write!(f, "no endpoints"),
+            Self::Lost => write!(f, "all connections were lost"),
+            Self::Source(cause) => {
+                write!(f, "the endpoints cannot be found: {}", chain(&**cause))
+            }
+            Self::Connecting(endpoint, None) => write!(f, "endpoint {endpoint}: connecting"),
+            Self::Connecting(endpoint, Some(cause)) => {
+                write!(
+                    f,
+                    "endpoint {endpoint}: connecting, after {}",
+                    chain(&**cause)
+                )
+            }
+            Self::Endpoint(endpoint, cause) => {
+                write!(f, "endpoint {endpoint}: {}", chain(&**cause))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Endpoints `a:1`, `b:1` and so on, each in a condition, with a failure as many seconds after the start.
+    struct Scene {
+        start: Instant,
+        source: SourceStatus,
+        endpoints: Option<Vec<(Arc<Endpoint>, Condition, Option<Failure>)>>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self {
+                start: tokio::time::Instant::now().into_std(),
+                source: SourceStatus::Pending,
+                endpoints: None,
+            }
+        }
+
+        fn failure(&self, second: u64, text: &str) -> Failure {
+            Failure {
+                at: self.start + Duration::from_secs(second),
+                cause: Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(text)),
+            }
+        }
+
+        fn with_source_failed(mut self, second: u64) -> Self {
+            self.source = SourceStatus::Failed(self.failure(second, "etcd is away"));
+            self
+        }
+
+        fn with_endpoints(mut self, conditions: &[(Condition, Option<u64>)]) -> Self {
+            let endpoints = ["a:1", "b:1", "c:1"].iter().zip(conditions);
+            let endpoints = endpoints
+                .map(|(address, &(condition, failed_at))| {
+                    let endpoint = Arc::new(Endpoint::new(address.parse().unwrap()));
+                    let failure =
+                        failed_at.map(|at| self.failure(at, &format!("{address} refused")));
+                    (endpoint, condition, failure)
+                })
+                .collect();
+            self.endpoints = Some(endpoints);
+            if matches!(self.source, SourceStatus::Pending) {
+                self.source = SourceStatus::Fresh;
+            }
+            self
+        }
+
+        fn outlook(&self) -> String {
+            let endpoints = self.endpoints.as_ref().map(|endpoints| {
+                let observed = endpoints
+                    .iter()
+                    .map(|(endpoint, condition, failure)| Observed {
+                        endpoint,
+                        condition: *condition,
+                        last_failure: failure.as_ref(),
+                    });
+                observed.collect::<Vec<_>>()
+            });
+            match outlook(&self.source, endpoints.as_deref()) {
+                Outlook::Ready => "ready".to_owned(),
+                Outlook::Waiting(obstacle) => format!("wait: {obstacle}"),
+                Outlook::Failing(obstacle) => format!("fail: {obstacle}"),
+            }
+        }
+    }
+
+    use Condition::{Connecting, Failing, Ready};
+
+    #[test]
+    fn before_the_first_answer_calls_wait() {
+        assert_eq!(
+            Scene::new().outlook(),
+            "wait: the endpoints are not known yet"
+        );
+    }
+
+    #[test]
+    fn a_failure_before_the_first_snapshot_fails_calls() {
+        let scene = Scene::new().with_source_failed(1);
+        assert_eq!(
+            scene.outlook(),
+            "fail: the endpoints cannot be found: etcd is away"
+        );
+    }
+
+    #[test]
+    fn no_endpoints_fail_calls() {
+        assert_eq!(
+            Scene::new().with_endpoints(&[]).outlook(),
+            "fail: no endpoints"
+        );
+    }
+
+    #[test]
+    fn one_ready_endpoint_is_enough_whatever_else_fails() {
+        let scene = Scene::new().with_source_failed(9);
+        let scene = scene.with_endpoints(&[(Failing, Some(1)), (Ready, None), (Connecting, None)]);
+        assert_eq!(scene.outlook(), "ready");
+    }
+
+    #[test]
+    fn calls_wait_for_who_connects_while_others_fail() {
+        let scene = Scene::new().with_endpoints(&[(Failing, Some(1)), (Connecting, None)]);
+        assert_eq!(scene.outlook(), "wait: endpoint b:1: connecting");
+        let scene = Scene::new().with_endpoints(&[(Connecting, Some(2))]);
+        assert_eq!(
+            scene.outlook(),
+            "wait: endpoint a:1: connecting, after a:1 refused"
+        );
+    }
+
+    #[test]
+    fn of_all_that_fails_the_newest_is_told() {
+        let failing = [(Failing, Some(1)), (Failing, Some(3)), (Failing, Some(2))];
+        let scene = Scene::new().with_endpoints(&failing);
+        assert_eq!(scene.outlook(), "fail: endpoint b:1: b:1 refused");
+        let scene = Scene::new().with_source_failed(2).with_endpoints(&failing);
+        assert_eq!(scene.outlook(), "fail: endpoint b:1: b:1 refused");
+        let scene = Scene::new().with_source_failed(4).with_endpoints(&failing);
+        assert_eq!(
+            scene.outlook(),
+            "fail: the endpoints cannot be found: etcd is away"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! What can be seen of a channel from outside.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use serde::{Serialize, Serializer};
+
+use crate::Address;
+
+/// What a channel knows at one moment: what its source last said, and how each endpoint is.
+///
+/// ```
+/// use switchboard_resolver::Channel;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let channel = Channel::balance(["127.0.0.1:1"])?.name("greeter").connect_lazy()?;
+/// assert_eq!(channel.state().service.as_deref(), Some("greeter"));
+/// # channel.close().await;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ChannelState {
+    /// The service's name, if the channel was given one.
+    pub service: Option<String>,
+    /// What the source last said.
+    pub source: SourceState,
+    /// The endpoints of the last snapshot, ordered by their addresses, then those that still drain.
+    pub endpoints: Vec<EndpointState>,
+}
+
+/// What a channel's source last said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+#[non_exhaustive]
+pub enum SourceState {
+    /// Nothing yet.
+    Pending,
+    /// The endpoints are known and right.
+    Fresh,
+    /// The endpoints are known and may be out of date.
+    Stale {
+        /// When they were last known to be right; serialized as `seconds` since then.
+        #[serde(rename = "seconds", serialize_with = "seconds_since")]
+        since: Instant,
+        /// What stands in the way.
+        cause: String,
+    },
+    /// The endpoints cannot be found out; those of an earlier snapshot stay in use.
+    Failed {
+        /// What stands in the way.
+        cause: String,
+    },
+}
+
+/// How one endpoint is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct EndpointState {
+    /// Its addresses, in the order they are tried.
+    pub addresses: Vec<Address>,
+    /// What the source says of it beside its addresses.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether it can be called.
+    pub condition: Condition,
+    /// Why it last failed to connect or lost its connection, even if it has been READY since.
+    pub last_error: Option<String>,
+}
+
+/// Whether an endpoint can be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Condition {
+    /// It is dialed for the first time, or again after its connection was lost. Calls wait for it.
+    Connecting,
+    /// It could not be reached, and is redialed in growing intervals until it is. Calls do not wait for it.
+    Failing,
+    /// It is connected and has spoken HTTP/2. Calls go there.
+    Ready,
+    /// It is no longer wanted: it gets no new calls, and those in flight finish.
+    Draining,
+}
+
+fn seconds_since<S: Serializer>(since: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+    let now = tokio::time::Instant::now().into_std();
+    serializer.serialize_f64(now.saturating_duration_since(*since).as_secs_f64())
+}
