@@ -175,8 +175,10 @@ async fn from_debian(folder: &Path) -> Result<PathBuf, String> {
         // Some source of somebody's may fail; what counts is whether etcd is found.
         let updated = run(apt(&["update"]).args(&ours), LIMIT).await;
         if let Err(failure) = run(apt(&download).args(&ours), LIMIT).await {
-            let before = updated.err().map(|error| format!("; before that, {error}"));
-            return Err(failure + &before.unwrap_or_default());
+            return Err(match updated {
+                Err(before) if before != failure => format!("{failure}; before that, {before}"),
+                _ => failure,
+            });
         }
     }
 
