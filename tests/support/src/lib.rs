@@ -1,1 +1,20 @@
+//! What switchboard's tests run against: real etcd servers, and its examples as processes of their own.
 //!
+//! Everything here serves tests, so what goes wrong panics, and says what there was to see: the end of a log, the
+//! lines a process wrote, the last state that was polled. What was started ends with the value that owns it, and with
+//! the test process, however that ends.
+
+mod child;
+mod etcd;
+mod etcd_binary;
+mod eventually;
+mod example;
+mod ports;
+mod process;
+mod target;
+
+pub use etcd::Etcd;
+pub use eventually::eventually;
+pub use example::Example;
+pub use process::{Exit, Process};
+pub use rustix::process::Signal;
