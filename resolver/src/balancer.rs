@@ -134,6 +134,9 @@ impl Balancer {
         }
         self.source = None;
         self.published.views.publish(View::Closed);
+        // A report holds its connection open as long as it lies there.
+        self.reports.close();
+        while self.reports.try_recv().is_ok() {}
         self.endpoints = Some(EndpointSet::default());
         for (_, subchannel) in std::mem::take(&mut self.wanted) {
             self.draining.push(subchannel.drained());

@@ -226,10 +226,15 @@ impl Work {
 
     /// Ends the work, except for the streams in flight, and waits for those.
     fn drain(self, tasks: &TaskTracker) -> BoxFuture<'static, ()> {
+        let connection = match self {
+            Self::Serving(connection) => Some(connection),
+            // Dropped here and now: a dial that is half done holds its connection open.
+            Self::Dialing(_) | Self::Waiting(_) | Self::Draining(_) => None,
+        };
         let tasks = tasks.clone();
         Box::pin(async move {
-            // Over once the last sender is dropped, calls that are about to be sent included.
-            if let Self::Serving(mut connection) = self {
+            if let Some(mut connection) = connection {
+                // Over once the last sender is dropped; calls that are just being sent still have one.
                 connection.lost().await;
             }
             tasks.close();
