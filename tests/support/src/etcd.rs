@@ -25,7 +25,7 @@ use crate::{
 /// let mut etcd = Etcd::start().await;
 /// let mut client = etcd.client().await;
 /// client.put("key", "value", None).await.unwrap();
-/// etcd.kill();
+/// etcd.kill().await;
 /// etcd.restart().await;
 /// assert_eq!(client.get("key", None).await.unwrap().count(), 1);
 /// # }

@@ -91,7 +91,7 @@ impl Process {
     ///
     /// # Cancel safety
     ///
-    /// A line is lost to nobody: what is not returned is there for the next call.
+    /// No line is lost: what was not returned is there for the next call.
     pub async fn next_line(&mut self) -> Option<String> {
         self.lines.recv().await
     }
