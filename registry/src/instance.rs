@@ -161,6 +161,17 @@ pub enum InstanceError {
     /// One can listen at the address, but nobody can dial it.
     #[error("invalid address to publish: {0} (expected: one that others can dial)")]
     Unspecified(Address),
+    /// There is nothing to dial.
+    #[error("no endpoint: {0} (expected: at least one)")]
+    NoEndpoint(ServiceName),
+    /// It is of another service than the one it takes the place of.
+    #[error("another service: {given} (expected: {expected})")]
+    Service {
+        /// The service that was given.
+        given: ServiceName,
+        /// The one that is published.
+        expected: ServiceName,
+    },
 }
 
 #[cfg(test)]

@@ -1,0 +1,347 @@
+//! The handle on a registry, and how it is connected.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use switchboard_resolver::{self as resolver, Backoff, Channel, ConnectError, KeepAlive};
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    DiscoverError, Instance, Instances, Layout, NameError, Namespace, PublishError, Publisher,
+    ServiceName, Target, TargetError,
+    etcd::{Etcd, REQUEST_TIMEOUT},
+    session::{Ending, Session},
+};
+
+/// A registry of services in etcd. Cheap to clone; the clones share one connection and one lease.
+///
+/// What was begun with it, publications, discoveries and channels, goes on while any handle on it
+/// lives, and ends with [`close`](Self::close).
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the handles share.
+pub(crate) struct Shared {
+    pub(crate) etcd: Etcd,
+    pub(crate) runtime: Handle,
+    pub(crate) namespace: Namespace,
+    pub(crate) layout: Layout,
+    pub(crate) ttl: Duration,
+    session: OnceLock<Session>,
+    pub(crate) ending: Ending,
+    /// The session and all who follow; who writes is counted in `ending`.
+    pub(crate) tasks: TaskTracker,
+    channel: Channel,
+}
+
+impl Registry {
+    /// Begins a registry in the etcd at `target`: a list of endpoints or an `etcd://` target.
+    ///
+    /// # Errors
+    ///
+    /// What is given is no target.
+    pub fn builder<T>(target: T) -> Result<Builder, TargetError>
+    where
+        T: TryInto<Target>,
+        TargetError: From<T::Error>,
+    {
+        Ok(Builder::new(target.try_into()?))
+    }
+
+    /// Connects to the etcd at `target`, with default settings.
+    ///
+    /// # Errors
+    ///
+    /// What is given is no target, or etcd cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection.
+    pub async fn connect<T>(target: T) -> Result<Self, RegistryError>
+    where
+        T: TryInto<Target>,
+        TargetError: From<T::Error>,
+    {
+        Self::builder(target)?.connect().await
+    }
+
+    /// Puts an instance into etcd and keeps it there, for as long as the publisher lives. etcd need
+    /// not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// The instance has nothing that others can dial. Everything else is told by the publisher.
+    pub fn publish(&self, instance: Instance) -> Result<Publisher, PublishError> {
+        Publisher::start(self.clone(), instance)
+    }
+
+    /// Follows the instances of a service; returns when the first snapshot has been read.
+    ///
+    /// # Errors
+    ///
+    /// The name is none, or etcd did not answer within 10 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the following.
+    pub async fn discover<N>(&self, service: N) -> Result<Instances, DiscoverError>
+    where
+        N: TryInto<ServiceName, Error: Into<NameError>>,
+    {
+        Instances::first(self, service.try_into().map_err(Into::into)?).await
+    }
+
+    /// Begins a channel to a service, over whatever instances of it live.
+    ///
+    /// A name that is none is told when the channel connects, or by its calls.
+    pub fn dial<N>(&self, service: N) -> resolver::Builder
+    where
+        N: TryInto<ServiceName, Error: Into<NameError>>,
+    {
+        let service = service.try_into().map_err(Into::into);
+        let name = service.as_ref().ok().map(ToString::to_string);
+        let channel = Channel::builder(Instances::updates(self, service));
+        match name {
+            Some(name) => channel.name(name),
+            None => channel,
+        }
+    }
+
+    /// Ends everything that was begun with this registry: publications are taken out of etcd, then
+    /// the lease is revoked. Returns when that is done, at most one TTL and the 2 s of a request
+    /// later; channels that were dialed keep the endpoints they know.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it closes all the same; only the waiting is given up.
+    pub async fn close(self) {
+        self.shared.end();
+        self.shared.ending.writers.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        self.shared.channel.clone().close().await;
+    }
+
+    /// Returns whether this is the only handle left.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+}
+
+impl Shared {
+    /// Returns the session, which starts with the first who needs it.
+    pub(crate) fn session(&self) -> &Session {
+        self.session.get_or_init(|| {
+            Session::start(
+                self.etcd.clone(),
+                self.ttl,
+                self.ending.clone(),
+                &self.tasks,
+                &self.runtime,
+            )
+        })
+    }
+
+    fn end(&self) {
+        self.ending.asked.cancel();
+        self.ending.writers.close();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("namespace", &self.shared.namespace)
+            .field("etcd", &self.shared.channel.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sets up a [`Registry`].
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard_registry::Registry;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let registry = Registry::builder("10.0.0.1:2379,10.0.0.2:2379")?
+///     .namespace("/shop".parse()?)
+///     .ttl(Duration::from_secs(15))
+///     .connect_lazy()?;
+/// # registry.close().await;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it connects"]
+pub struct Builder {
+    target: Target,
+    namespace: Namespace,
+    layout: Layout,
+    ttl: Duration,
+}
+
+/// The TTL unless set: a server that crashed is in the list for that long at most. It is go-zero's.
+const TTL: Duration = Duration::from_secs(10);
+
+/// What etcd raises shorter TTLs to.
+const SHORTEST_TTL: Duration = Duration::from_secs(2);
+
+/// Why a registry cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// What was given is no target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A TTL that etcd cannot keep.
+    #[error("invalid TTL: {0:?} (expected: whole seconds, at least 2)")]
+    Ttl(Duration),
+    /// There is no tokio runtime here.
+    #[error("no runtime (expected: to be called inside a tokio runtime)")]
+    NoRuntime,
+    /// etcd cannot be reached.
+    #[error("cannot reach etcd")]
+    Unreachable(#[source] ConnectError),
+}
+
+impl Builder {
+    fn new(target: Target) -> Self {
+        Self {
+            target,
+            namespace: Namespace::default(),
+            layout: Layout::default(),
+            ttl: TTL,
+        }
+    }
+
+    /// Sets the part of etcd's key space to use; `/microservices` unless set.
+    pub fn namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
+    /// Sets where records lie and what they look like; as kratos has them unless set.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Sets how long a record outlives its server; 10 s unless set. Whole seconds, at least 2.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Makes the registry and begins to connect. etcd need not be there.
+    ///
+    /// # Errors
+    ///
+    /// A TTL that etcd cannot keep, or that there is no tokio runtime here.
+    pub fn connect_lazy(self) -> Result<Registry, RegistryError> {
+        self.validate()?;
+        let channel = channel(&self.target).connect_lazy();
+        Ok(self.registry(channel.map_err(|_| RegistryError::NoRuntime)?))
+    }
+
+    /// Makes the registry and waits until etcd can be reached.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_lazy`](Self::connect_lazy); and if etcd cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection.
+    pub async fn connect(self) -> Result<Registry, RegistryError> {
+        self.validate()?;
+        let channel = channel(&self.target).connect().await;
+        Ok(self.registry(channel.map_err(RegistryError::Unreachable)?))
+    }
+
+    fn validate(&self) -> Result<(), RegistryError> {
+        if self.ttl < SHORTEST_TTL || self.ttl.subsec_nanos() != 0 {
+            return Err(RegistryError::Ttl(self.ttl));
+        }
+        Ok(())
+    }
+
+    /// Puts a registry together; there is a runtime, since the channel runs on it.
+    fn registry(self, channel: Channel) -> Registry {
+        Registry {
+            shared: Arc::new(Shared {
+                etcd: Etcd::new(channel.clone()),
+                runtime: Handle::current(),
+                namespace: self.namespace,
+                layout: self.layout,
+                ttl: self.ttl,
+                session: OnceLock::new(),
+                ending: Ending {
+                    asked: CancellationToken::new(),
+                    writers: TaskTracker::new(),
+                },
+                tasks: TaskTracker::new(),
+                channel,
+            }),
+        }
+    }
+}
+
+/// The channel to etcd. A request ends after 2 s, a watch does not; pings find a member that is
+/// frozen or cut off (etcd closes connections that ping more often than every 5 s), and a member
+/// that is back is found within a second.
+fn channel(target: &Target) -> resolver::Builder {
+    let endpoints = target
+        .etcd()
+        .iter()
+        .cloned()
+        .map(resolver::Endpoint::new)
+        .collect();
+    Channel::builder(futures::stream::iter([resolver::Update::Snapshot(
+        endpoints,
+    )]))
+    .name("etcd")
+    .timeout(REQUEST_TIMEOUT)
+    .connect_timeout(Duration::from_secs(1))
+    .backoff(Backoff {
+        base: Duration::from_millis(100),
+        cap: Duration::from_secs(1),
+        ..Backoff::default()
+    })
+    .keep_alive(KeepAlive {
+        interval: Duration::from_secs(6),
+        timeout: Duration::from_secs(3),
+        while_idle: false,
+    })
+}
+
+/// Begins a channel to the service of a target, such as `etcd://h1:2379,h2:2379/greeter`.
+///
+/// # Errors
+///
+/// The text is no target, it names no service, or there is no tokio runtime here.
+pub fn dial(target: &str) -> Result<resolver::Builder, RegistryError> {
+    let parsed: Target = target.parse()?;
+    let service = parsed
+        .service()
+        .cloned()
+        .ok_or_else(|| TargetError::NoService(target.to_owned()))?;
+    Ok(Builder::new(parsed).connect_lazy()?.dial(service))
+}
+
+impl From<std::convert::Infallible> for TargetError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,264 @@
+//! A tonic server that is published while it serves, and stops without a failed call.
+
+mod closable;
+mod drain;
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt, future::BoxFuture};
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    body::Body,
+    service::Routes,
+    transport::server::{Router, TcpIncoming},
+};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+use tower::{Layer, Service};
+
+use self::closable::Closable;
+pub use self::drain::Drain;
+use crate::{Instance, PublishError, Publisher, Registry};
+
+type Incoming = Pin<Box<dyn Stream<Item = std::io::Result<Closable>> + Send>>;
+type Serving = BoxFuture<'static, Result<(), tonic::transport::Error>>;
+type Start = dyn FnOnce(Option<HealthServer<HealthService>>, Incoming, BoxFuture<'static, ()>) -> Serving
+    + Send;
+
+/// A server that is about to serve and to be published; made by [`Registry::serve`], begun by
+/// awaiting it.
+#[must_use = "a server does nothing until it is awaited"]
+pub struct Serve {
+    registry: Registry,
+    instance: Instance,
+    listener: TcpListener,
+    start: Box<Start>,
+    reporter: Option<HealthReporter>,
+    require_published: Option<Duration>,
+    signal: BoxFuture<'static, ()>,
+    drain: Drain,
+}
+
+/// Why a server did not serve, or not to the end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The instance cannot be published, or not in the time that was required.
+    #[error("cannot publish")]
+    Publish(#[from] PublishError),
+    /// It was required that the instance is published within this time, and it was not.
+    #[error("not published within {0:?}")]
+    NotPublished(Duration),
+    /// tonic stopped serving.
+    #[error("cannot serve")]
+    Serve(#[from] tonic::transport::Error),
+    /// The listener cannot be used.
+    #[error("cannot listen")]
+    Listen(#[from] std::io::Error),
+}
+
+impl Registry {
+    /// Serves `router` on `listener`, and publishes `instance` while it does.
+    ///
+    /// In this order: it listens, its health is SERVING, it is published. Without etcd it serves all
+    /// the same, and is published when etcd is there. With
+    /// [`with_graceful_shutdown`](Serve::with_graceful_shutdown) it stops in the reverse order; see
+    /// [`Drain`].
+    ///
+    /// If this is the last handle on the registry, the registry is closed when the server has
+    /// stopped.
+    pub fn serve<L, ResBody>(
+        self,
+        instance: Instance,
+        router: Router<L>,
+        listener: TcpListener,
+    ) -> Serve
+    where
+        L: Layer<Routes> + Send + 'static,
+        L::Service: Service<http::Request<Body>, Response = http::Response<ResBody>>
+            + Clone
+            + Send
+            + 'static,
+        <L::Service as Service<http::Request<Body>>>::Future: Send,
+        <L::Service as Service<http::Request<Body>>>::Error: Into<tower::BoxError> + Send,
+        ResBody: http_body::Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<tower::BoxError>,
+    {
+        let start = |health, incoming: Incoming, signal| -> Serving {
+            let router = router.add_optional_service(health);
+            Box::pin(router.serve_with_incoming_shutdown(incoming, signal))
+        };
+        Serve {
+            registry: self,
+            instance,
+            listener,
+            start: Box::new(start),
+            reporter: None,
+            require_published: None,
+            signal: Box::pin(std::future::pending()),
+            drain: Drain::default(),
+        }
+    }
+}
+
+impl Serve {
+    /// Stops, gracefully, once `signal` is ready; [`terminate`](crate::terminate) is such a signal.
+    pub fn with_graceful_shutdown(
+        mut self,
+        signal: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        self.signal = Box::pin(signal);
+        self
+    }
+
+    /// Sets how long the parts of a graceful stop may take.
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Fails if the instance is not published within that time. Otherwise etcd being away never
+    /// keeps a server from serving.
+    pub fn require_published(mut self, limit: Duration) -> Self {
+        self.require_published = Some(limit);
+        self
+    }
+
+    /// Reports health to the caller's own health service, which is in the router already. A second
+    /// one on the same router would panic.
+    pub fn health_reporter(mut self, reporter: HealthReporter) -> Self {
+        self.reporter = Some(reporter);
+        self
+    }
+
+    async fn run(self) -> Result<(), ServeError> {
+        let (reporter, health) = match self.reporter {
+            Some(reporter) => (reporter, None),
+            None => {
+                let reporter = HealthReporter::new();
+                let service = HealthService::from_health_reporter(reporter.clone());
+                (reporter, Some(HealthServer::new(service)))
+            }
+        };
+        let (goaway, force) = (CancellationToken::new(), CancellationToken::new());
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let closing = force.clone();
+        let incoming = incoming.map_ok(move |stream| Closable::new(stream, closing.clone()));
+        let mut serving = (self.start)(
+            health,
+            Box::pin(incoming),
+            Box::pin(goaway.clone().cancelled_owned()),
+        );
+
+        let lifetime = Lifetime {
+            registry: self.registry.clone(),
+            instance: self.instance,
+            service: reporter,
+            require_published: self.require_published,
+            drain: self.drain,
+            goaway,
+            force,
+        };
+        let served = tokio::select! {
+            served = &mut serving => served.map_err(ServeError::from),
+            ended = lifetime.run(self.signal) => match ended {
+                // Its connections have ended, or are ending by force.
+                Ok(()) => serving.await.map_err(ServeError::from),
+                Err(error) => Err(error),
+            },
+        };
+        if self.registry.is_last() {
+            let closed = tokio::time::timeout(self.drain.revoke, self.registry.close()).await;
+            if closed.is_err() {
+                tracing::warn!(name: "lease_not_revoked", "etcd did not answer; the TTL does the rest");
+            }
+        }
+        served
+    }
+}
+
+/// What happens beside the serving.
+struct Lifetime {
+    registry: Registry,
+    instance: Instance,
+    service: HealthReporter,
+    require_published: Option<Duration>,
+    drain: Drain,
+    goaway: CancellationToken,
+    force: CancellationToken,
+}
+
+impl Lifetime {
+    /// Publishes until `signal`, then drains. Returns when the last connection has been told to end.
+    async fn run(self, signal: BoxFuture<'static, ()>) -> Result<(), ServeError> {
+        // Every service of the server, by gRPC's health protocol.
+        self.service
+            .set_service_status("", ServingStatus::Serving)
+            .await;
+        let publisher = self.registry.publish(self.instance.clone())?;
+        if let Some(limit) = self.require_published {
+            match tokio::time::timeout(limit, publisher.published()).await {
+                Ok(published) => published?,
+                Err(_) => return Err(ServeError::NotPublished(limit)),
+            }
+        }
+        signal.await;
+        self.stop(publisher, Instant::now()).await;
+        Ok(())
+    }
+
+    async fn stop(self, publisher: Publisher, signalled: Instant) {
+        let (service, drain) = (self.instance.service(), self.drain);
+        tracing::info!(name: "drain", %service, phase = "deregister");
+        match tokio::time::timeout(drain.deregister, publisher.stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => tracing::warn!(name: "not_deregistered", %service, %cause),
+            Err(_) => tracing::warn!(name: "not_deregistered", %service, "etcd did not answer"),
+        }
+        self.service
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+
+        tracing::info!(name: "drain", %service, phase = "linger");
+        tokio::time::sleep_until(signalled + drain.linger).await;
+
+        tracing::info!(name: "drain", %service, phase = "finish");
+        self.goaway.cancel();
+        tokio::time::sleep_until(signalled + drain.last_call()).await;
+
+        tracing::warn!(name: "drain", %service, phase = "force", "calls were still in flight");
+        self.force.cancel();
+    }
+}
+
+impl IntoFuture for Serve {
+    type Output = Result<(), ServeError>;
+    type IntoFuture = BoxFuture<'static, Result<(), ServeError>>;
+
+    /// Serves until the signal has come and the last call has ended.
+    ///
+    /// Dropping the future stops serving at once, and takes the instance out of etcd in the
+    /// background.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("instance", &self.instance)
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! One lease per process, kept alive: the performer of [`lease`](crate::lease).
+
+use std::time::Duration;
+
+use switchboard_resolver::Cause;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock,
+    etcd::{Etcd, EtcdError, KeepAlive, Kind, Reachable},
+    lease::{Lease, LeaseId, Standing, Step},
+};
+
+/// A lease, shared by all who write under it.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    state: watch::Receiver<SessionState>,
+    doubts: mpsc::UnboundedSender<LeaseId>,
+}
+
+/// How the lease stands, and what keeps it from standing better.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionState {
+    pub(crate) standing: Standing,
+    pub(crate) cause: Option<Cause>,
+}
+
+/// When a session ends: asked to, and with nobody left who writes under its lease.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    pub(crate) asked: CancellationToken,
+    pub(crate) writers: TaskTracker,
+}
+
+impl Session {
+    /// Starts the session on `tasks`, where it runs until `ending`; then its lease is revoked.
+    pub(crate) fn start(
+        etcd: Etcd,
+        ttl: Duration,
+        ending: Ending,
+        tasks: &TaskTracker,
+        runtime: &Handle,
+    ) -> Self {
+        let initial = SessionState {
+            standing: Standing::Absent,
+            cause: None,
+        };
+        let (state_sender, state) = watch::channel(initial);
+        let (doubts, doubted) = mpsc::unbounded_channel();
+        let keeper = Keeper {
+            reachable: etcd.reachable(),
+            etcd,
+            lease: Lease::new(ttl),
+            stream: None,
+            cause: None,
+            rng: fastrand::Rng::new(),
+            state: state_sender,
+        };
+        tasks.spawn_on(keeper.run(doubted, ending), runtime);
+        Self { state, doubts }
+    }
+
+    /// Returns how the lease stands, now and later.
+    pub(crate) fn state(&self) -> watch::Receiver<SessionState> {
+        self.state.clone()
+    }
+
+    /// Tells that etcd did not know the lease.
+    pub(crate) fn doubt(&self, lease: LeaseId) {
+        // A session that has ended has no lease to doubt.
+        let _ = self.doubts.send(lease);
+    }
+}
+
+/// What keeps the lease.
+struct Keeper {
+    etcd: Etcd,
+    reachable: Reachable,
+    lease: Lease,
+    stream: Option<KeepAlive>,
+    cause: Option<Cause>,
+    rng: fastrand::Rng,
+    state: watch::Sender<SessionState>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut doubted: mpsc::UnboundedReceiver<LeaseId>, ending: Ending) {
+        let mut ended = std::pin::pin!(async {
+            ending.asked.cancelled().await;
+            ending.writers.wait().await;
+        });
+        let mut is_released = false;
+        loop {
+            let step = self.lease.next(clock::now(), &mut self.rng);
+            self.report();
+            match step {
+                Step::Grant { id, ttl } => self.grant(id, ttl).await,
+                Step::Renew { id } => self.renew(id).await,
+                Step::Revoke { id } => self.revoke(id).await,
+                Step::WaitUntil(_) => {}
+                Step::Done => return,
+            }
+            let wait = match step {
+                Step::WaitUntil(at) => at,
+                _ => clock::now(),
+            };
+            let event = tokio::select! {
+                biased;
+                () = &mut ended, if !is_released => Event::Ended,
+                Some(lease) = doubted.recv() => Event::Doubted(lease),
+                () = self.reachable.again() => Event::Reachable,
+                () = clock::until(Some(wait)) => Event::Time,
+            };
+            match event {
+                Event::Ended => {
+                    is_released = true;
+                    self.lease.release();
+                }
+                Event::Doubted(lease) => self.lease.doubt(lease, clock::now()),
+                Event::Reachable => self.lease.reachable(clock::now()),
+                Event::Time => {}
+            }
+        }
+    }
+
+    async fn grant(&mut self, id: LeaseId, ttl: Duration) {
+        let sent = clock::now();
+        match self.etcd.grant(id, ttl).await {
+            Ok(granted) => {
+                self.lease.granted(id, granted, sent);
+                self.cause = None;
+                tracing::debug!(name: "lease_granted", lease = id, ttl = granted.as_secs());
+            }
+            Err(error) if error.kind == Kind::LeaseExists => self.lease.exists(id),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    async fn renew(&mut self, id: LeaseId) {
+        let sent = clock::now();
+        match self.renewal(id).await {
+            Ok(Some(ttl)) => {
+                self.lease.renewed(id, ttl, sent);
+                self.cause = None;
+            }
+            Ok(None) => {
+                self.stream = None;
+                self.lease.gone(id);
+                tracing::warn!(name: "lease_lost", lease = id, "etcd has no such lease any more");
+            }
+            Err(error) => {
+                // Whatever the stream still says would answer an older question.
+                self.stream = None;
+                self.fail(error);
+            }
+        }
+    }
+
+    /// Renews over the open stream, or over a new one, whose opening renews too.
+    async fn renewal(&mut self, id: LeaseId) -> Result<Option<Duration>, EtcdError> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => match self.etcd.keep_alive(id).await {
+                Ok(stream) => self.stream.insert(stream),
+                Err(error) if error.kind == Kind::LeaseNotFound => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        stream.renew().await
+    }
+
+    async fn revoke(&mut self, id: LeaseId) {
+        if let Err(error) = self.etcd.revoke(id).await
+            && error.kind != Kind::LeaseNotFound
+        {
+            // The TTL does the same, later.
+            tracing::warn!(name: "lease_not_revoked", lease = id, cause = %error);
+        }
+        self.lease.revoked(id);
+    }
+
+    fn fail(&mut self, error: EtcdError) {
+        self.lease.failed(clock::now(), &mut self.rng);
+        let cause = error.into_cause();
+        if self.cause.replace(cause.clone()).is_none() {
+            tracing::warn!(name: "lease_not_renewed", cause = %cause);
+        }
+    }
+
+    fn report(&self) {
+        let standing = self.lease.standing();
+        self.state.send_if_modified(|state| {
+            let is_new =
+                state.standing != standing || state.cause.is_some() != self.cause.is_some();
+            if is_new {
+                *state = SessionState {
+                    standing,
+                    cause: self.cause.clone(),
+                };
+            }
+            is_new
+        });
+    }
+}
+
+/// What a keeper waits for.
+enum Event {
+    Ended,
+    Doubted(LeaseId),
+    Reachable,
+    Time,
+}

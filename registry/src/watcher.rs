@@ -1,0 +1,323 @@
+//! A prefix of etcd's keys, followed: the performer of [`watch`](crate::watch).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use etcd_client::{EventType, GetResponse, KeyValue, ResponseHeader, WatchResponse};
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    etcd::{Etcd, EtcdError, Kind, Reachable, Watching},
+    watch::{Cancel, Change, Freshness, Page, Put, Step, Watch},
+};
+
+/// What is known of the prefix: the last whole list, if there was one, and whether it is up to date.
+#[derive(Debug, Clone)]
+pub(crate) struct View<T> {
+    pub(crate) listing: Option<Arc<Listing<T>>>,
+    pub(crate) freshness: Freshness,
+}
+
+impl<T> View<T> {
+    /// Returns the list if it is another one than `shown`.
+    pub(crate) fn news(&self, shown: &Option<Arc<Listing<T>>>) -> Option<Arc<Listing<T>>> {
+        let shown = shown.as_ref().map(Arc::as_ptr);
+        self.listing
+            .clone()
+            .filter(|listing| Some(Arc::as_ptr(listing)) != shown)
+    }
+}
+
+/// All values under the prefix at one revision, ordered by key.
+#[derive(Debug)]
+pub(crate) struct Listing<T> {
+    pub(crate) revision: i64,
+    pub(crate) values: Vec<T>,
+}
+
+/// How a key and its value become a `T`; what does not is left out.
+pub(crate) type Decode<T> =
+    Box<dyn Fn(&[u8], &[u8]) -> Result<T, Box<dyn std::error::Error>> + Send>;
+
+/// What follows the prefix.
+pub(crate) struct Watcher<T> {
+    etcd: Etcd,
+    reachable: Reachable,
+    prefix: String,
+    decode: Decode<T>,
+    watch: Watch<T>,
+    stream: Option<Watching>,
+    /// At which revision a key was last rejected, so that each value is told of once.
+    rejected: BTreeMap<Vec<u8>, i64>,
+    view: channel::Sender<View<T>>,
+    rng: fastrand::Rng,
+}
+
+/// What a watcher waits for.
+enum Event {
+    Stop,
+    Message(Result<WatchResponse, EtcdError>),
+    Reachable,
+    Time,
+}
+
+impl<T: Clone + Send> Watcher<T> {
+    pub(crate) fn new(
+        etcd: Etcd,
+        prefix: String,
+        decode: Decode<T>,
+    ) -> (Self, channel::Receiver<View<T>>) {
+        let watch = Watch::new();
+        let (view, receiver) = channel::channel(View {
+            listing: None,
+            freshness: watch.freshness().clone(),
+        });
+        let watcher = Self {
+            reachable: etcd.reachable(),
+            etcd,
+            prefix,
+            decode,
+            watch,
+            stream: None,
+            rejected: BTreeMap::new(),
+            view,
+            rng: fastrand::Rng::new(),
+        };
+        (watcher, receiver)
+    }
+
+    /// Follows the prefix until one of `stops` is cancelled.
+    pub(crate) async fn run(mut self, stops: [CancellationToken; 2]) {
+        let [one, other] = stops;
+        loop {
+            let step = self.watch.next(clock::now(), &mut self.rng);
+            self.report();
+            let is_receiving = matches!(step, Step::Receive { .. });
+            let until = match step {
+                Step::Receive { until } | Step::WaitUntil(until) => until,
+                step => {
+                    tokio::select! {
+                        biased;
+                        () = one.cancelled() => return,
+                        () = other.cancelled() => return,
+                        () = self.perform(step) => {}
+                    }
+                    continue;
+                }
+            };
+            let event = tokio::select! {
+                biased;
+                () = one.cancelled() => Event::Stop,
+                () = other.cancelled() => Event::Stop,
+                message = next_message(&mut self.stream), if is_receiving => Event::Message(message),
+                () = self.reachable.again() => Event::Reachable,
+                () = clock::until(Some(until)) => Event::Time,
+            };
+            match event {
+                Event::Stop => return,
+                Event::Message(Ok(message)) => self.take(message),
+                Event::Message(Err(error)) => self.fail(error),
+                Event::Reachable => self.watch.reachable(),
+                Event::Time => {}
+            }
+        }
+    }
+
+    async fn perform(&mut self, step: Step) {
+        let done = match step {
+            Step::List { after, revision } => self.list(after, revision).await,
+            Step::Open { from } => self.open(from).await,
+            Step::AskProgress => self.ask_progress().await,
+            Step::Confirm => self.confirm().await,
+            Step::LogIn => {
+                // There is nobody to log in as; without a token it may go better.
+                self.watch.logged_in();
+                Ok(())
+            }
+            Step::Receive { .. } | Step::WaitUntil(_) => Ok(()),
+        };
+        if let Err(error) = done {
+            self.fail(error);
+        }
+    }
+
+    async fn list(&mut self, after: Option<Vec<u8>>, revision: i64) -> Result<(), EtcdError> {
+        match self
+            .etcd
+            .list(&self.prefix, after.as_deref(), revision)
+            .await
+        {
+            Ok(response) => {
+                let page = self.page(response);
+                self.watch.page(page, clock::now());
+                Ok(())
+            }
+            Err(error) if error.kind == Kind::Compacted => {
+                self.watch.list_compacted();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn page(&mut self, mut response: GetResponse) -> Page<T> {
+        let more = response.more();
+        let revision = response.header().map_or(0, ResponseHeader::revision);
+        let entries = response.take_kvs().iter().map(|kv| self.put(kv)).collect();
+        Page {
+            revision,
+            entries,
+            more,
+        }
+    }
+
+    async fn open(&mut self, from: i64) -> Result<(), EtcdError> {
+        self.stream = None;
+        let mut stream = self.etcd.watch(&self.prefix, from).await?;
+        let first = stream.message().await?;
+        self.stream = Some(stream);
+        if !first.canceled() {
+            self.watch.opened(revision(&first), clock::now());
+        }
+        self.take(first);
+        Ok(())
+    }
+
+    async fn ask_progress(&mut self) -> Result<(), EtcdError> {
+        if let Some(stream) = &mut self.stream {
+            stream.ask_progress().await?;
+        }
+        self.watch.asked(clock::now());
+        Ok(())
+    }
+
+    async fn confirm(&mut self) -> Result<(), EtcdError> {
+        let revision = self.etcd.revision().await?;
+        self.watch.confirmed(revision, clock::now(), &mut self.rng);
+        Ok(())
+    }
+
+    /// Takes in what the watch says.
+    fn take(&mut self, message: WatchResponse) {
+        let now = clock::now();
+        if message.canceled() {
+            self.stream = None;
+            let why = match message.compact_revision() {
+                0 => Cancel::Other(EtcdError::cancelled(message.cancel_reason()).into_cause()),
+                _ => Cancel::Compacted,
+            };
+            self.watch.cancelled(why, now, &mut self.rng);
+        } else if !message.events().is_empty() {
+            let changes = message.events().iter().filter_map(|event| {
+                let kv = event.kv()?;
+                Some(match event.event_type() {
+                    EventType::Put => Change::Put(self.put(kv)),
+                    EventType::Delete => {
+                        self.rejected.remove(kv.key());
+                        Change::Delete {
+                            key: kv.key().to_vec(),
+                            revision: kv.mod_revision(),
+                        }
+                    }
+                })
+            });
+            let changes = changes.collect();
+            self.watch.events(changes, now);
+        } else if !message.created() {
+            self.watch.progress(now);
+        }
+    }
+
+    fn put(&mut self, kv: &KeyValue) -> Put<T> {
+        let value = match (self.decode)(kv.key(), kv.value()) {
+            Ok(value) => Some(value),
+            Err(cause) => {
+                if self.rejected.insert(kv.key().to_vec(), kv.mod_revision())
+                    != Some(kv.mod_revision())
+                {
+                    let key = String::from_utf8_lossy(kv.key());
+                    tracing::warn!(name: "record_rejected", %key, revision = kv.mod_revision(), %cause);
+                }
+                None
+            }
+        };
+        Put {
+            key: kv.key().to_vec(),
+            value,
+            revision: kv.mod_revision(),
+            lease: kv.lease(),
+        }
+    }
+
+    fn fail(&mut self, error: EtcdError) {
+        self.stream = None;
+        self.watch
+            .failed(error.into_cause(), clock::now(), &mut self.rng);
+    }
+
+    /// Shows what is known to those who follow.
+    fn report(&mut self) {
+        let has_changed = self.watch.take_changed();
+        let freshness = self.watch.freshness();
+        let was = self.view.borrow().freshness.clone();
+        if !has_changed && freshness.is_like(&was) {
+            return;
+        }
+        match (&was, freshness) {
+            (
+                Freshness::Fresh,
+                Freshness::Stale {
+                    cause: Some(cause), ..
+                },
+            ) => {
+                tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause);
+            }
+            (Freshness::Stale { cause: Some(_), .. }, Freshness::Fresh) => {
+                tracing::info!(name: "watch_fresh", prefix = self.prefix);
+            }
+            _ => {}
+        }
+        let (watch, freshness) = (&self.watch, freshness.clone());
+        self.view.send_modify(|view| {
+            if has_changed {
+                let values = watch
+                    .entries()
+                    .values()
+                    .map(|entry| entry.value.clone())
+                    .collect();
+                view.listing = Some(Arc::new(Listing {
+                    revision: watch.revision(),
+                    values,
+                }));
+            }
+            view.freshness = freshness;
+        });
+    }
+}
+
+impl Freshness {
+    fn is_like(&self, other: &Self) -> bool {
+        let since = |freshness: &Self| match freshness {
+            Self::Fresh => None,
+            Self::Stale { since, cause } => Some((*since, cause.as_ref().map(ToString::to_string))),
+        };
+        since(self) == since(other)
+    }
+}
+
+/// Waits for what the watch says.
+///
+/// # Cancel safety
+///
+/// Cancelling it loses no message.
+async fn next_message(stream: &mut Option<Watching>) -> Result<WatchResponse, EtcdError> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => Err(EtcdError::ended()),
+    }
+}
+
+fn revision(message: &WatchResponse) -> i64 {
+    message.header().map_or(0, ResponseHeader::revision)
+}
