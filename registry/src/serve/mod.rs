@@ -28,12 +28,14 @@ use tower::{Layer, Service};
 
 use self::closable::Closable;
 pub use self::drain::Drain;
-use crate::{Instance, PublishError, Publisher, Registry};
+use crate::{Instance, PublicationStatus, PublishError, Publisher, Registry, ServiceName};
 
 type Incoming = Pin<Box<dyn Stream<Item = std::io::Result<Closable>> + Send>>;
 type Serving = BoxFuture<'static, Result<(), tonic::transport::Error>>;
 type Start = dyn FnOnce(Option<HealthServer<HealthService>>, Incoming, BoxFuture<'static, ()>) -> Serving
     + Send;
+
+type OnPublished = Box<dyn FnOnce() + Send>;
 
 /// A server that is about to serve and to be published; made by [`Registry::serve`], begun by
 /// awaiting it.
@@ -45,6 +47,7 @@ pub struct Serve {
     start: Box<Start>,
     reporter: Option<HealthReporter>,
     require_published: Option<Duration>,
+    on_published: OnPublished,
     signal: BoxFuture<'static, ()>,
     drain: Drain,
 }
@@ -105,6 +108,7 @@ impl Registry {
             start: Box::new(start),
             reporter: None,
             require_published: None,
+            on_published: Box::new(|| {}),
             signal: Box::pin(std::future::pending()),
             drain: Drain::default(),
         }
@@ -131,6 +135,12 @@ impl Serve {
     /// keeps a server from serving.
     pub fn require_published(mut self, limit: Duration) -> Self {
         self.require_published = Some(limit);
+        self
+    }
+
+    /// Calls `told` when the instance is in etcd for the first time.
+    pub fn on_published(mut self, told: impl FnOnce() + Send + 'static) -> Self {
+        self.on_published = Box::new(told);
         self
     }
 
@@ -163,8 +173,9 @@ impl Serve {
         let lifetime = Lifetime {
             registry: self.registry.clone(),
             instance: self.instance,
-            service: reporter,
+            health: reporter,
             require_published: self.require_published,
+            on_published: self.on_published,
             drain: self.drain,
             goaway,
             force,
@@ -191,8 +202,9 @@ impl Serve {
 struct Lifetime {
     registry: Registry,
     instance: Instance,
-    service: HealthReporter,
+    health: HealthReporter,
     require_published: Option<Duration>,
+    on_published: OnPublished,
     drain: Drain,
     goaway: CancellationToken,
     force: CancellationToken,
@@ -202,7 +214,7 @@ impl Lifetime {
     /// Publishes until `signal`, then drains. Returns when the last connection has been told to end.
     async fn run(self, signal: BoxFuture<'static, ()>) -> Result<(), ServeError> {
         // Every service of the server, by gRPC's health protocol.
-        self.service
+        self.health
             .set_service_status("", ServingStatus::Serving)
             .await;
         let publisher = self.registry.publish(self.instance.clone())?;
@@ -212,20 +224,51 @@ impl Lifetime {
                 Err(_) => return Err(ServeError::NotPublished(limit)),
             }
         }
-        signal.await;
-        self.stop(publisher, Instant::now()).await;
+        let told = self.on_published;
+        let telling = async {
+            // What is refused is in the log, and may still be granted.
+            let mut status = publisher.status();
+            let is_published = |status: &_| matches!(status, PublicationStatus::Published { .. });
+            if status.wait_for(is_published).await.is_ok() {
+                told();
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = signal => {}
+            () = telling => {}
+        }
+        let stop = Stop {
+            service: self.instance.service().clone(),
+            health: self.health,
+            drain: self.drain,
+            goaway: self.goaway,
+            force: self.force,
+        };
+        stop.run(publisher, Instant::now()).await;
         Ok(())
     }
+}
 
-    async fn stop(self, publisher: Publisher, signalled: Instant) {
-        let (service, drain) = (self.instance.service(), self.drain);
+/// The way out.
+struct Stop {
+    service: ServiceName,
+    health: HealthReporter,
+    drain: Drain,
+    goaway: CancellationToken,
+    force: CancellationToken,
+}
+
+impl Stop {
+    async fn run(self, publisher: Publisher, signalled: Instant) {
+        let (service, drain) = (self.service, self.drain);
         tracing::info!(name: "drain", %service, phase = "deregister");
         match tokio::time::timeout(drain.deregister, publisher.stop()).await {
             Ok(Ok(())) => {}
             Ok(Err(cause)) => tracing::warn!(name: "not_deregistered", %service, %cause),
             Err(_) => tracing::warn!(name: "not_deregistered", %service, "etcd did not answer"),
         }
-        self.service
+        self.health
             .set_service_status("", ServingStatus::NotServing)
             .await;
 

@@ -1,0 +1,137 @@
+//! A greeter that publishes itself in etcd.
+//!
+//!     cargo run --example greeter_server
+//!
+//! Start several; `greeter_client` calls them all in turn.
+
+use std::{error::Error, time::Duration};
+
+use clap::Parser;
+use switchboard::{Address, Instance, Registry};
+use switchboard_proto::{
+    HelloReply, HelloRequest, HellosRequest,
+    greeter_server::{Greeter, GreeterServer},
+};
+use tokio::net::TcpListener;
+use tokio_stream::{Stream, StreamExt, wrappers::IntervalStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+/// A greeter that publishes itself in etcd.
+#[derive(Parser)]
+struct Arguments {
+    /// etcd's endpoints, separated by commas.
+    #[arg(long, default_value = "127.0.0.1:2379")]
+    etcd: String,
+    /// The name to publish under.
+    #[arg(long, default_value = "greeter")]
+    name: String,
+    /// The address to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: String,
+    /// The address that clients dial, where it is not the one to listen on.
+    #[arg(long)]
+    advertise: Option<Address>,
+    /// How long the record outlives a crash, in seconds.
+    #[arg(long, default_value_t = 10)]
+    ttl: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+
+    let listener = TcpListener::bind(&arguments.listen).await?;
+    let address = match arguments.advertise {
+        Some(address) => address,
+        None => listener.local_addr()?.try_into()?,
+    };
+    let registry = Registry::builder(arguments.etcd)?
+        .ttl(Duration::from_secs(arguments.ttl))
+        .connect_lazy()?;
+    let instance = Instance::new(arguments.name, address.clone())?;
+    let greeter = GreeterServer::new(Polite {
+        address: address.to_string(),
+    });
+    let published = format!("published {} at {address}", instance.service());
+    registry
+        .serve(instance, Server::builder().add_service(greeter), listener)
+        .on_published(move || println!("{published}"))
+        .with_graceful_shutdown(switchboard::terminate())
+        .await?;
+    Ok(())
+}
+
+/// A greeter that says who it is.
+struct Polite {
+    address: String,
+}
+
+impl Polite {
+    fn greet(&self, whom: &str) -> HelloReply {
+        HelloReply {
+            message: format!("Hello, {whom}!"),
+            served_by: self.address.clone(),
+        }
+    }
+}
+
+type Replies = std::pin::Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Greeter for Polite {
+    type SayHellosStream = Replies;
+    type ChatStream = Replies;
+
+    async fn say_hello(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<HelloReply>, Status> {
+        Ok(Response::new(self.greet(&request.into_inner().name)))
+    }
+
+    async fn say_hellos(
+        &self,
+        request: Request<HellosRequest>,
+    ) -> Result<Response<Replies>, Status> {
+        let HellosRequest {
+            name,
+            count,
+            interval_ms,
+        } = request.into_inner();
+        let reply = self.greet(&name);
+        let interval = tokio::time::interval(Duration::from_millis(interval_ms.max(1).into()));
+        let replies = IntervalStream::new(interval)
+            .take(count as usize)
+            .map(move |_| Ok(reply.clone()));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn greet_all(
+        &self,
+        request: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<HelloReply>, Status> {
+        let names = request
+            .into_inner()
+            .map(|request| Ok::<_, Status>(request?.name));
+        let names: Vec<_> = names.collect::<Result<_, _>>().await?;
+        Ok(Response::new(self.greet(&names.join(", "))))
+    }
+
+    async fn chat(
+        &self,
+        request: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let address = self.address.clone();
+        let replies = request.into_inner().map(move |request| {
+            let message = format!("Hello, {}!", request?.name);
+            Ok(HelloReply {
+                message,
+                served_by: address.clone(),
+            })
+        });
+        Ok(Response::new(Box::pin(replies)))
+    }
+}
