@@ -4,9 +4,11 @@ use std::{
     fs, io,
     path::Path,
     process::{ChildStdout, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 /// A child process, killed and reaped when this is dropped.
 ///
@@ -48,7 +50,8 @@ impl Child {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Sends a signal.
+    /// Sends a signal. Where that is `STOP`, the child stands still when this returns; the kernel stops a process of many
+    /// threads one by one, and the last may answer a call after the signal was sent.
     ///
     /// # Panics
     ///
@@ -59,6 +62,18 @@ impl Child {
         }
         let pid = Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("a child can be signalled");
+        if signal == Signal::STOP {
+            while !self.is_stopped() && self.ended().is_none() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        // Looks, and leaves the state to be seen again.
+        let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(Pid::from_child(&self.child)), look);
+        matches!(status, Ok(Some(status)) if status.stopped())
     }
 
     /// Kills the child, frozen or not, and returns how it ended, which may have been earlier and otherwise.
@@ -94,7 +109,7 @@ pub(crate) fn tail(file: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::BufRead, time::Duration};
+    use std::io::BufRead;
 
     use super::*;
     use crate::eventually;
@@ -117,6 +132,18 @@ mod tests {
             child.ended().ok_or("it runs")
         })
         .await;
+    }
+
+    #[test]
+    fn a_child_stands_still_until_it_may_go_on() {
+        let mut child = Child::spawn(Command::new("sleep").arg("600")).unwrap();
+        for _ in 0..100 {
+            child.signal(Signal::STOP);
+            child.signal(Signal::STOP);
+            assert!(child.is_stopped());
+            child.signal(Signal::CONT);
+            assert!(!child.is_stopped());
+        }
     }
 
     #[test]

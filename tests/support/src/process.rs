@@ -127,7 +127,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal. Where that is `STOP`, the program stands still when this returns.
     ///
     /// # Panics
     ///
