@@ -10,7 +10,7 @@ use switchboard_proto::greeter_server::GreeterServer;
 use tokio::{
     io::{AsyncWriteExt, DuplexStream},
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -34,6 +34,8 @@ struct Site {
     dials: Vec<Instant>,
     /// The server and what carries the bytes of its connections; dropped, they end as in a crash.
     tasks: JoinSet<()>,
+    /// Whether the connections carry nothing any more.
+    frozen: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -122,6 +124,14 @@ impl Network {
         self.put(address, Conduct::Swallow);
     }
 
+    /// Holds back every byte from and to the address from now on, as when a cable is cut.
+    pub fn freeze(&self, address: &str) {
+        self.at(address, |site| {
+            site.conduct = Conduct::Swallow;
+            site.frozen.send_replace(true);
+        });
+    }
+
     /// Lets connections to the address succeed, and never says a word on them.
     pub fn silence(&self, address: &str) {
         self.put(address, Conduct::Silence);
@@ -183,10 +193,16 @@ impl Network {
                 Conduct::Serve { accept, .. } => {
                     let (mut near, far) = tokio::io::duplex(64 * 1024);
                     accept.send(Ok(far)).expect("a server that accepts");
+                    let mut frozen = site.frozen.subscribe();
                     site.tasks.spawn_on(
                         async move {
                             // An error is one side having gone, which is how connections end here.
-                            let _ = tokio::io::copy_bidirectional(&mut theirs, &mut near).await;
+                            let carrying = tokio::io::copy_bidirectional(&mut theirs, &mut near);
+                            tokio::select! {
+                                _ = carrying => return,
+                                _ = frozen.wait_for(|frozen| *frozen) => {}
+                            }
+                            std::future::pending::<()>().await;
                         },
                         &self.runtime,
                     );
