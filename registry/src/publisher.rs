@@ -542,18 +542,22 @@ impl Performer {
         let (service, id) = (self.instance.service(), self.instance.id());
         match is {
             PublicationStatus::Published { lease, .. } => {
-                tracing::info!(name: "registered", %service, %id, lease)
+                tracing::info!(name: "registered", %service, %id, lease, "published")
             }
-            PublicationStatus::Paused => tracing::info!(name: "paused", %service, %id),
-            PublicationStatus::Stopped => tracing::info!(name: "deregistered", %service, %id),
-            PublicationStatus::Superseded => tracing::warn!(name: "superseded", %service, %id),
+            PublicationStatus::Paused => tracing::info!(name: "paused", %service, %id, "paused"),
+            PublicationStatus::Stopped => {
+                tracing::info!(name: "deregistered", %service, %id, "taken out of etcd")
+            }
+            PublicationStatus::Superseded => {
+                tracing::warn!(name: "superseded", %service, %id, "a newer publication of this server has taken over")
+            }
             PublicationStatus::Retrying { cause }
                 if !matches!(was, PublicationStatus::Retrying { .. }) =>
             {
                 let reason = std::error::Error::source(&**cause)
                     .map(ToString::to_string)
                     .unwrap_or_default();
-                tracing::warn!(name: "not_registered", %service, %id, %cause, reason);
+                tracing::warn!(name: "not_registered", %service, %id, %cause, reason, "not published");
             }
             PublicationStatus::Retrying { .. } | PublicationStatus::Registering => {}
         }

@@ -132,8 +132,8 @@ impl Keeper {
         match self.etcd.grant(id, ttl).await {
             Ok(granted) => {
                 self.lease.granted(id, granted, sent);
-                self.cause = None;
-                tracing::debug!(name: "lease_granted", lease = id, ttl = granted.as_secs());
+                self.succeed(id);
+                tracing::debug!(name: "lease_granted", lease = id, ttl = granted.as_secs(), "lease granted");
             }
             Err(error) if error.kind == Kind::LeaseExists => self.lease.exists(id),
             Err(error) => self.fail(error),
@@ -145,7 +145,7 @@ impl Keeper {
         match self.renewal(id).await {
             Ok(Some(ttl)) => {
                 self.lease.renewed(id, ttl, sent);
-                self.cause = None;
+                self.succeed(id);
             }
             Ok(None) => {
                 self.stream = None;
@@ -177,17 +177,22 @@ impl Keeper {
         if let Err(error) = self.etcd.revoke(id).await
             && error.kind != Kind::LeaseNotFound
         {
-            // The TTL does the same, later.
-            tracing::warn!(name: "lease_not_revoked", lease = id, cause = %error);
+            tracing::warn!(name: "lease_not_revoked", lease = id, cause = %error, "lease not revoked; its TTL does the rest");
         }
         self.lease.revoked(id);
+    }
+
+    fn succeed(&mut self, id: LeaseId) {
+        if self.cause.take().is_some() {
+            tracing::info!(name: "lease_renewed", lease = id, "lease granted or renewed again");
+        }
     }
 
     fn fail(&mut self, error: EtcdError) {
         self.lease.failed(clock::now(), &mut self.rng);
         let cause = error.into_cause();
         if self.cause.replace(cause.clone()).is_none() {
-            tracing::warn!(name: "lease_not_renewed", cause = %cause);
+            tracing::warn!(name: "lease_not_renewed", cause = %cause, "lease neither granted nor renewed");
         }
     }
 

@@ -237,7 +237,7 @@ impl<T: Clone + Send> Watcher<T> {
                     != Some(kv.mod_revision())
                 {
                     let key = String::from_utf8_lossy(kv.key());
-                    tracing::warn!(name: "record_rejected", %key, revision = kv.mod_revision(), %cause);
+                    tracing::warn!(name: "record_rejected", %key, revision = kv.mod_revision(), %cause, "left out");
                 }
                 None
             }
@@ -271,10 +271,10 @@ impl<T: Clone + Send> Watcher<T> {
                     cause: Some(cause), ..
                 },
             ) => {
-                tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause);
+                tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause, "the list may be out of date");
             }
             (Freshness::Stale { cause: Some(_), .. }, Freshness::Fresh) => {
-                tracing::info!(name: "watch_fresh", prefix = self.prefix);
+                tracing::info!(name: "watch_fresh", prefix = self.prefix, "the list is up to date");
             }
             _ => {}
         }

@@ -262,20 +262,24 @@ struct Stop {
 impl Stop {
     async fn run(self, publisher: Publisher, signalled: Instant) {
         let (service, drain) = (self.service, self.drain);
-        tracing::info!(name: "drain", %service, phase = "deregister");
+        tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
         match tokio::time::timeout(drain.deregister, publisher.stop()).await {
             Ok(Ok(())) => {}
-            Ok(Err(cause)) => tracing::warn!(name: "not_deregistered", %service, %cause),
-            Err(_) => tracing::warn!(name: "not_deregistered", %service, "etcd did not answer"),
+            Ok(Err(cause)) => {
+                tracing::warn!(name: "not_deregistered", %service, %cause, "still in etcd; the lease does the rest")
+            }
+            Err(_) => {
+                tracing::warn!(name: "not_deregistered", %service, "etcd did not answer; the lease does the rest")
+            }
         }
         self.health
             .set_service_status("", ServingStatus::NotServing)
             .await;
 
-        tracing::info!(name: "drain", %service, phase = "linger");
+        tracing::info!(name: "drain", %service, phase = "linger", "serving those who have not heard");
         tokio::time::sleep_until(signalled + drain.linger).await;
 
-        tracing::info!(name: "drain", %service, phase = "finish");
+        tracing::info!(name: "drain", %service, phase = "finish", "finishing calls");
         self.goaway.cancel();
         tokio::time::sleep_until(signalled + drain.last_call()).await;
 

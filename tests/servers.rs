@@ -1,0 +1,275 @@
+//! The main job, as its users see it: greeters and a caller, each a process, on a real etcd.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use etcd_client::{Client, GetOptions};
+use switchboard_test_support::{Etcd, Example, Process, Signal, eventually};
+
+const SOON: Duration = Duration::from_secs(10);
+const TTL: Duration = Duration::from_secs(3);
+
+/// A greeter that is published.
+struct Server {
+    process: Process,
+    address: String,
+}
+
+impl Server {
+    async fn start(etcd: &Etcd, listen: &str) -> Self {
+        let ttl = TTL.as_secs().to_string();
+        let arguments = ["--etcd", etcd.endpoint(), "--listen", listen, "--ttl", &ttl];
+        let mut process = Example::build("greeter_server").await.spawn(arguments);
+        let line = process
+            .wait_for_line(SOON, |line| line.starts_with("published"))
+            .await;
+        let address = line.rsplit(' ').next().expect("a last word").to_owned();
+        Self { process, address }
+    }
+
+    async fn start_three(etcd: &Etcd) -> [Self; 3] {
+        let listen = "127.0.0.1:0";
+        [
+            Self::start(etcd, listen).await,
+            Self::start(etcd, listen).await,
+            Self::start(etcd, listen).await,
+        ]
+    }
+}
+
+/// A steady caller.
+struct Caller(Process);
+
+/// What it saw.
+#[derive(Debug, Default)]
+struct Seen {
+    answered: u64,
+    failures: Vec<String>,
+    servers: BTreeMap<String, u64>,
+}
+
+impl Caller {
+    /// Starts 100 calls a second, the first of which has been answered.
+    async fn start(etcd: &Etcd, seconds: u64) -> Self {
+        let seconds = seconds.to_string();
+        let arguments = [
+            "--etcd",
+            etcd.endpoint(),
+            "--rate",
+            "100",
+            "--duration",
+            &seconds,
+        ];
+        let mut process = Example::build("greeter_client").await.spawn(arguments);
+        process
+            .wait_for_line(SOON, |line| line.starts_with("Hello"))
+            .await;
+        Self(process)
+    }
+
+    /// Waits for its end.
+    async fn end(self) -> Seen {
+        let exit = self.0.wait(Duration::from_secs(60)).await;
+        let mut seen = Seen::default();
+        for line in &exit.lines {
+            if let Some((_, server)) = line.split_once("! from ") {
+                seen.answered += 1;
+                *seen.servers.entry(server.to_owned()).or_default() += 1;
+            } else if line.starts_with("failed") {
+                seen.failures.push(line.clone());
+            }
+        }
+        assert_eq!(exit.status.success(), seen.failures.is_empty(), "{exit:?}");
+        seen
+    }
+}
+
+/// The keys of the greeters, with their leases.
+async fn keys(etcd: &mut Client) -> BTreeMap<String, i64> {
+    let options = GetOptions::new().with_prefix();
+    let found = etcd
+        .get("/microservices/greeter/", Some(options))
+        .await
+        .expect("etcd answers");
+    found
+        .kvs()
+        .iter()
+        .map(|kv| (kv.key_str().expect("UTF-8").to_owned(), kv.lease()))
+        .collect()
+}
+
+async fn wait_for_keys(etcd: &mut Client, number: usize, limit: Duration) -> BTreeMap<String, i64> {
+    eventually(
+        limit,
+        &format!("there are {number} keys"),
+        async || match keys(etcd).await {
+            keys if keys.len() == number => Ok(keys),
+            keys => Err(format!("{keys:?}")),
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn calls_spread_evenly_over_three_servers_that_each_have_a_key_under_a_lease() {
+    let etcd = Etcd::start().await;
+    let servers = Server::start_three(&etcd).await;
+    let keys = keys(&mut etcd.client().await).await;
+    assert_eq!(keys.len(), 3);
+    assert!(keys.values().all(|lease| *lease != 0), "{keys:?}");
+
+    let arguments = [
+        "--etcd",
+        etcd.endpoint(),
+        "--rate",
+        "100",
+        "--duration",
+        "3",
+        "--json",
+    ];
+    let exit = Example::build("greeter_client")
+        .await
+        .spawn(arguments)
+        .wait(SOON)
+        .await;
+    assert!(exit.status.success() && exit.lines.len() == 1, "{exit:?}");
+    let summary: serde_json::Value = serde_json::from_str(&exit.lines[0]).expect("it is JSON");
+    assert_eq!(summary["failed"], 0, "{summary}");
+    let calls = summary["calls"].as_f64().expect("a number");
+    assert!(
+        calls > 250.0 && summary["p50_us"].is_u64() && summary["p99_us"].is_u64(),
+        "{summary}"
+    );
+    for server in &servers {
+        // They are not all connected at the very first call.
+        let share = summary["servers"][&server.address]
+            .as_f64()
+            .expect("a number")
+            / calls;
+        assert!((0.28..0.39).contains(&share), "{summary}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_asked_to_stop_leaves_etcd_first_and_no_call_fails() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let [mut stopped, _second, _third] = Server::start_three(&etcd).await;
+    let caller = Caller::start(&etcd, 9).await;
+
+    stopped.process.signal(Signal::TERM);
+    wait_for_keys(&mut client, 2, Duration::from_secs(2)).await;
+    let exit = stopped.process.wait(Duration::from_secs(10)).await;
+    assert!(exit.status.success(), "{exit:?}");
+
+    let seen = caller.end().await;
+    assert!(seen.failures.is_empty() && seen.answered > 850, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_key_is_gone_before_its_process_is() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let mut server = Server::start(&etcd, "127.0.0.1:0").await;
+    server.process.signal(Signal::TERM);
+    let exit = server.process.wait(Duration::from_secs(10)).await;
+    assert!(exit.status.success(), "{exit:?}");
+    assert_eq!(keys(&mut client).await.len(), 0);
+    assert_eq!(
+        client.leases().await.expect("etcd answers").leases().len(),
+        0,
+        "the lease is revoked too"
+    );
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let etcd = Etcd::start().await;
+    let mut server = Server::start(&etcd, "127.0.0.1:0").await;
+    server.process.signal(Signal::TERM);
+    wait_for_keys(&mut etcd.client().await, 0, Duration::from_secs(2)).await;
+    server.process.signal(Signal::INT);
+    let exit = server.process.wait(Duration::from_secs(2)).await;
+    assert_eq!(exit.status.code(), Some(130), "{exit:?}");
+}
+
+#[tokio::test]
+async fn a_killed_server_costs_the_calls_on_it_and_is_called_again_under_the_same_key() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let [mut killed, _second, _third] = Server::start_three(&etcd).await;
+    let before = keys(&mut client).await;
+    let caller = Caller::start(&etcd, 8).await;
+    killed.process.kill();
+    let again = Server::start(&etcd, &killed.address).await;
+    assert_eq!(again.address, killed.address);
+
+    // The same keys, the one now under a lease of its own: never a fourth.
+    let after = wait_for_keys(&mut client, 3, SOON).await;
+    assert_eq!(Vec::from_iter(before.keys()), Vec::from_iter(after.keys()));
+    let seen = caller.end().await;
+    // At 100 calls a second of which each takes less than a millisecond, one may have been on it.
+    assert!(seen.failures.len() <= 2, "{seen:?}");
+    let share = seen.servers[&again.address] as f64 / seen.answered as f64;
+    assert!(share > 0.2, "it is called again: {seen:?}");
+    // The first lease has expired by now, and has taken nothing with it.
+    assert_eq!(keys(&mut client).await, after);
+}
+
+#[tokio::test]
+async fn a_killed_server_is_out_of_etcd_a_second_after_its_ttl() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let [mut killed, _second, _third] = Server::start_three(&etcd).await;
+    killed.process.kill();
+    wait_for_keys(&mut client, 2, TTL + Duration::from_secs(1)).await;
+    let seen = Caller::start(&etcd, 2).await.end().await;
+    assert_eq!(
+        (seen.failures.len(), seen.servers.len()),
+        (0, 2),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn etcd_killed_and_restarted_fails_no_call_and_loses_no_publication() {
+    let mut etcd = Etcd::start().await;
+    let servers = Server::start_three(&etcd).await;
+    let before = keys(&mut etcd.client().await).await;
+    let caller = Caller::start(&etcd, 12).await;
+
+    etcd.kill().await;
+    etcd.restart().await;
+
+    // Every publication stands 3 s later, under a lease that is kept alive for longer than its TTL.
+    let mut client = etcd.client().await;
+    let after = wait_for_keys(&mut client, 3, Duration::from_secs(3)).await;
+    assert_eq!(Vec::from_iter(before.keys()), Vec::from_iter(after.keys()));
+    let seen = caller.end().await;
+    assert_eq!(keys(&mut client).await, after);
+    for lease in after.values() {
+        let left = client
+            .lease_time_to_live(*lease, None)
+            .await
+            .expect("etcd answers")
+            .ttl();
+        assert!(left > 0, "{after:?}");
+    }
+    assert_eq!(
+        (seen.failures.len(), seen.servers.len()),
+        (0, servers.len()),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_serves_without_etcd_and_is_published_when_it_comes() {
+    let mut etcd = Etcd::start().await;
+    etcd.kill().await;
+    let arguments = ["--etcd", etcd.endpoint(), "--ttl", "3"];
+    let mut process = Example::build("greeter_server").await.spawn(arguments);
+    etcd.restart().await;
+    process
+        .wait_for_line(Duration::from_secs(5), |line| line.starts_with("published"))
+        .await;
+    assert_eq!(keys(&mut etcd.client().await).await.len(), 1);
+}
