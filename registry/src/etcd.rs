@@ -165,11 +165,15 @@ impl Etcd {
         Ok(revision(response.header()))
     }
 
-    /// Watches the keys that start with `prefix`, from a revision on. etcd's first message has come.
-    pub(crate) async fn watch(&self, prefix: &str, from: i64) -> Result<Watching, EtcdError> {
+    /// Watches keys, from a revision on. etcd's first message has come.
+    pub(crate) async fn watch(&self, keys: Keys<'_>, from: i64) -> Result<Watching, EtcdError> {
         let mut client = self.watch.clone();
-        let options = WatchOptions::new().with_prefix().with_start_revision(from);
-        let mut stream = bounded(client.watch(prefix, Some(options))).await?;
+        let options = WatchOptions::new().with_start_revision(from);
+        let (key, options) = match keys {
+            Keys::One(key) => (key, options),
+            Keys::Under(prefix) => (prefix, options.with_prefix()),
+        };
+        let mut stream = bounded(client.watch(key, Some(options))).await?;
         let first = bounded(stream.message())
             .await?
             .ok_or_else(EtcdError::ended)?;
@@ -195,6 +199,13 @@ impl KeepAlive {
             .ok_or_else(EtcdError::ended)?;
         Ok(Some(answer.ttl()).filter(|ttl| *ttl > 0).map(seconds))
     }
+}
+
+/// Which keys to watch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Keys<'a> {
+    One(&'a str),
+    Under(&'a str),
 }
 
 /// An open watch.
@@ -227,6 +238,20 @@ impl Watching {
     }
 }
 
+/// Waits for what a watch says; one that is not open has ended.
+///
+/// # Cancel safety
+///
+/// Cancelling it loses no message.
+pub(crate) async fn next_message(
+    stream: &mut Option<Watching>,
+) -> Result<WatchResponse, EtcdError> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => Err(EtcdError::ended()),
+    }
+}
+
 /// What keys hold, at a revision.
 #[derive(Debug)]
 pub(crate) struct Reading {
@@ -240,6 +265,16 @@ pub(crate) struct KeyValue {
     pub(crate) value: Vec<u8>,
     pub(crate) lease: LeaseId,
     pub(crate) revision: i64,
+}
+
+impl From<&etcd_client::KeyValue> for KeyValue {
+    fn from(kv: &etcd_client::KeyValue) -> Self {
+        Self {
+            value: kv.value().to_vec(),
+            lease: kv.lease(),
+            revision: kv.mod_revision(),
+        }
+    }
 }
 
 /// What came of a guarded write.
@@ -323,7 +358,7 @@ impl EtcdError {
         }
     }
 
-    pub(crate) fn ended() -> Self {
+    fn ended() -> Self {
         Self::new(Kind::Other, "the server ended the stream")
     }
 
@@ -399,14 +434,7 @@ async fn bounded_by<T>(
 
 fn found(keys: &[String], responses: Vec<TxnOpResponse>) -> Vec<(String, Option<KeyValue>)> {
     let values = responses.into_iter().map(|response| match response {
-        TxnOpResponse::Get(mut get) => get.take_kvs().pop().map(|kv| {
-            let (lease, revision) = (kv.lease(), kv.mod_revision());
-            KeyValue {
-                value: kv.into_key_value().1,
-                lease,
-                revision,
-            }
-        }),
+        TxnOpResponse::Get(get) => get.kvs().first().map(KeyValue::from),
         _ => None,
     });
     keys.iter().cloned().zip(values).collect()

@@ -22,6 +22,8 @@
 //! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and the answers come back as
 //! method calls.
 
+mod step;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -29,6 +31,7 @@ use std::{
 
 use switchboard_resolver::{Backoff, Cause};
 
+pub(crate) use self::step::{Found, IdKind, Put, Status, Step, Write};
 use crate::{
     layout::Record,
     lease::{self, LeaseId},
@@ -76,15 +79,6 @@ enum Want {
     Stopped,
 }
 
-/// Where the id in the key comes from, which tells who may take the key over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IdKind {
-    /// From the identity: whoever comes with it is the same server.
-    Derived,
-    /// From the caller: another server may have it too.
-    Given,
-}
-
 /// What a publication has to say for itself where its key is under the lease of another session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claim {
@@ -104,18 +98,6 @@ enum Known {
     Found(Found),
 }
 
-/// What was found at a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) value: Vec<u8>,
-    /// 0 for a key without a lease.
-    pub(crate) lease: LeaseId,
-    /// The revision of its last change.
-    pub(crate) revision: i64,
-    /// Whether the value is a record of the server that is published here.
-    pub(crate) same_server: bool,
-}
-
 /// Why a key that others hold is left to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Conflict {
@@ -123,62 +105,6 @@ enum Conflict {
     Superseded,
     /// Another server has it.
     IdTaken,
-}
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Read these keys; answer with `found` or `failed`.
-    Read { keys: Vec<String> },
-    /// Do all this in one transaction if its guards hold, else read the keys of it; answer with `written`, `found`,
-    /// `lease_gone`, `denied` or `failed`.
-    Write(Write),
-    /// Nothing until then, unless something happens.
-    WaitUntil(Instant),
-    /// Nothing until something happens.
-    Wait,
-    /// Nothing, ever.
-    Done,
-}
-
-/// One guarded transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Write {
-    pub(crate) put: Option<Put>,
-    /// Keys to delete, each only while it is under `lease`.
-    pub(crate) delete: Vec<String>,
-    pub(crate) lease: LeaseId,
-}
-
-/// A put under the transaction's lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Put {
-    pub(crate) record: Record,
-    /// Only if the key was last changed at this revision; 0: only if it is not there.
-    pub(crate) if_revision: i64,
-}
-
-/// Where a publication stands.
-#[derive(Debug, Clone)]
-pub(crate) enum Status {
-    Registering,
-    Published {
-        lease: LeaseId,
-    },
-    Paused,
-    Retrying {
-        cause: Cause,
-    },
-    Superseded,
-    /// The given id names another server, which is alive.
-    IdTaken {
-        key: String,
-    },
-    /// etcd does not let us.
-    Denied {
-        cause: Cause,
-    },
-    Stopped,
 }
 
 impl Publication {
@@ -365,6 +291,27 @@ impl Publication {
                 self.not_before = Some(now + PUT_BACK);
             }
             self.know(key, found, revision, now);
+        }
+    }
+
+    /// The watch on this key has broken: it is to be read again.
+    pub(crate) fn lost_sight(&mut self, key: &str) {
+        if let Some(known) = self.keys.get_mut(key) {
+            *known = Known::Unknown;
+        }
+    }
+
+    /// Returns the key to watch and the revision to watch it from, when there is nothing to do but to
+    /// see that it stays as it is.
+    pub(crate) fn watches(&self) -> Option<(&str, i64)> {
+        if !self.is_settled() && self.conflict().is_none() {
+            return None;
+        }
+        match self.keys.get(&self.record.key)? {
+            Known::Found(Found { revision, .. }) | Known::Absent { revision } => {
+                Some((&self.record.key, revision + 1))
+            }
+            Known::Unknown => None,
         }
     }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    etcd::{Etcd, EtcdError, Kind, Reachable, Watching},
+    etcd::{Etcd, EtcdError, Keys, Kind, Reachable, Watching, next_message},
     watch::{Cancel, Change, Freshness, Page, Put, Step, Watch},
 };
 
@@ -174,7 +174,7 @@ impl<T: Clone + Send> Watcher<T> {
 
     async fn open(&mut self, from: i64) -> Result<(), EtcdError> {
         self.stream = None;
-        let mut stream = self.etcd.watch(&self.prefix, from).await?;
+        let mut stream = self.etcd.watch(Keys::Under(&self.prefix), from).await?;
         let first = stream.message().await?;
         self.stream = Some(stream);
         if !first.canceled() {
@@ -303,18 +303,6 @@ impl Freshness {
             Self::Stale { since, cause } => Some((*since, cause.as_ref().map(ToString::to_string))),
         };
         since(self) == since(other)
-    }
-}
-
-/// Waits for what the watch says.
-///
-/// # Cancel safety
-///
-/// Cancelling it loses no message.
-async fn next_message(stream: &mut Option<Watching>) -> Result<WatchResponse, EtcdError> {
-    match stream {
-        Some(stream) => stream.message().await,
-        None => Err(EtcdError::ended()),
     }
 }
 

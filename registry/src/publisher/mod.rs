@@ -1,0 +1,193 @@
+//! An instance, kept in etcd: the handle on it.
+
+mod performer;
+mod status;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::performer::{Command, Done, Performer};
+pub use self::status::{PublicationStatus, PublishError};
+use crate::{Instance, InstanceError, Registry, ServiceName};
+
+/// An instance that is kept in etcd, for as long as this lives.
+///
+/// Whatever happens to etcd or to the connection, it is put back; [`status`](Self::status) says how
+/// it is. Dropping it takes the instance away too, in the background; [`stop`](Self::stop) waits for
+/// that.
+pub struct Publisher {
+    service: ServiceName,
+    ttl: Duration,
+    commands: mpsc::UnboundedSender<Command>,
+    status: watch::Receiver<PublicationStatus>,
+    /// What is published stays so while this lives, whatever becomes of the other handles.
+    _registry: Registry,
+}
+
+impl Publisher {
+    pub(crate) fn start(registry: Registry, instance: Instance) -> Result<Self, PublishError> {
+        check(&instance)?;
+        let (commands, received) = mpsc::unbounded_channel();
+        let (status_sender, status) = watch::channel(PublicationStatus::Registering);
+        let service = instance.service().clone();
+        let shared = &registry.shared;
+        let ttl = shared.ttl;
+        let performer = Performer::new(shared, instance, status_sender);
+        shared
+            .ending
+            .writers
+            .spawn_on(performer.run(received), &shared.runtime);
+        Ok(Self {
+            service,
+            ttl,
+            commands,
+            status,
+            _registry: registry,
+        })
+    }
+
+    /// Waits until the instance is in etcd.
+    ///
+    /// # Errors
+    ///
+    /// What waiting does not mend: the id is taken, etcd refuses, a newer publication of the same
+    /// server has taken over, or this one was stopped. Except for the last it is tried on in the
+    /// background.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it changes nothing.
+    pub async fn published(&self) -> Result<(), PublishError> {
+        let mut status = self.status.clone();
+        let settled = status.wait_for(|status| match status {
+            PublicationStatus::Registering | PublicationStatus::Paused => false,
+            PublicationStatus::Retrying { cause } => !cause.is_passing(),
+            PublicationStatus::Published { .. } => true,
+            PublicationStatus::Superseded | PublicationStatus::Stopped => true,
+        });
+        let service = self.service.clone();
+        match settled.await.as_deref() {
+            Ok(PublicationStatus::Published { .. }) => Ok(()),
+            Ok(PublicationStatus::Retrying { cause }) => Err(PublishError::clone(cause)),
+            Ok(PublicationStatus::Superseded) => Err(PublishError::Superseded { service }),
+            _ => Err(PublishError::Stopped { service }),
+        }
+    }
+
+    /// Takes the instance out of etcd and keeps everything else, so that [`resume`](Self::resume) is
+    /// quick. Returns when it is gone, however long etcd is away.
+    ///
+    /// # Errors
+    ///
+    /// etcd refuses, or the publisher was stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it is paused all the same; only the waiting is given up.
+    pub async fn pause(&self) -> Result<(), PublishError> {
+        self.ask(Command::Pause).await
+    }
+
+    /// Puts the instance back into etcd, and takes the key over if a newer publication of the same
+    /// server has it. Returns when it is there, however long etcd is away.
+    ///
+    /// # Errors
+    ///
+    /// As [`published`](Self::published).
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it is resumed all the same; only the waiting is given up.
+    pub async fn resume(&self) -> Result<(), PublishError> {
+        self.ask(Command::Resume).await
+    }
+
+    /// Puts `instance` in the place of the one before. If its id is another one, the new key comes
+    /// and the old one goes in one transaction. A paused publisher stays so.
+    ///
+    /// # Errors
+    ///
+    /// The instance is of another service or has nothing that can be dialed: then nothing changes.
+    /// Otherwise as [`published`](Self::published).
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled the instance is replaced all the same; only the waiting is given up.
+    pub async fn update(&self, instance: Instance) -> Result<(), PublishError> {
+        check(&instance)?;
+        if instance.service() != &self.service {
+            let (given, expected) = (instance.service().clone(), self.service.clone());
+            return Err(InstanceError::Service { given, expected }.into());
+        }
+        self.ask(|done| Command::Update(Box::new(instance), done))
+            .await
+    }
+
+    /// Takes the instance out of etcd for good. It is gone when this returns.
+    ///
+    /// # Errors
+    ///
+    /// etcd did not confirm that within one TTL. It is tried on in the background until the registry
+    /// closes; without renewals the key then goes with its lease.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it is stopped all the same; only the waiting is given up.
+    pub async fn stop(self) -> Result<(), PublishError> {
+        match tokio::time::timeout(self.ttl, self.ask(Command::Stop)).await {
+            Ok(Err(PublishError::Stopped { .. })) => Ok(()),
+            Ok(answer) => answer,
+            Err(_) => match &*self.status.borrow() {
+                PublicationStatus::Retrying { cause } => Err(PublishError::clone(cause)),
+                _ => Err(PublishError::Unavailable {
+                    service: self.service.clone(),
+                    cause: Arc::new(Unconfirmed(self.ttl)),
+                }),
+            },
+        }
+    }
+
+    /// Returns a watch on how the publication is. It ends with [`PublicationStatus::Stopped`].
+    pub fn status(&self) -> watch::Receiver<PublicationStatus> {
+        self.status.clone()
+    }
+
+    async fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), PublishError> {
+        let stopped = || PublishError::Stopped {
+            service: self.service.clone(),
+        };
+        let (done, answer) = oneshot::channel();
+        self.commands.send(command(done)).map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.borrow();
+        f.debug_struct("Publisher")
+            .field("service", &self.service)
+            .field("status", &*status)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no answer in {} s", _0.as_secs())]
+struct Unconfirmed(Duration);
+
+/// What is published must be of use to somebody.
+fn check(instance: &Instance) -> Result<(), InstanceError> {
+    match instance
+        .endpoints()
+        .iter()
+        .find(|endpoint| endpoint.address().is_unspecified())
+    {
+        Some(endpoint) => Err(InstanceError::Unspecified(endpoint.address().clone())),
+        None if instance.endpoints().is_empty() => {
+            Err(InstanceError::NoEndpoint(instance.service().clone()))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,98 @@
+//! How a publication is, and why it is not as wanted.
+
+use std::{sync::Arc, time::Instant};
+
+use switchboard_resolver::Cause;
+
+use crate::{InstanceError, ServiceName};
+
+/// How a publication is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum PublicationStatus {
+    /// On its way into etcd, or out of it.
+    Registering,
+    /// In etcd.
+    Published {
+        /// The lease that it is under.
+        lease: i64,
+        /// Since when, without a break that we know of.
+        since: Instant,
+    },
+    /// Taken out of etcd, until [`Publisher::resume`].
+    Paused,
+    /// Not in etcd as wanted, and tried again.
+    Retrying {
+        /// What stands in the way.
+        cause: Arc<PublishError>,
+    },
+    /// A newer publication of the same server has the key. It is put back once that one is gone.
+    Superseded,
+    /// Out of etcd for good.
+    Stopped,
+}
+
+/// Why an instance is not published.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The instance has no endpoint that others can dial.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// The given id names another server, which is alive. Choose another id, or stop that server.
+    #[error("id taken: {key} (expected: an id that no other server has)")]
+    IdTaken {
+        /// The key in etcd.
+        key: String,
+    },
+    /// etcd does not let us. It is tried again every 10 s, until somebody changes that.
+    #[error("etcd refuses to publish {service}")]
+    Denied {
+        /// The service.
+        service: ServiceName,
+        /// What etcd says.
+        #[source]
+        cause: Cause,
+    },
+    /// etcd cannot be reached, or cannot answer.
+    #[error("etcd does not take {service} now")]
+    Unavailable {
+        /// The service.
+        service: ServiceName,
+        /// What stands in the way.
+        #[source]
+        cause: Cause,
+    },
+    /// A newer publication of the same server has the key.
+    #[error("{service} was superseded by a newer publication of the same server")]
+    Superseded {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The publisher was stopped, or its registry closed.
+    #[error("{service} was stopped")]
+    Stopped {
+        /// The service.
+        service: ServiceName,
+    },
+}
+
+impl PublishError {
+    /// Returns whether waiting alone may mend it.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
+impl PublicationStatus {
+    /// Whether nothing has changed that is worth telling.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Published { lease, .. }, Self::Published { lease: other, .. }) => lease == other,
+            (Self::Retrying { cause }, Self::Retrying { cause: other }) => {
+                cause.to_string() == other.to_string()
+            }
+            (this, other) => std::mem::discriminant(this) == std::mem::discriminant(other),
+        }
+    }
+}
