@@ -39,12 +39,11 @@ impl Calls {
     /// Makes one call.
     pub(crate) async fn call(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(request.headers(), self.timeout, now);
         let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
-        let mut request = request;
         set_headers(request.headers_mut());
         loop {
             let Target {
@@ -70,8 +69,8 @@ impl Calls {
                     return Ok(Response::from_parts(parts, body));
                 }
                 Ok(Err(SendError::Unsent(returned))) => request = *returned,
-                Ok(Err(SendError::Interrupted(error))) => {
-                    return Err(CallError::interrupted(&self.service, &endpoint, error));
+                Ok(Err(SendError::Interrupted(cause))) => {
+                    return Err(CallError::interrupted(&self.service, &endpoint, cause));
                 }
                 Err(_elapsed) => {
                     let waited = deadline.of_headers().map(|at| deadline.since_start(at));

@@ -59,7 +59,7 @@ pub(crate) enum SendError {
     /// It did not leave, and this connection takes no more of them.
     Unsent(Box<Request<RequestBody>>),
     /// It left, or may have.
-    Interrupted(hyper::Error),
+    Interrupted(Cause),
 }
 
 /// HTTP/2 pings that find out whether a connection still lives. Off unless set.
@@ -166,7 +166,7 @@ impl Transport {
             }
             Err(mut error) => Err(match error.take_message() {
                 Some(request) => SendError::Unsent(Box::new(request)),
-                None => SendError::Interrupted(error.into_error()),
+                None => SendError::Interrupted(Arc::new(error.into_error())),
             }),
         }
     }
