@@ -107,24 +107,20 @@ impl Calls {
                 }
                 View::Closed => return Err(CallError::closed(&self.service)),
             };
-            let patience = deadline.started() + PATIENCE;
-            match deadline.of_headers() {
-                Some(at) => {
-                    let waited = deadline.since_start(at);
-                    timeout_at(Instant::from_std(at), changed)
-                        .await
-                        .map_err(|_| {
-                            CallError::deadline_while_waiting(&self.service, &obstacle, waited)
-                        })?;
-                }
-                None if wait_for_ready => changed.await,
+            let end = match deadline.of_headers() {
+                Some(end) => end,
+                None if !wait_for_ready => deadline.started() + PATIENCE,
                 None => {
-                    timeout_at(Instant::from_std(patience), changed)
-                        .await
-                        .map_err(|_| {
-                            CallError::gave_up_waiting(&self.service, &obstacle, PATIENCE)
-                        })?;
+                    changed.await;
+                    continue;
                 }
+            };
+            let waited = deadline.since_start(end);
+            if timeout_at(Instant::from_std(end), changed).await.is_err() {
+                return Err(match deadline.of_headers() {
+                    Some(_) => CallError::deadline_while_waiting(&self.service, &obstacle, waited),
+                    None => CallError::gave_up_waiting(&self.service, &obstacle, waited),
+                });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The seam to HTTP/2: how requests travel over one connection.
 //!
-//! Everything that knows hyper is here and in the response body. [`handshake`] makes the two halves of a connection: any
+//! Everything that knows hyper is here, and in the response's body. [`handshake`] makes the two halves of a connection: any
 //! number of [`Transport`]s to send requests with, and one [`Connection`] that does the work and tells when it is over.
 //!
 //! A server's first frame is its SETTINGS, and a connection is good for calls only once it came: the HTTP/2 handshake
