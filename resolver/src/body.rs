@@ -93,7 +93,7 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Err(error))) => Some(Err(CallError::interrupted(
                 &self.service,
                 &self.endpoint,
-                error,
+                Arc::new(error),
             ))),
             Poll::Ready(None) => None,
             Poll::Pending => Some(Err(ready!(self.poll_expired(cx)))),

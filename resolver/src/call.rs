@@ -39,12 +39,11 @@ impl Calls {
     /// Makes one call.
     pub(crate) async fn call(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(request.headers(), self.timeout, now);
         let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
-        let mut request = request;
         set_headers(request.headers_mut());
         loop {
             let Target {
@@ -70,8 +69,8 @@ impl Calls {
                     return Ok(Response::from_parts(parts, body));
                 }
                 Ok(Err(SendError::Unsent(returned))) => request = *returned,
-                Ok(Err(SendError::Interrupted(error))) => {
-                    return Err(CallError::interrupted(&self.service, &endpoint, error));
+                Ok(Err(SendError::Interrupted(cause))) => {
+                    return Err(CallError::interrupted(&self.service, &endpoint, cause));
                 }
                 Err(_elapsed) => {
                     let waited = deadline.of_headers().map(|at| deadline.since_start(at));
@@ -108,24 +107,20 @@ impl Calls {
                 }
                 View::Closed => return Err(CallError::closed(&self.service)),
             };
-            let patience = deadline.started() + PATIENCE;
-            match deadline.of_headers() {
-                Some(at) => {
-                    let waited = deadline.since_start(at);
-                    timeout_at(Instant::from_std(at), changed)
-                        .await
-                        .map_err(|_| {
-                            CallError::deadline_while_waiting(&self.service, &obstacle, waited)
-                        })?;
-                }
-                None if wait_for_ready => changed.await,
+            let end = match deadline.of_headers() {
+                Some(end) => end,
+                None if !wait_for_ready => deadline.started() + PATIENCE,
                 None => {
-                    timeout_at(Instant::from_std(patience), changed)
-                        .await
-                        .map_err(|_| {
-                            CallError::gave_up_waiting(&self.service, &obstacle, PATIENCE)
-                        })?;
+                    changed.await;
+                    continue;
                 }
+            };
+            let waited = deadline.since_start(end);
+            if timeout_at(Instant::from_std(end), changed).await.is_err() {
+                return Err(match deadline.of_headers() {
+                    Some(_) => CallError::deadline_while_waiting(&self.service, &obstacle, waited),
+                    None => CallError::gave_up_waiting(&self.service, &obstacle, waited),
+                });
             }
         }
     }

@@ -119,16 +119,16 @@ impl CallError {
     pub(crate) fn interrupted(
         service: &Option<Arc<str>>,
         endpoint: &Arc<Endpoint>,
-        error: hyper::Error,
+        cause: Cause,
     ) -> Self {
         Self::new(
             CallErrorKind::Interrupted,
-            code_of(&error),
+            code_of(&*cause),
             service,
             Some(endpoint),
-            &format!("endpoint {endpoint}: {}", chain(&error)),
+            &format!("endpoint {endpoint}: {}", chain(&*cause)),
         )
-        .because(Some(Arc::new(error)))
+        .because(Some(cause))
     }
 
     fn unavailable(service: &Option<Arc<str>>, obstacle: &Obstacle, text: String) -> Self {
@@ -208,8 +208,8 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// The code of a call that was sent and broke. A reset of its stream has the code that gRPC gives it; whatever else
 /// happens to a connection is UNAVAILABLE, since it is the connection that failed and not the call.
-fn code_of(error: &hyper::Error) -> Code {
-    let mut source = error.source();
+fn code_of(cause: &(dyn Error + 'static)) -> Code {
+    let mut source = Some(cause);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return match error.reason() {

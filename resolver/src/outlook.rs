@@ -173,8 +173,10 @@ mod tests {
     struct Scene {
         start: Instant,
         source: SourceStatus,
-        endpoints: Option<Vec<(Arc<Endpoint>, Condition, Option<Failure>)>>,
+        endpoints: Option<Vec<One>>,
     }
+
+    type One = (Arc<Endpoint>, Condition, Option<Failure>);
 
     impl Scene {
         fn new() -> Self {

@@ -1,6 +1,6 @@
 //! The seam to HTTP/2: how requests travel over one connection.
 //!
-//! Everything that knows hyper is here and in the response body. [`handshake`] makes the two halves of a connection: any
+//! Everything that knows hyper is here, and in the response's body. [`handshake`] makes the two halves of a connection: any
 //! number of [`Transport`]s to send requests with, and one [`Connection`] that does the work and tells when it is over.
 //!
 //! A server's first frame is its SETTINGS, and a connection is good for calls only once it came: the HTTP/2 handshake
@@ -59,7 +59,7 @@ pub(crate) enum SendError {
     /// It did not leave, and this connection takes no more of them.
     Unsent(Box<Request<RequestBody>>),
     /// It left, or may have.
-    Interrupted(hyper::Error),
+    Interrupted(Cause),
 }
 
 /// HTTP/2 pings that find out whether a connection still lives. Off unless set.
@@ -166,7 +166,7 @@ impl Transport {
             }
             Err(mut error) => Err(match error.take_message() {
                 Some(request) => SendError::Unsent(Box::new(request)),
-                None => SendError::Interrupted(error.into_error()),
+                None => SendError::Interrupted(Arc::new(error.into_error())),
             }),
         }
     }

@@ -186,7 +186,11 @@ impl Network {
                 }
                 Conduct::HangUp => {
                     site.tasks.spawn_on(
-                        async move { theirs.write_all(&SETTINGS).await.expect("a reader") },
+                        async move {
+                            theirs.write_all(&SETTINGS).await.expect("a reader");
+                            // Were it done in no time, a paused clock would stand still in a hot loop.
+                            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                        },
                         &self.runtime,
                     );
                 }
