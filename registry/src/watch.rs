@@ -384,13 +384,17 @@ impl<T> Watch<T> {
     }
 
     /// There is a new token.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "as yet there is nobody to log in as")
+    )]
     pub(crate) fn logged_in(&mut self) {
         self.state = self.resume();
     }
 
     /// The step failed, or the watch broke.
     pub(crate) fn failed(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
-        if !matches!(self.state, State::Listing { .. } | State::LoggingIn) {
+        if !matches!(self.state, State::Listing { .. }) {
             self.state = self.resume();
         }
         let since = match &self.freshness {

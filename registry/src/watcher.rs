@@ -130,11 +130,7 @@ impl<T: Clone + Send> Watcher<T> {
             Step::Open { from } => self.open(from).await,
             Step::AskProgress => self.ask_progress().await,
             Step::Confirm => self.confirm().await,
-            Step::LogIn => {
-                // There is nobody to log in as; without a token it may go better.
-                self.watch.logged_in();
-                Ok(())
-            }
+            Step::LogIn => Err(EtcdError::no_user()),
             Step::Receive { .. } | Step::WaitUntil(_) => Ok(()),
         };
         if let Err(error) = done {
@@ -203,9 +199,11 @@ impl<T: Clone + Send> Watcher<T> {
         let now = clock::now();
         if message.canceled() {
             self.stream = None;
-            let why = match message.compact_revision() {
-                0 => Cancel::Other(EtcdError::cancelled(message.cancel_reason()).into_cause()),
-                _ => Cancel::Compacted,
+            let error = EtcdError::cancelled(message.cancel_reason());
+            let why = match (message.compact_revision(), error.kind) {
+                (1.., _) => Cancel::Compacted,
+                (_, Kind::Token) => Cancel::Token,
+                _ => Cancel::Other(error.into_cause()),
             };
             self.watch.cancelled(why, now, &mut self.rng);
         } else if !message.events().is_empty() {

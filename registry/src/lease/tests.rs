@@ -1,5 +1,7 @@
 //! Examples, and random histories against a model of etcd's leases.
 
+use std::collections::btree_map::Entry;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -237,11 +239,12 @@ proptest! {
                     fixture.fail();
                 }
                 (Step::Grant { id, ttl }, _) => {
-                    if etcd.contains_key(&id) {
-                        fixture.lease.exists(id);
-                    } else {
-                        etcd.insert(id, sent + TTL);
-                        fixture.lease.granted(id, ttl, sent);
+                    match etcd.entry(id) {
+                        Entry::Occupied(_) => fixture.lease.exists(id),
+                        Entry::Vacant(entry) => {
+                            entry.insert(sent + TTL);
+                            fixture.lease.granted(id, ttl, sent);
+                        }
                     }
                 }
                 (Step::Renew { .. }, Event::Fail) => fixture.fail(),
