@@ -121,13 +121,16 @@ impl Instances {
         registry: &Registry,
         service: ServiceName,
     ) -> Result<Self, DiscoverError> {
-        let instances = Self::start(registry, service.clone());
+        let mut instances = Self::start(registry, service.clone());
         let mut view = instances.view.clone();
         let first =
             tokio::time::timeout(FIRST_SNAPSHOT, view.wait_for(|view| view.listing.is_some()))
                 .await;
         match first.map(|first| first.is_ok()) {
-            Ok(true) => Ok(instances),
+            Ok(true) => {
+                instances.view.mark_unchanged();
+                Ok(instances)
+            }
             Ok(false) => Err(DiscoverError::Closed),
             Err(elapsed) => {
                 let cause = match &instances.view.borrow().freshness {
@@ -214,7 +217,6 @@ impl Instances {
             .changed()
             .await
             .map_err(|_| DiscoverError::Closed)?;
-        self.view.mark_unchanged();
         Ok(self.snapshot())
     }
 }
