@@ -1,5 +1,3 @@
-//! A service registry for tonic on etcd, and the gRPC channel that dials by name.
-#![doc = ""]
 #![doc = include_str!("../README.md")]
 
 pub use switchboard_registry::*;

@@ -1,4 +1,18 @@
 //! gRPC services in etcd: publish them under a lease, discover and dial them by name.
+//!
+//! A [`Registry`] is one connection to etcd and one lease. [`publish`](Registry::publish) keeps an
+//! [`Instance`] in etcd, [`discover`](Registry::discover) follows those of a service,
+//! [`dial`](Registry::dial) makes a channel of them, and [`serve`](Registry::serve) does all that a
+//! tonic server needs.
+//!
+//! ```text
+//!   Publisher ── publication ─┐            ┌─ watch ── Instances ── Update ──> Channel
+//!   Publisher ── publication ─┼──> etcd ───┤
+//!   Session ──── lease ───────┘            └─ watch ── Instances
+//! ```
+//!
+//! What is hard is decided by types without a clock, a task or a connection (`lease`, `publication`,
+//! `watch`), and done by short loops that ask them (`session`, `publisher`, `watcher`).
 
 mod clock;
 mod etcd;

@@ -19,7 +19,7 @@ pub enum PublicationStatus {
         /// Since when, without a break that we know of.
         since: Instant,
     },
-    /// Taken out of etcd, until [`Publisher::resume`].
+    /// Taken out of etcd, until [`Publisher::resume`](crate::Publisher::resume).
     Paused,
     /// Not in etcd as wanted, and tried again.
     Retrying {
