@@ -17,9 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     CallError, ResponseBody, ServedBy, WaitForReady,
+    body::{RequestBody, Wanted},
     deadline::{Deadline, GRPC_TIMEOUT},
     outlook::Obstacle,
-    transport::{RequestBody, SendError},
+    transport::SendError,
     view::{Target, View, Views},
 };
 
@@ -36,10 +37,11 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Makes one call.
+    /// Makes one call; `wanted` belongs to the body of its request.
     pub(crate) async fn call(
         &self,
         mut request: Request<RequestBody>,
+        wanted: Wanted,
     ) -> Result<Response<ResponseBody>, CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(request.headers(), self.timeout, now);
@@ -65,7 +67,7 @@ impl Calls {
                     let service = self.service.clone();
                     let (mut parts, body) = response.into_parts();
                     parts.extensions.insert(ServedBy(endpoint.clone()));
-                    let body = ResponseBody::new(body, deadline, service, endpoint);
+                    let body = ResponseBody::new(body, wanted, deadline, service, endpoint);
                     return Ok(Response::from_parts(parts, body));
                 }
                 Ok(Err(SendError::Unsent(returned))) => request = *returned,

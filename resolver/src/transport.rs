@@ -7,7 +7,6 @@
 //! itself also "succeeds" against a server that never says a word.
 
 use std::{
-    error::Error,
     fmt,
     future::Future,
     io,
@@ -20,9 +19,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response, uri::Authority};
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -31,10 +28,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{Cause, connector::Io};
-
-/// A request body of whatever kind.
-pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+use crate::{Cause, body::RequestBody, connector::Io};
 
 /// Sends requests over one connection.
 #[derive(Clone)]
