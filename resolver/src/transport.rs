@@ -102,6 +102,8 @@ pub(crate) async fn handshake(
     let (heard, server_spoke) = oneshot::channel();
     let io = TokioIo::new(Heard {
         io,
+        first_frame: [0; HEAD],
+        read: 0,
         heard: Some(heard),
     });
     let cause = |error: hyper::Error| -> Cause { Arc::new(error) };
@@ -203,10 +205,36 @@ where
     }
 }
 
-/// A byte stream that tells when the first byte was read.
+/// A byte stream that tells when its first frame was read, if that is the SETTINGS that HTTP/2 begins with. Whatever else
+/// comes first is no HTTP/2, and h2's to refuse.
 pub(crate) struct Heard<T> {
     io: T,
+    /// The head of the first frame, as much as was `read`.
+    first_frame: [u8; HEAD],
+    read: usize,
     heard: Option<oneshot::Sender<()>>,
+}
+
+/// The size of the head of a frame: three bytes of length, one each of type and flags, four of stream id.
+const HEAD: usize = 9;
+
+impl<T> Heard<T> {
+    fn hear(&mut self, bytes: &[u8]) {
+        const SETTINGS: [u8; 2] = [4, 0];
+        let begin = self.read.min(HEAD);
+        let count = bytes.len().min(HEAD - begin);
+        self.first_frame[begin..begin + count].copy_from_slice(&bytes[..count]);
+        self.read = self.read.saturating_add(bytes.len());
+        let [high, middle, low, kind_and_flags @ .., _, _, _, _] = self.first_frame;
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        if self.read >= HEAD + length
+            && kind_and_flags == SETTINGS
+            && let Some(heard) = self.heard.take()
+        {
+            // Nobody listens any more when the dial was given up.
+            let _ = heard.send(());
+        }
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
@@ -217,11 +245,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before
-            && let Some(heard) = self.heard.take()
-        {
-            // Nobody listens any more when the dial was given up.
-            let _ = heard.send(());
+        if self.heard.is_some() {
+            self.hear(&buffer.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }

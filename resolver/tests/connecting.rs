@@ -7,8 +7,9 @@ use std::time::Duration;
 use support::*;
 use switchboard_proto::HellosRequest;
 use switchboard_resolver::{Backoff, Builder, Channel, Condition, ConnectError, KeepAlive};
-use tokio::{runtime::Handle, task::JoinSet, time::Instant};
+use tokio::{io::AsyncWriteExt, runtime::Handle, task::JoinSet, time::Instant};
 use tokio_stream::StreamExt;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -306,4 +307,32 @@ async fn the_backoff_can_be_set() {
         .collect();
     assert_eq!(waits[..4], [1.0, 2.0, 3.0, 3.0]);
     drop(channel);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c25_a_server_that_says_anything_but_settings_is_not_ready() {
+    for (text, expected) in [
+        (&b"\0"[..], "no HTTP/2 settings from the server within 3s"),
+        // The head of SETTINGS with one setting, and half of that.
+        (
+            b"\0\0\x06\x04\0\0\0\0\0\0\x03\0",
+            "no HTTP/2 settings from the server within 3s",
+        ),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "http2 error"),
+    ] {
+        let servers = TaskTracker::new();
+        let builder = Channel::balance(["a:1"])
+            .unwrap()
+            .connect_timeout(3 * SECOND)
+            .connector(move |_| {
+                let (ours, mut theirs) = tokio::io::duplex(1024);
+                servers.spawn(async move {
+                    theirs.write_all(text).await.expect("a reader");
+                    std::future::pending::<()>().await;
+                });
+                std::future::ready(Ok(ours))
+            });
+        let error = builder.connect().await.expect_err("not READY").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
