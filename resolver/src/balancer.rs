@@ -56,7 +56,7 @@ struct Subchannel {
     id: SubchannelId,
     task: tokio::task::Id,
     endpoint: Arc<Endpoint>,
-    /// Dropped to tell the task that the endpoint is no longer wanted.
+    /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
     condition: Condition,
     last_failure: Option<Failure>,
@@ -139,7 +139,7 @@ impl Balancer {
         while self.reports.try_recv().is_ok() {}
         self.endpoints = Some(EndpointSet::default());
         for (_, subchannel) in std::mem::take(&mut self.wanted) {
-            self.draining.push(subchannel.drained());
+            self.drain(subchannel);
         }
         while !self.tasks.is_empty() {
             self.publish_state();
@@ -203,7 +203,7 @@ impl Balancer {
         let changes = self.endpoints.get_or_insert_default().replace(snapshot);
         for key in changes.removed {
             if let Some(subchannel) = self.wanted.remove(&key) {
-                self.draining.push(subchannel.drained());
+                self.drain(subchannel);
             }
         }
         for (key, endpoint) in changes.changed {
@@ -241,6 +241,13 @@ impl Balancer {
         }
     }
 
+    fn drain(&mut self, subchannel: Subchannel) {
+        // A task that has panicked will not end once more.
+        if subchannel.commands.is_some() {
+            self.draining.push(subchannel.drained());
+        }
+    }
+
     fn on_report(&mut self, report: Report) {
         // One that drains has nothing to report that matters.
         let mut wanted = self.wanted.values_mut();
@@ -261,6 +268,7 @@ impl Balancer {
                 self.draining.retain(|it| it.task != task);
                 // Who panicked is not redialed, and is no reason to stop calling the others.
                 if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
+                    it.commands = None;
                     it.condition = Condition::Failing;
                     it.transport = None;
                     it.last_failure = Some(Failure {
@@ -357,7 +365,7 @@ impl Subchannel {
 
     fn tell(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // The task is gone only if it panicked, and then there is nobody to tell.
+            // The task is gone only if it has just panicked, and then there is nobody to tell.
             let _ = commands.send(command);
         }
     }

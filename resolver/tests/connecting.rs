@@ -336,3 +336,17 @@ async fn c25_a_server_that_says_anything_but_settings_is_not_ready() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_connector_panicked_is_gone_once_it_is_removed() {
+    type Never = std::future::Ready<std::io::Result<tokio::io::DuplexStream>>;
+    let (said, source) = source();
+    let channel = Channel::builder(source).connector(|_| -> Never { panic!("a bug") });
+    let channel = channel.connect_lazy().unwrap();
+    for _ in 0..3 {
+        said.snapshot(&["a:1"]);
+        until_it_is(&channel, "a:1", Condition::Failing).await;
+        said.snapshot(&[]);
+        until_ready(&channel, &[]).await;
+    }
+}
