@@ -350,3 +350,30 @@ async fn an_endpoint_whose_connector_panicked_is_gone_once_it_is_removed() {
         until_ready(&channel, &[]).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn times_longer_than_a_clock_can_tell_are_never() {
+    let network = Network::serving(&["a:1"]);
+    let keep_alive = KeepAlive {
+        interval: Duration::MAX,
+        timeout: Duration::MAX,
+        while_idle: true,
+    };
+    let backoff = Backoff {
+        base: Duration::MAX,
+        cap: Duration::MAX,
+        ..Backoff::default()
+    };
+    let builder = to_a(&network)
+        .timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .keep_alive(keep_alive)
+        .backoff(backoff);
+    let channel = within(SOON, builder.connect()).await.unwrap();
+    call(&channel).await.unwrap();
+    network.crash("a:1");
+    until_it_is(&channel, "a:1", Condition::Failing).await;
+    tokio::time::sleep(500 * SECOND).await;
+    assert_eq!(network.dials("a:1").len(), 2);
+    within(SOON, channel.close()).await;
+}
