@@ -157,7 +157,11 @@ impl Balancer {
         let source = &mut self.source;
         let update = async {
             match source {
-                Some(source) => AssertUnwindSafe(source.next()).catch_unwind().await,
+                // Within tokio's budget: a source that always has more must leave its turn to others.
+                Some(source) => {
+                    let next = AssertUnwindSafe(source.next()).catch_unwind();
+                    tokio::task::coop::cooperative(next).await
+                }
                 None => std::future::pending().await,
             }
         };
