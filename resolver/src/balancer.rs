@@ -115,9 +115,15 @@ impl Balancer {
         loop {
             match self.next_input(&signals).await {
                 Input::Source(Ok(Some(update))) => self.on_update(update),
-                Input::Source(Ok(None)) => self.on_source_ended("the source has ended"),
+                Input::Source(Ok(None)) => {
+                    self.source = None;
+                    // A fixed list ends after its one snapshot, and is no failure.
+                    if self.endpoints.is_none() && !matches!(self.status, SourceStatus::Failed(_)) {
+                        self.on_source_lost("the source has ended");
+                    }
+                }
                 Input::Source(Err(panic)) => {
-                    self.on_source_ended("the source has panicked");
+                    self.on_source_lost("the source has panicked");
                     self.panic = Some(panic);
                 }
                 Input::Report(report) => self.on_report(report),
@@ -194,13 +200,10 @@ impl Balancer {
         };
     }
 
-    fn on_source_ended(&mut self, how: &'static str) {
+    fn on_source_lost(&mut self, how: &'static str) {
         self.source = None;
-        // A fixed list ends after its one snapshot, and is no failure.
-        if self.endpoints.is_none() && !matches!(self.status, SourceStatus::Failed(_)) {
-            let cause: Cause = Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, how));
-            self.on_update(Update::Failed { cause });
-        }
+        let cause: Cause = Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, how));
+        self.on_update(Update::Failed { cause });
     }
 
     fn on_snapshot(&mut self, snapshot: Vec<Endpoint>) {

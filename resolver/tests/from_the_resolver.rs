@@ -247,6 +247,8 @@ async fn a_source_that_panics_leaves_its_last_snapshot_in_use_and_the_panic_to_w
     });
     let channel = builder(&network, source).connect().await.unwrap();
     assert_eq!(served_by(&channel).await, "a:1");
+    let source = channel.state().source.clone();
+    assert!(matches!(source, SourceState::Failed { .. }), "{source:?}");
     let mut closing = JoinSet::new();
     closing.spawn(channel.close());
     let panic = closing.join_next().await.unwrap().unwrap_err().into_panic();
