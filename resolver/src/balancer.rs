@@ -136,6 +136,7 @@ impl Balancer {
             while let Ok(report) = self.reports.try_recv() {
                 self.on_report(report);
             }
+            self.on_others_ended();
             self.publish();
         }
         self.source = None;
@@ -151,6 +152,7 @@ impl Balancer {
             self.publish_state();
             if let Some(ended) = self.tasks.join_next().await {
                 self.on_ended(ended);
+                self.on_others_ended();
             }
         }
         self.publish_state();
@@ -286,6 +288,13 @@ impl Balancer {
                 // Not cancelled: nobody aborts these tasks.
                 self.panic = error.try_into_panic().ok().or(self.panic.take());
             }
+        }
+    }
+
+    /// Takes in the tasks that have ended at the same time, of which there are many when a set is emptied.
+    fn on_others_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.on_ended(ended);
         }
     }
 
