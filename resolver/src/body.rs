@@ -151,8 +151,9 @@ impl Body for ResponseBody {
             return Poll::Ready(None);
         };
         let result = match Pin::new(incoming).poll_frame(cx) {
-            // A server that sends without a pause must not outrun the deadline, which is polled only in pauses.
-            Poll::Ready(Some(Ok(_))) if self.is_overdue() => Some(Err(self.expired())),
+            // A server that sends without a pause must not outrun the deadline, which is polled only in pauses. And one
+            // that breaks off then does it because of the deadline.
+            Poll::Ready(Some(_)) if self.is_overdue() => Some(Err(self.expired())),
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => Some(Err(CallError::interrupted(
                 &self.service,
