@@ -56,7 +56,7 @@ struct Subchannel {
     id: SubchannelId,
     task: tokio::task::Id,
     endpoint: Arc<Endpoint>,
-    /// Dropped to tell the task that the endpoint is no longer wanted.
+    /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
     condition: Condition,
     last_failure: Option<Failure>,
@@ -115,9 +115,15 @@ impl Balancer {
         loop {
             match self.next_input(&signals).await {
                 Input::Source(Ok(Some(update))) => self.on_update(update),
-                Input::Source(Ok(None)) => self.on_source_ended("the source has ended"),
+                Input::Source(Ok(None)) => {
+                    self.source = None;
+                    // A fixed list ends after its one snapshot, and is no failure.
+                    if self.endpoints.is_none() && !matches!(self.status, SourceStatus::Failed(_)) {
+                        self.on_source_lost("the source has ended");
+                    }
+                }
                 Input::Source(Err(panic)) => {
-                    self.on_source_ended("the source has panicked");
+                    self.on_source_lost("the source has panicked");
                     self.panic = Some(panic);
                 }
                 Input::Report(report) => self.on_report(report),
@@ -130,6 +136,7 @@ impl Balancer {
             while let Ok(report) = self.reports.try_recv() {
                 self.on_report(report);
             }
+            self.on_others_ended();
             self.publish();
         }
         self.source = None;
@@ -139,12 +146,13 @@ impl Balancer {
         while self.reports.try_recv().is_ok() {}
         self.endpoints = Some(EndpointSet::default());
         for (_, subchannel) in std::mem::take(&mut self.wanted) {
-            self.draining.push(subchannel.drained());
+            self.drain(subchannel);
         }
         while !self.tasks.is_empty() {
             self.publish_state();
             if let Some(ended) = self.tasks.join_next().await {
                 self.on_ended(ended);
+                self.on_others_ended();
             }
         }
         self.publish_state();
@@ -157,7 +165,11 @@ impl Balancer {
         let source = &mut self.source;
         let update = async {
             match source {
-                Some(source) => AssertUnwindSafe(source.next()).catch_unwind().await,
+                // Within tokio's budget: a source that always has more must leave its turn to others.
+                Some(source) => {
+                    let next = AssertUnwindSafe(source.next()).catch_unwind();
+                    tokio::task::coop::cooperative(next).await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -190,20 +202,17 @@ impl Balancer {
         };
     }
 
-    fn on_source_ended(&mut self, how: &'static str) {
+    fn on_source_lost(&mut self, how: &'static str) {
         self.source = None;
-        // A fixed list ends after its one snapshot, and is no failure.
-        if self.endpoints.is_none() && !matches!(self.status, SourceStatus::Failed(_)) {
-            let cause: Cause = Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, how));
-            self.on_update(Update::Failed { cause });
-        }
+        let cause: Cause = Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, how));
+        self.on_update(Update::Failed { cause });
     }
 
     fn on_snapshot(&mut self, snapshot: Vec<Endpoint>) {
         let changes = self.endpoints.get_or_insert_default().replace(snapshot);
         for key in changes.removed {
             if let Some(subchannel) = self.wanted.remove(&key) {
-                self.draining.push(subchannel.drained());
+                self.drain(subchannel);
             }
         }
         for (key, endpoint) in changes.changed {
@@ -241,6 +250,13 @@ impl Balancer {
         }
     }
 
+    fn drain(&mut self, subchannel: Subchannel) {
+        // A task that has panicked will not end once more.
+        if subchannel.commands.is_some() {
+            self.draining.push(subchannel.drained());
+        }
+    }
+
     fn on_report(&mut self, report: Report) {
         // One that drains has nothing to report that matters.
         let mut wanted = self.wanted.values_mut();
@@ -261,6 +277,7 @@ impl Balancer {
                 self.draining.retain(|it| it.task != task);
                 // Who panicked is not redialed, and is no reason to stop calling the others.
                 if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
+                    it.commands = None;
                     it.condition = Condition::Failing;
                     it.transport = None;
                     it.last_failure = Some(Failure {
@@ -271,6 +288,13 @@ impl Balancer {
                 // Not cancelled: nobody aborts these tasks.
                 self.panic = error.try_into_panic().ok().or(self.panic.take());
             }
+        }
+    }
+
+    /// Takes in the tasks that have ended at the same time, of which there are many when a set is emptied.
+    fn on_others_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.on_ended(ended);
         }
     }
 
@@ -357,7 +381,7 @@ impl Subchannel {
 
     fn tell(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // The task is gone only if it panicked, and then there is nobody to tell.
+            // The task is gone only if it has just panicked, and then there is nobody to tell.
             let _ = commands.send(command);
         }
     }

@@ -1,7 +1,11 @@
-//! The body of a response.
+//! The bodies of a request and of its response.
 
 use std::{
+    convert::Infallible,
+    error::Error,
     fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,10 +14,66 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep},
+};
 
 use crate::{CallError, Endpoint, deadline::Deadline};
+
+/// The body of a request, on its way.
+///
+/// It is polled by the tasks of its connection, which must not suffer for it: one that panics ends with an error instead.
+/// And they would go on with it after the call was given up, so it ends with an error then too, which resets the stream.
+pub(crate) struct RequestBody {
+    body: UnsyncBoxBody<Bytes, BoxError>,
+    given_up: oneshot::Receiver<Infallible>,
+}
+
+/// Held while the call of a request is wanted.
+pub(crate) struct Wanted(#[allow(dead_code)] oneshot::Sender<Infallible>); // Only to be dropped.
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+impl RequestBody {
+    pub(crate) fn new<B>(body: B) -> (Self, Wanted)
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (wanted, given_up) = oneshot::channel();
+        let body = body.map_err(Into::into).boxed_unsync();
+        (Self { body, given_up }, Wanted(wanted))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if Pin::new(&mut self.given_up).poll(cx).is_ready() {
+            let cancelled = h2::Error::from(h2::Reason::CANCEL);
+            return Poll::Ready(Some(Err(cancelled.into())));
+        }
+        let poll = AssertUnwindSafe(|| Pin::new(&mut self.body).poll_frame(cx));
+        catch_unwind(poll)
+            .unwrap_or_else(|_panic| Poll::Ready(Some(Err("the request's body panicked".into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// The body of a response, on its way.
 ///
@@ -22,6 +82,8 @@ use crate::{CallError, Endpoint, deadline::Deadline};
 pub struct ResponseBody {
     /// `None` once it has ended.
     incoming: Option<Incoming>,
+    /// `None` once it has ended: what the caller still has to say is of no use then.
+    wanted: Option<Wanted>,
     expiry: Option<Expiry>,
     service: Option<Arc<str>>,
     endpoint: Arc<Endpoint>,
@@ -35,6 +97,7 @@ struct Expiry {
 impl ResponseBody {
     pub(crate) fn new(
         incoming: Incoming,
+        wanted: Wanted,
         deadline: Deadline,
         service: Option<Arc<str>>,
         endpoint: Arc<Endpoint>,
@@ -47,6 +110,7 @@ impl ResponseBody {
         });
         Self {
             incoming: Some(incoming),
+            wanted: Some(wanted),
             expiry,
             service,
             endpoint,
@@ -87,8 +151,9 @@ impl Body for ResponseBody {
             return Poll::Ready(None);
         };
         let result = match Pin::new(incoming).poll_frame(cx) {
-            // A server that sends without a pause must not outrun the deadline, which is polled only in pauses.
-            Poll::Ready(Some(Ok(_))) if self.is_overdue() => Some(Err(self.expired())),
+            // A server that sends without a pause must not outrun the deadline, which is polled only in pauses. And one
+            // that breaks off then does it because of the deadline.
+            Poll::Ready(Some(_)) if self.is_overdue() => Some(Err(self.expired())),
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => Some(Err(CallError::interrupted(
                 &self.service,
@@ -99,6 +164,7 @@ impl Body for ResponseBody {
             Poll::Pending => Some(Err(ready!(self.poll_expired(cx)))),
         };
         self.incoming = None;
+        self.wanted = None;
         Poll::Ready(result)
     }
 

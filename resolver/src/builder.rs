@@ -59,6 +59,9 @@ pub struct Builder {
 /// attempt would ever succeed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that is. As tokio has it.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 impl Builder {
     pub(crate) fn new(source: BoxSource) -> Self {
         Self {
@@ -86,25 +89,33 @@ impl Builder {
     /// It never ends a response that has begun, however long that streams: that is for the caller's own `grpc-timeout`,
     /// and the shorter one of both counts for the headers.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.timeout = Some(timeout.min(NEVER));
         self
     }
 
     /// Sets how long one attempt to connect to an endpoint may take, until the server has spoken HTTP/2; 20 s unless set.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.connect_timeout = timeout.min(NEVER);
         self
     }
 
     /// Sets how long an endpoint that failed is left alone.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
+        self.backoff = Backoff {
+            base: backoff.base.min(NEVER),
+            cap: backoff.cap.min(NEVER),
+            ..backoff
+        };
         self
     }
 
     /// Sets the pings that find out whether a connection still lives; none unless set.
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
-        self.keep_alive = Some(keep_alive);
+        self.keep_alive = Some(KeepAlive {
+            interval: keep_alive.interval.min(NEVER),
+            timeout: keep_alive.timeout.min(NEVER),
+            ..keep_alive
+        });
         self
     }
 

@@ -17,9 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     CallError, ResponseBody, ServedBy, WaitForReady,
+    body::{RequestBody, Wanted},
     deadline::{Deadline, GRPC_TIMEOUT},
     outlook::Obstacle,
-    transport::{RequestBody, SendError},
+    transport::SendError,
     view::{Target, View, Views},
 };
 
@@ -36,10 +37,11 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Makes one call.
+    /// Makes one call; `wanted` belongs to the body of its request.
     pub(crate) async fn call(
         &self,
         mut request: Request<RequestBody>,
+        wanted: Wanted,
     ) -> Result<Response<ResponseBody>, CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(request.headers(), self.timeout, now);
@@ -57,22 +59,24 @@ impl Calls {
             }
             let sending = transport.send(request);
             let sent = match deadline.of_headers() {
-                Some(at) => timeout_at(Instant::from_std(at), sending).await,
-                None => Ok(sending.await),
+                // Over before it began: to poll it once would be to send it.
+                Some(at) if at <= now => None,
+                Some(at) => timeout_at(Instant::from_std(at), sending).await.ok(),
+                None => Some(sending.await),
             };
             match sent {
-                Ok(Ok(response)) => {
+                Some(Ok(response)) => {
                     let service = self.service.clone();
                     let (mut parts, body) = response.into_parts();
                     parts.extensions.insert(ServedBy(endpoint.clone()));
-                    let body = ResponseBody::new(body, deadline, service, endpoint);
+                    let body = ResponseBody::new(body, wanted, deadline, service, endpoint);
                     return Ok(Response::from_parts(parts, body));
                 }
-                Ok(Err(SendError::Unsent(returned))) => request = *returned,
-                Ok(Err(SendError::Interrupted(cause))) => {
+                Some(Err(SendError::Unsent(returned))) => request = *returned,
+                Some(Err(SendError::Interrupted(cause))) => {
                     return Err(CallError::interrupted(&self.service, &endpoint, cause));
                 }
-                Err(_elapsed) => {
+                None => {
                     let waited = deadline.of_headers().map(|at| deadline.since_start(at));
                     return Err(CallError::deadline_in_flight(
                         &self.service,

@@ -72,7 +72,8 @@ enum Work {
     Draining(BoxFuture<'static, ()>),
 }
 
-/// How that ended.
+/// How that ended. Short-lived: what is large in it moves on at once.
+#[allow(clippy::large_enum_variant)]
 enum Outcome {
     Dialed(Result<(Transport, Connection), Refused>),
     Waited,

@@ -7,7 +7,6 @@
 //! itself also "succeeds" against a server that never says a word.
 
 use std::{
-    error::Error,
     fmt,
     future::Future,
     io,
@@ -20,9 +19,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response, uri::Authority};
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -31,10 +28,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{Cause, connector::Io};
-
-/// A request body of whatever kind.
-pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+use crate::{Cause, body::RequestBody, connector::Io};
 
 /// Sends requests over one connection.
 #[derive(Clone)]
@@ -108,6 +102,8 @@ pub(crate) async fn handshake(
     let (heard, server_spoke) = oneshot::channel();
     let io = TokioIo::new(Heard {
         io,
+        first_frame: [0; HEAD],
+        read: 0,
         heard: Some(heard),
     });
     let cause = |error: hyper::Error| -> Cause { Arc::new(error) };
@@ -209,10 +205,36 @@ where
     }
 }
 
-/// A byte stream that tells when the first byte was read.
+/// A byte stream that tells when its first frame was read, if that is the SETTINGS that HTTP/2 begins with. Whatever else
+/// comes first is no HTTP/2, and h2's to refuse.
 pub(crate) struct Heard<T> {
     io: T,
+    /// The head of the first frame, as much as was `read`.
+    first_frame: [u8; HEAD],
+    read: usize,
     heard: Option<oneshot::Sender<()>>,
+}
+
+/// The size of the head of a frame: three bytes of length, one each of type and flags, four of stream id.
+const HEAD: usize = 9;
+
+impl<T> Heard<T> {
+    fn hear(&mut self, bytes: &[u8]) {
+        const SETTINGS: [u8; 2] = [4, 0];
+        let begin = self.read.min(HEAD);
+        let count = bytes.len().min(HEAD - begin);
+        self.first_frame[begin..begin + count].copy_from_slice(&bytes[..count]);
+        self.read = self.read.saturating_add(bytes.len());
+        let [high, middle, low, kind_and_flags @ .., _, _, _, _] = self.first_frame;
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        if self.read >= HEAD + length
+            && kind_and_flags == SETTINGS
+            && let Some(heard) = self.heard.take()
+        {
+            // Nobody listens any more when the dial was given up.
+            let _ = heard.send(());
+        }
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
@@ -223,11 +245,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before
-            && let Some(heard) = self.heard.take()
-        {
-            // Nobody listens any more when the dial was given up.
-            let _ = heard.send(());
+        if self.heard.is_some() {
+            self.hear(&buffer.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use support::*;
 use switchboard_proto::HellosRequest;
 use switchboard_resolver::{Backoff, Builder, Channel, Condition, ConnectError, KeepAlive};
-use tokio::{runtime::Handle, task::JoinSet, time::Instant};
+use tokio::{io::AsyncWriteExt, runtime::Handle, task::JoinSet, time::Instant};
 use tokio_stream::StreamExt;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -306,4 +307,73 @@ async fn the_backoff_can_be_set() {
         .collect();
     assert_eq!(waits[..4], [1.0, 2.0, 3.0, 3.0]);
     drop(channel);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c25_a_server_that_says_anything_but_settings_is_not_ready() {
+    for (text, expected) in [
+        (&b"\0"[..], "no HTTP/2 settings from the server within 3s"),
+        // The head of SETTINGS with one setting, and half of that.
+        (
+            b"\0\0\x06\x04\0\0\0\0\0\0\x03\0",
+            "no HTTP/2 settings from the server within 3s",
+        ),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "http2 error"),
+    ] {
+        let servers = TaskTracker::new();
+        let builder = Channel::balance(["a:1"])
+            .unwrap()
+            .connect_timeout(3 * SECOND)
+            .connector(move |_| {
+                let (ours, mut theirs) = tokio::io::duplex(1024);
+                servers.spawn(async move {
+                    theirs.write_all(text).await.expect("a reader");
+                    std::future::pending::<()>().await;
+                });
+                std::future::ready(Ok(ours))
+            });
+        let error = builder.connect().await.expect_err("not READY").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_connector_panicked_is_gone_once_it_is_removed() {
+    type Never = std::future::Ready<std::io::Result<tokio::io::DuplexStream>>;
+    let (said, source) = source();
+    let channel = Channel::builder(source).connector(|_| -> Never { panic!("a bug") });
+    let channel = channel.connect_lazy().unwrap();
+    for _ in 0..3 {
+        said.snapshot(&["a:1"]);
+        until_it_is(&channel, "a:1", Condition::Failing).await;
+        said.snapshot(&[]);
+        until_ready(&channel, &[]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_longer_than_a_clock_can_tell_are_never() {
+    let network = Network::serving(&["a:1"]);
+    let keep_alive = KeepAlive {
+        interval: Duration::MAX,
+        timeout: Duration::MAX,
+        while_idle: true,
+    };
+    let backoff = Backoff {
+        base: Duration::MAX,
+        cap: Duration::MAX,
+        ..Backoff::default()
+    };
+    let builder = to_a(&network)
+        .timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .keep_alive(keep_alive)
+        .backoff(backoff);
+    let channel = within(SOON, builder.connect()).await.unwrap();
+    call(&channel).await.unwrap();
+    network.crash("a:1");
+    until_it_is(&channel, "a:1", Condition::Failing).await;
+    tokio::time::sleep(500 * SECOND).await;
+    assert_eq!(network.dials("a:1").len(), 2);
+    within(SOON, channel.close()).await;
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use support::*;
 use switchboard_resolver::{Condition, ConnectError, SourceState, Update};
@@ -247,8 +247,27 @@ async fn a_source_that_panics_leaves_its_last_snapshot_in_use_and_the_panic_to_w
     });
     let channel = builder(&network, source).connect().await.unwrap();
     assert_eq!(served_by(&channel).await, "a:1");
+    let source = channel.state().source.clone();
+    assert!(matches!(source, SourceState::Failed { .. }), "{source:?}");
     let mut closing = JoinSet::new();
     closing.spawn(channel.close());
     let panic = closing.join_next().await.unwrap().unwrap_err().into_panic();
     assert_eq!(*panic.downcast::<&str>().unwrap(), "a bug in the source");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_always_has_more_leaves_their_turn_to_others() {
+    const MANY: usize = 100_000;
+    let (polls, polled) = tokio::sync::watch::channel(0);
+    let source = futures::stream::poll_fn(move |_| {
+        polls.send_modify(|polls| *polls += 1);
+        Poll::Ready((*polls.borrow() < MANY).then_some(Update::Fresh))
+    });
+    let channel = builder(&Network::new(), source).connect_lazy().unwrap();
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+    }
+    let polls = *polled.borrow();
+    assert!(polls > 0 && polls < MANY, "{polls} polls");
+    channel.close().await;
 }

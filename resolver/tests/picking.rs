@@ -2,13 +2,21 @@
 
 mod support;
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use support::*;
 use switchboard_proto::{HellosRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{CallError, CallErrorKind, Channel, Condition};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_stream::StreamExt;
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Status};
 
 fn hellos(count: u32, interval_ms: u32) -> HellosRequest {
@@ -285,4 +293,33 @@ async fn requests_name_the_channel_beside_the_caller_and_keep_their_path() {
             .served_by,
         "a:1"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_time_is_over_before_it_begins_is_not_sent() {
+    let servers = TaskTracker::new();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let (on_servers, counted) = (servers.clone(), requests.clone());
+    let builder = Channel::balance(["a:1"]).unwrap().connector(move |_| {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let counted = counted.clone();
+        on_servers.spawn(async move {
+            let mut server = h2::server::handshake(theirs).await.expect("HTTP/2");
+            while let Some(Ok(_request)) = server.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        std::future::ready(Ok(ours))
+    });
+    let channel = builder.connect().await.unwrap();
+    // As often as it takes for the connection's task to be quicker than the end of a call, on some other thread.
+    for _ in 0..5_000 {
+        let request = with_timeout(hello("Ada"), Duration::ZERO);
+        let status = client(&channel).say_hello(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+    channel.close().await;
+    servers.close();
+    within(SOON, servers.wait()).await;
+    assert_eq!(requests.load(Ordering::Relaxed), 0);
 }

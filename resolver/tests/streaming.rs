@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use support::*;
 use switchboard_proto::{HelloRequest, HellosRequest, greeter_client::GreeterClient};
@@ -244,4 +244,38 @@ async fn a_channel_can_be_boxed_as_a_service_that_is_sync() {
         .say_hello(hello("Ada"))
         .await
         .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_dropped_ends_a_request_that_still_streams() {
+    let network = Network::serving(&["a:1"]);
+    let channel = connected(&network, &["a:1"]).await;
+    let requests = tokio_stream::pending();
+    let replies = client(&channel).chat(requests).await.unwrap();
+    drop(replies);
+    call(&channel).await.unwrap();
+    assert_eq!(network.dials("a:1").len(), 1);
+    within(SOON, channel.close()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_body_that_panics_fails_its_own_call_and_nothing_else() {
+    let network = Network::serving(&["a:1"]);
+    let channel = connected(&network, &["a:1"]).await;
+    for polls_before in [0, 1] {
+        let mut polls = 0;
+        let requests = futures::stream::poll_fn(move |cx| {
+            polls += 1;
+            assert!(polls <= polls_before, "a bug in the caller's stream");
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let call = within(SOON, client(&channel).greet_all(requests)).await;
+        assert_eq!(call.unwrap_err().code(), Code::Internal);
+    }
+    for _ in 0..10 {
+        call(&channel).await.unwrap();
+    }
+    assert_eq!(network.dials("a:1").len(), 1);
+    within(SOON, channel.close()).await;
 }
