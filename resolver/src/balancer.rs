@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Cause, Endpoint, Update,
     balance::RoundRobin,
-    connection::{Command, Dialing, EndpointTask, Report, SubchannelId},
     endpoint_set::{EndpointKey, EndpointSet},
+    endpoint_task::{Command, Dialing, EndpointTask, Report, SubchannelId},
     error::chain,
     outlook::{Failure, Observed, Outlook, SourceStatus, outlook},
     state::{ChannelState, Condition, EndpointState},

@@ -16,8 +16,8 @@ use crate::{
     balancer::{Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
-    connection::Dialing,
     connector::Connector,
+    endpoint_task::Dialing,
     state::SourceState,
     view::Views,
 };

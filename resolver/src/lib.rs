@@ -12,7 +12,7 @@
 //! ```
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`, `subchannel`, `outlook`,
-//! `balance`, `deadline`), and done by short loops that ask them (`balancer`, `connection`, `call`).
+//! `balance`, `deadline`), and done by short loops that ask them (`balancer`, `endpoint_task`, `call`).
 
 mod address;
 mod backoff;
@@ -22,11 +22,11 @@ mod body;
 mod builder;
 mod call;
 mod channel;
-mod connection;
 mod connector;
 mod deadline;
 mod endpoint;
 mod endpoint_set;
+mod endpoint_task;
 mod error;
 mod extensions;
 mod outlook;

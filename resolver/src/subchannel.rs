@@ -21,7 +21,7 @@
 //!   neither counts as a failed attempt; otherwise a server that accepts and hangs up would be dialed in a hot loop.
 //! - The wait grows with each failure in a row and starts over once a connection has proved its worth.
 //!
-//! Never dials, sleeps or reads a clock: `connection.rs` does, as told.
+//! Never dials, sleeps or reads a clock: `endpoint_task.rs` does, as told.
 
 use std::time::Instant;
 
@@ -77,17 +77,16 @@ pub(crate) enum Step {
 }
 
 impl Subchannel {
-    /// Makes a subchannel whose first step is to dial.
-    pub(crate) fn new(backoff: Backoff) -> (Self, Step) {
-        let subchannel = Self {
+    /// Makes a subchannel that is being dialed.
+    pub(crate) fn new(backoff: Backoff) -> Self {
+        Self {
             lifecycle: Lifecycle::Connecting,
             backoff,
             failures: 0,
-        };
-        (subchannel, Step::Dial)
+        }
     }
 
-    /// Returns the state as those see it who pick.
+    /// Returns the state as pickers see it.
     pub(crate) fn condition(&self) -> Condition {
         match self.lifecycle {
             Lifecycle::Connecting => Condition::Connecting,
@@ -161,10 +160,8 @@ mod tests {
                 jitter: 0.0,
                 ..Backoff::default()
             };
-            let (subchannel, step) = Subchannel::new(backoff);
-            assert_eq!(step, Step::Dial);
             Self {
-                subchannel,
+                subchannel: Subchannel::new(backoff),
                 now: tokio::time::Instant::now().into_std(),
                 rng: fastrand::Rng::with_seed(1),
             }

@@ -64,6 +64,22 @@ pub(crate) struct EndpointTask {
     pub(crate) rng: fastrand::Rng,
 }
 
+/// What has become of the way to the endpoint.
+struct Link {
+    work: Work,
+    /// While it is READY.
+    transport: Option<Transport>,
+    last_failure: Option<Failure>,
+}
+
+/// What the task goes on from. Short-lived: what is large in it moves on at once.
+#[allow(clippy::large_enum_variant)]
+enum Input {
+    /// `None` when the endpoint was removed.
+    Command(Option<Command>),
+    Outcome(Outcome),
+}
+
 /// The one thing the task is doing.
 enum Work {
     Dialing(BoxFuture<'static, Result<(Transport, Connection), Refused>>),
@@ -72,7 +88,7 @@ enum Work {
     Draining(BoxFuture<'static, ()>),
 }
 
-/// How that ended. Short-lived: what is large in it moves on at once.
+/// How that ended. As short-lived.
 #[allow(clippy::large_enum_variant)]
 enum Outcome {
     Dialed(Result<(Transport, Connection), Refused>),
@@ -91,67 +107,74 @@ impl EndpointTask {
         // hyper's tasks. Streams may outlive their connection's readiness, after a GOAWAY for one, so all connections share
         // one tracker, and draining waits for it.
         let tasks = TaskTracker::new();
-        let (mut subchannel, _dial) = Subchannel::new(self.dialing.backoff);
-        let mut work = Work::Dialing(self.dial(&tasks));
-        let mut transport = None;
-        let mut last_failure = None;
+        let mut subchannel = Subchannel::new(self.dialing.backoff);
+        let mut link = Link {
+            work: Work::Dialing(self.dial(&tasks)),
+            transport: None,
+            last_failure: None,
+        };
         loop {
             let is_wanted = subchannel.condition() != Condition::Draining;
-            let (command, outcome) = tokio::select! {
+            let input = tokio::select! {
                 biased;
-                command = self.commands.recv(), if is_wanted => (Some(command), None),
-                outcome = work.outcome() => (None, Some(outcome)),
+                command = self.commands.recv(), if is_wanted => Input::Command(command),
+                outcome = link.work.outcome() => Input::Outcome(outcome),
             };
             let now = Instant::now().into_std();
-            let event = match (command, outcome) {
-                (Some(Some(Command::Update(endpoint))), _) => {
-                    self.endpoint = endpoint;
-                    continue;
-                }
-                (Some(Some(Command::Redial)), _) => Event::Reset,
-                (Some(None), _) => Event::Removed,
-                (None, Some(Outcome::Dialed(Ok((sender, connection))))) => {
-                    transport = Some(sender);
-                    work = Work::Serving(connection);
-                    Event::Connected
-                }
-                (None, Some(Outcome::Dialed(Err(refused)))) => {
-                    last_failure = Some(Failure {
-                        at: now,
-                        cause: Arc::new(refused),
-                    });
-                    Event::Refused
-                }
-                (None, Some(Outcome::Lost(cause))) => {
-                    last_failure = Some(Failure { at: now, cause });
-                    let answered = transport.as_ref().is_some_and(Transport::has_answered);
-                    Event::Lost { answered }
-                }
-                (None, Some(Outcome::Waited)) => Event::Elapsed,
-                (None, Some(Outcome::Drained)) => Event::Drained,
-                (None, None) => continue,
+            let Some(event) = self.event(input, &mut link, now) else {
+                continue;
             };
             let Some(step) = subchannel.handle(event, now, &mut self.rng) else {
                 continue;
             };
             if step != Step::Serve {
-                transport = None;
+                link.transport = None;
             }
-            work = match step {
-                Step::Serve => work,
+            link.work = match step {
+                Step::Serve => link.work,
                 Step::Dial => Work::Dialing(self.dial(&tasks)),
                 Step::WaitUntil(at) => Work::Waiting(Instant::from_std(at)),
-                Step::Drain => Work::Draining(work.drain(&tasks)),
+                Step::Drain => Work::Draining(link.work.drain(&tasks)),
                 Step::End => return self.id,
             };
             // The balancer is gone only when it panicked, and then there is nobody to tell.
             let _ = self.reports.send(Report {
                 id: self.id,
                 condition: subchannel.condition(),
-                last_failure: last_failure.clone(),
-                transport: transport.clone(),
+                last_failure: link.last_failure.clone(),
+                transport: link.transport.clone(),
             });
         }
+    }
+
+    /// Takes in what the task was told or what its work came to, and returns what that is to the subchannel.
+    fn event(&mut self, input: Input, link: &mut Link, now: std::time::Instant) -> Option<Event> {
+        Some(match input {
+            Input::Command(Some(Command::Update(endpoint))) => {
+                self.endpoint = endpoint;
+                return None;
+            }
+            Input::Command(Some(Command::Redial)) => Event::Reset,
+            Input::Command(None) => Event::Removed,
+            Input::Outcome(Outcome::Dialed(Ok((transport, connection)))) => {
+                link.transport = Some(transport);
+                link.work = Work::Serving(connection);
+                Event::Connected
+            }
+            Input::Outcome(Outcome::Dialed(Err(refused))) => {
+                let cause = Arc::new(refused);
+                link.last_failure = Some(Failure { at: now, cause });
+                Event::Refused
+            }
+            Input::Outcome(Outcome::Waited) => Event::Elapsed,
+            Input::Outcome(Outcome::Lost(cause)) => {
+                link.last_failure = Some(Failure { at: now, cause });
+                let transport = link.transport.as_ref();
+                let answered = transport.is_some_and(Transport::has_answered);
+                Event::Lost { answered }
+            }
+            Input::Outcome(Outcome::Drained) => Event::Drained,
+        })
     }
 
     /// Tries the addresses in order until one is connected. Each gets an equal share of the time that is left, so that one
