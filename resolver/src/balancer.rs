@@ -10,7 +10,7 @@ use std::{any::Any, collections::BTreeMap, io, panic::AssertUnwindSafe, pin::Pin
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    task::{JoinError, JoinSet},
+    task::{self, JoinError, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::{
     Cause, Endpoint, Update,
     balance::RoundRobin,
     endpoint_set::{EndpointKey, EndpointSet},
-    endpoint_task::{Command, Dialing, EndpointTask, Report, SubchannelId},
+    endpoint_task::{Command, Dialing, EndpointTask, Report},
     error::chain,
     outlook::{Failure, Observed, Outlook, SourceStatus, outlook},
     state::{ChannelState, Condition, EndpointState},
@@ -40,10 +40,9 @@ pub(crate) struct Balancer {
     status: SourceStatus,
     /// `None` before the first snapshot.
     endpoints: Option<EndpointSet>,
-    wanted: BTreeMap<EndpointKey, Subchannel>,
-    draining: Vec<Subchannel>,
-    started: u64,
-    tasks: JoinSet<SubchannelId>,
+    wanted: BTreeMap<EndpointKey, EndpointHandle>,
+    draining: Vec<EndpointHandle>,
+    tasks: JoinSet<()>,
     reports: mpsc::UnboundedReceiver<Report>,
     reporter: mpsc::UnboundedSender<Report>,
     published: Published,
@@ -52,9 +51,8 @@ pub(crate) struct Balancer {
 }
 
 /// What the balancer knows of one endpoint's task.
-struct Subchannel {
-    id: SubchannelId,
-    task: tokio::task::Id,
+struct EndpointHandle {
+    task: task::Id,
     endpoint: Arc<Endpoint>,
     /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
@@ -78,7 +76,7 @@ pub(crate) struct Signals {
 enum Input {
     Source(Result<Option<Update>, Box<dyn Any + Send>>),
     Report(Report),
-    Ended(Result<SubchannelId, JoinError>),
+    Ended(Result<(task::Id, ()), JoinError>),
     Redial,
     Close,
 }
@@ -101,7 +99,6 @@ impl Balancer {
             endpoints: None,
             wanted: BTreeMap::new(),
             draining: Vec::new(),
-            started: 0,
             tasks: JoinSet::new(),
             reports,
             reporter,
@@ -145,12 +142,12 @@ impl Balancer {
         self.reports.close();
         while self.reports.try_recv().is_ok() {}
         self.endpoints = Some(EndpointSet::default());
-        for (_, subchannel) in std::mem::take(&mut self.wanted) {
-            self.drain(subchannel);
+        for (_, handle) in std::mem::take(&mut self.wanted) {
+            self.drain(handle);
         }
         while !self.tasks.is_empty() {
             self.publish_state();
-            if let Some(ended) = self.tasks.join_next().await {
+            if let Some(ended) = self.tasks.join_next_with_id().await {
                 self.on_ended(ended);
                 self.on_others_ended();
             }
@@ -177,7 +174,7 @@ impl Balancer {
             () = signals.close.cancelled() => Input::Close,
             update = update => Input::Source(update),
             Some(report) = self.reports.recv() => Input::Report(report),
-            Some(ended) = self.tasks.join_next() => Input::Ended(ended),
+            Some(ended) = self.tasks.join_next_with_id() => Input::Ended(ended),
             () = signals.redial.notified() => Input::Redial,
         }
     }
@@ -211,36 +208,33 @@ impl Balancer {
     fn on_snapshot(&mut self, snapshot: Vec<Endpoint>) {
         let changes = self.endpoints.get_or_insert_default().replace(snapshot);
         for key in changes.removed {
-            if let Some(subchannel) = self.wanted.remove(&key) {
-                self.drain(subchannel);
+            if let Some(handle) = self.wanted.remove(&key) {
+                self.drain(handle);
             }
         }
         for (key, endpoint) in changes.changed {
-            if let Some(subchannel) = self.wanted.get_mut(&key) {
-                subchannel.endpoint = endpoint.clone();
-                subchannel.tell(Command::Update(endpoint));
+            if let Some(handle) = self.wanted.get_mut(&key) {
+                handle.endpoint = endpoint.clone();
+                handle.tell(Command::Update(endpoint));
             }
         }
         for (key, endpoint) in changes.added {
-            let subchannel = self.start(endpoint);
-            self.wanted.insert(key, subchannel);
+            let handle = self.start(key.clone(), endpoint);
+            self.wanted.insert(key, handle);
         }
     }
 
-    fn start(&mut self, endpoint: Arc<Endpoint>) -> Subchannel {
-        self.started += 1;
-        let id = SubchannelId(self.started);
+    fn start(&mut self, key: EndpointKey, endpoint: Arc<Endpoint>) -> EndpointHandle {
         let (commands, receiver) = mpsc::unbounded_channel();
         let task = EndpointTask {
-            id,
+            key,
             endpoint: endpoint.clone(),
             dialing: self.dialing.clone(),
             commands: receiver,
             reports: self.reporter.clone(),
             rng: self.rng.fork(),
         };
-        Subchannel {
-            id,
+        EndpointHandle {
             task: self.tasks.spawn(task.run()).id(),
             endpoint,
             commands: Some(commands),
@@ -250,62 +244,63 @@ impl Balancer {
         }
     }
 
-    fn drain(&mut self, subchannel: Subchannel) {
+    fn drain(&mut self, handle: EndpointHandle) {
         // A task that has panicked will not end once more.
-        if subchannel.commands.is_some() {
-            self.draining.push(subchannel.drained());
+        if handle.commands.is_some() {
+            self.draining.push(handle.into_draining());
         }
     }
 
     fn on_report(&mut self, report: Report) {
         // One that drains has nothing to report that matters.
-        let mut wanted = self.wanted.values_mut();
-        let Some(subchannel) = wanted.find(|it| it.id == report.id) else {
+        let wanted = self.wanted.get_mut(&report.key);
+        let Some(handle) = wanted.filter(|it| it.task == report.task) else {
             return;
         };
-        subchannel.log(self.service.as_deref(), &report);
-        subchannel.condition = report.condition;
-        subchannel.last_failure = report.last_failure;
-        subchannel.transport = report.transport;
+        handle.log(self.service.as_deref(), &report);
+        handle.condition = report.condition;
+        handle.last_failure = report.last_failure;
+        handle.transport = report.transport;
     }
 
-    fn on_ended(&mut self, ended: Result<SubchannelId, JoinError>) {
-        match ended {
-            Ok(id) => self.draining.retain(|it| it.id != id),
-            Err(error) => {
-                let task = error.id();
-                self.draining.retain(|it| it.task != task);
-                // Who panicked is not redialed, and is no reason to stop calling the others.
-                if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
-                    it.commands = None;
-                    it.condition = Condition::Failing;
-                    it.transport = None;
-                    it.last_failure = Some(Failure {
-                        at: Instant::now().into_std(),
-                        cause: Arc::new(io::Error::other("its connector has panicked")),
-                    });
-                }
-                // Not cancelled: nobody aborts these tasks.
-                self.panic = error.try_into_panic().ok().or(self.panic.take());
-            }
+    fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let task = match &ended {
+            Ok((task, ())) => *task,
+            Err(error) => error.id(),
+        };
+        self.draining.retain(|it| it.task != task);
+        let Err(error) = ended else {
+            return;
+        };
+        // Who panicked is not redialed, and is no reason to stop calling the others.
+        if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
+            it.commands = None;
+            it.condition = Condition::Failing;
+            it.transport = None;
+            it.last_failure = Some(Failure {
+                at: Instant::now().into_std(),
+                cause: Arc::new(io::Error::other("its connector has panicked")),
+            });
         }
+        // Not cancelled: nobody aborts these tasks.
+        self.panic = error.try_into_panic().ok().or(self.panic.take());
     }
 
     /// Takes in the tasks that have ended at the same time, of which there are many when a set is emptied.
     fn on_others_ended(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.on_ended(ended);
         }
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {
-        for subchannel in self.wanted.values() {
-            subchannel.tell(command());
+        for handle in self.wanted.values() {
+            handle.tell(command());
         }
     }
 
     fn publish(&mut self) {
-        let observed: Vec<_> = self.wanted.values().map(Subchannel::observe).collect();
+        let observed: Vec<_> = self.wanted.values().map(EndpointHandle::observe).collect();
         let outlook = outlook(
             &self.status,
             self.endpoints.is_some().then_some(&observed[..]),
@@ -317,7 +312,7 @@ impl Balancer {
                 let targets: Vec<_> = self
                     .wanted
                     .values()
-                    .filter_map(Subchannel::target)
+                    .filter_map(EndpointHandle::target)
                     .collect();
                 // A new picker starts anywhere; while the READY ones stay the same, so does the turn.
                 if self.published.views.load().has_targets(&targets) {
@@ -335,7 +330,7 @@ impl Balancer {
         let state = ChannelState {
             service: self.service.as_deref().map(str::to_owned),
             source: self.status.state(),
-            endpoints: endpoints.map(Subchannel::state).collect(),
+            endpoints: endpoints.map(EndpointHandle::state).collect(),
         };
         self.published.state.send_if_modified(|last| {
             let is_new = **last != state;
@@ -354,7 +349,7 @@ impl Drop for Balancer {
     }
 }
 
-impl Subchannel {
+impl EndpointHandle {
     fn observe(&self) -> Observed<'_> {
         Observed {
             endpoint: &self.endpoint,
@@ -387,7 +382,7 @@ impl Subchannel {
     }
 
     /// Tells the task to drain.
-    fn drained(mut self) -> Self {
+    fn into_draining(mut self) -> Self {
         self.commands = None;
         self.transport = None;
         self.condition = Condition::Draining;

@@ -18,7 +18,7 @@ pub(crate) struct EndpointSet {
 
 /// What makes two endpoints the same one: their addresses, sorted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct EndpointKey(Box<[Address]>);
+pub(crate) struct EndpointKey(Arc<[Address]>);
 
 /// What a snapshot changed, each part in the order of keys.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl EndpointKey {
     fn of(endpoint: &Endpoint) -> Self {
         let mut addresses = endpoint.addresses().to_vec();
         addresses.sort();
-        Self(addresses.into_boxed_slice())
+        Self(addresses.into())
     }
 }
 

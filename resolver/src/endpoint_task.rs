@@ -7,12 +7,13 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::uri::Authority;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Address, Backoff, Cause, Endpoint, KeepAlive,
     connector::Connector,
+    endpoint_set::EndpointKey,
     error::chain,
     outlook::Failure,
     state::Condition,
@@ -43,20 +44,18 @@ pub(crate) enum Command {
 /// What the task tells the balancer, whenever it changes.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) id: SubchannelId,
+    pub(crate) key: EndpointKey,
+    /// Whose report it is: an endpoint that comes back has a second task while its first one drains.
+    pub(crate) task: task::Id,
     pub(crate) condition: Condition,
     pub(crate) last_failure: Option<Failure>,
     /// The way to the endpoint while it is READY.
     pub(crate) transport: Option<Transport>,
 }
 
-/// Tells the subchannels of a channel apart, the removed ones included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SubchannelId(pub(crate) u64);
-
 /// Keeps one endpoint connected; `run` is the task.
 pub(crate) struct EndpointTask {
-    pub(crate) id: SubchannelId,
+    pub(crate) key: EndpointKey,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) dialing: Arc<Dialing>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
@@ -103,7 +102,7 @@ struct Refused(Vec<(Address, Cause)>);
 
 impl EndpointTask {
     /// Keeps the endpoint connected until it is removed and its last stream has ended.
-    pub(crate) async fn run(mut self) -> SubchannelId {
+    pub(crate) async fn run(mut self) {
         // hyper's tasks. Streams may outlive their connection's readiness, after a GOAWAY for one, so all connections share
         // one tracker, and draining waits for it.
         let tasks = TaskTracker::new();
@@ -135,11 +134,12 @@ impl EndpointTask {
                 Step::Dial => Work::Dialing(self.dial(&tasks)),
                 Step::WaitUntil(at) => Work::Waiting(Instant::from_std(at)),
                 Step::Drain => Work::Draining(link.work.drain(&tasks)),
-                Step::End => return self.id,
+                Step::End => return,
             };
             // The balancer is gone only when it panicked, and then there is nobody to tell.
             let _ = self.reports.send(Report {
-                id: self.id,
+                key: self.key.clone(),
+                task: task::id(),
                 condition: subchannel.condition(),
                 last_failure: link.last_failure.clone(),
                 transport: link.transport.clone(),
