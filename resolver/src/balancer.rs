@@ -59,6 +59,8 @@ struct EndpointHandle {
     condition: Condition,
     last_failure: Option<Failure>,
     transport: Option<Transport>,
+    /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of thousands.
+    state: Arc<EndpointState>,
 }
 
 /// Where the balancer publishes.
@@ -214,8 +216,7 @@ impl Balancer {
         }
         for (key, endpoint) in changes.changed {
             if let Some(handle) = self.wanted.get_mut(&key) {
-                handle.endpoint = endpoint.clone();
-                handle.tell(Command::Update(endpoint));
+                handle.update(endpoint);
             }
         }
         for (key, endpoint) in changes.added {
@@ -234,14 +235,8 @@ impl Balancer {
             reports: self.reporter.clone(),
             rng: self.rng.fork(),
         };
-        EndpointHandle {
-            task: self.tasks.spawn(task.run()).id(),
-            endpoint,
-            commands: Some(commands),
-            condition: Condition::Connecting,
-            last_failure: None,
-            transport: None,
-        }
+        let task = self.tasks.spawn(task.run()).id();
+        EndpointHandle::new(task, endpoint, commands)
     }
 
     fn drain(&mut self, handle: EndpointHandle) {
@@ -258,9 +253,7 @@ impl Balancer {
             return;
         };
         handle.log(self.service.as_deref(), &report);
-        handle.condition = report.condition;
-        handle.last_failure = report.last_failure;
-        handle.transport = report.transport;
+        handle.take_in(report);
     }
 
     fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
@@ -274,13 +267,7 @@ impl Balancer {
         };
         // Who panicked is not redialed, and is no reason to stop calling the others.
         if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
-            it.commands = None;
-            it.condition = Condition::Failing;
-            it.transport = None;
-            it.last_failure = Some(Failure {
-                at: Instant::now().into_std(),
-                cause: Arc::new(io::Error::other("its connector has panicked")),
-            });
+            it.panicked();
         }
         // Not cancelled: nobody aborts these tasks.
         self.panic = error.try_into_panic().ok().or(self.panic.take());
@@ -330,7 +317,7 @@ impl Balancer {
         let state = ChannelState {
             service: self.service.as_deref().map(str::to_owned),
             source: self.status.state(),
-            endpoints: endpoints.map(EndpointHandle::state).collect(),
+            endpoints: endpoints.map(|it| it.state.clone()).collect(),
         };
         self.published.state.send_if_modified(|last| {
             let is_new = **last != state;
@@ -350,6 +337,23 @@ impl Drop for Balancer {
 }
 
 impl EndpointHandle {
+    fn new(
+        task: task::Id,
+        endpoint: Arc<Endpoint>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let condition = Condition::Connecting;
+        Self {
+            task,
+            state: Arc::new(EndpointState::new(&endpoint, condition, None)),
+            endpoint,
+            commands: Some(commands),
+            condition,
+            last_failure: None,
+            transport: None,
+        }
+    }
+
     fn observe(&self) -> Observed<'_> {
         Observed {
             endpoint: &self.endpoint,
@@ -365,15 +369,6 @@ impl EndpointHandle {
         })
     }
 
-    fn state(&self) -> EndpointState {
-        EndpointState {
-            addresses: self.endpoint.addresses().to_vec(),
-            metadata: self.endpoint.metadata().clone(),
-            condition: self.condition,
-            last_error: self.last_failure.as_ref().map(|it| chain(&*it.cause)),
-        }
-    }
-
     fn tell(&self, command: Command) {
         if let Some(commands) = &self.commands {
             // The task is gone only if it has just panicked, and then there is nobody to tell.
@@ -381,12 +376,45 @@ impl EndpointHandle {
         }
     }
 
+    /// Takes in that the source says something else of the endpoint.
+    fn update(&mut self, endpoint: Arc<Endpoint>) {
+        self.endpoint = endpoint.clone();
+        self.tell(Command::Update(endpoint));
+        self.show();
+    }
+
+    fn take_in(&mut self, report: Report) {
+        self.condition = report.condition;
+        self.last_failure = report.last_failure;
+        self.transport = report.transport;
+        self.show();
+    }
+
+    /// Takes in that the task has panicked.
+    fn panicked(&mut self) {
+        self.commands = None;
+        self.condition = Condition::Failing;
+        self.transport = None;
+        self.last_failure = Some(Failure {
+            at: Instant::now().into_std(),
+            cause: Arc::new(io::Error::other("its connector has panicked")),
+        });
+        self.show();
+    }
+
     /// Tells the task to drain.
     fn into_draining(mut self) -> Self {
         self.commands = None;
         self.transport = None;
         self.condition = Condition::Draining;
+        self.show();
         self
+    }
+
+    fn show(&mut self) {
+        let last_failure = self.last_failure.as_ref();
+        let state = EndpointState::new(&self.endpoint, self.condition, last_failure);
+        self.state = Arc::new(state);
     }
 
     /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts between are for debugging.

@@ -1,10 +1,10 @@
 //! What can be seen of a channel from outside.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use serde::{Serialize, Serializer};
 
-use crate::Address;
+use crate::{Address, Endpoint, error::chain, outlook::Failure};
 
 /// What a channel knows at one moment: what its source last said, and how each endpoint is.
 ///
@@ -24,8 +24,9 @@ pub struct ChannelState {
     pub service: Option<String>,
     /// What the source last said.
     pub source: SourceState,
-    /// The endpoints of the last snapshot, ordered by their addresses, then those that still drain.
-    pub endpoints: Vec<EndpointState>,
+    /// The endpoints of the last snapshot, ordered by their addresses, then those that still drain. One that has not
+    /// changed is shared with the states before.
+    pub endpoints: Vec<Arc<EndpointState>>,
 }
 
 /// What a channel's source last said.
@@ -53,7 +54,7 @@ pub enum SourceState {
 }
 
 /// How one endpoint is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct EndpointState {
     /// Its addresses, in the order they are tried.
@@ -79,6 +80,21 @@ pub enum Condition {
     Ready,
     /// It is no longer wanted: it gets no new calls, and those in flight finish.
     Draining,
+}
+
+impl EndpointState {
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        condition: Condition,
+        last_failure: Option<&Failure>,
+    ) -> Self {
+        Self {
+            addresses: endpoint.addresses().to_vec(),
+            metadata: endpoint.metadata().clone(),
+            condition,
+            last_error: last_failure.map(|it| chain(&*it.cause)),
+        }
+    }
 }
 
 fn seconds_since<S: Serializer>(since: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
