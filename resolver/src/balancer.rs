@@ -114,13 +114,7 @@ impl Balancer {
         loop {
             match self.next_input(&signals).await {
                 Input::Source(Ok(Some(update))) => self.on_update(update),
-                Input::Source(Ok(None)) => {
-                    self.source = None;
-                    // A fixed list ends after its one snapshot, and is no failure.
-                    if self.endpoints.is_none() && !matches!(self.status, SourceStatus::Failed(_)) {
-                        self.on_source_lost("the source has ended");
-                    }
-                }
+                Input::Source(Ok(None)) => self.on_source_ended(),
                 Input::Source(Err(panic)) => {
                     self.on_source_lost("the source has panicked");
                     self.panic = Some(panic);
@@ -139,6 +133,7 @@ impl Balancer {
             self.publish();
         }
         self.source = None;
+        self.status = SourceStatus::Ended;
         self.published.views.publish(View::Closed);
         // A report holds its connection open as long as it lies there.
         self.reports.close();
@@ -199,6 +194,17 @@ impl Balancer {
             },
             Update::Failed { cause } => SourceStatus::Failed(failure(cause)),
         };
+    }
+
+    fn on_source_ended(&mut self) {
+        self.source = None;
+        match self.status {
+            SourceStatus::Pending => self.on_source_lost("the source has ended"),
+            // Nobody will say any more whether the last snapshot is right.
+            SourceStatus::Fresh => self.status = SourceStatus::Ended,
+            // What stood in the way will now stay there, and says more.
+            SourceStatus::Stale { .. } | SourceStatus::Failed(_) | SourceStatus::Ended => {}
+        }
     }
 
     fn on_source_lost(&mut self, how: &'static str) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{StreamExt, future::BoxFuture};
 use http::{Request, Response};
 use tokio::{
     sync::{Mutex, Notify, watch},
@@ -104,9 +104,9 @@ impl Channel {
             .into_iter()
             .map(|address| Ok(Endpoint::new(address.try_into()?)))
             .collect::<Result<_, AddressError>>()?;
-        Ok(Self::builder(futures::stream::iter([Update::Snapshot(
-            endpoints,
-        )])))
+        // It never ends: a source that has ended is not known to be right any more, and a fixed list always is.
+        let snapshot = futures::stream::iter([Update::Snapshot(endpoints)]);
+        Ok(Self::builder(snapshot.chain(futures::stream::pending())))
     }
 
     /// Begins a channel over whatever endpoints `source` tells of.

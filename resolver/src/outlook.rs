@@ -54,6 +54,7 @@ pub(crate) enum SourceStatus {
     Fresh,
     Stale { since: Instant, failure: Failure },
     Failed(Failure),
+    Ended,
 }
 
 /// What is known of one endpoint.
@@ -99,7 +100,7 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
 impl SourceStatus {
     fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Pending | Self::Fresh => None,
+            Self::Pending | Self::Fresh | Self::Ended => None,
             Self::Stale { failure, .. } | Self::Failed(failure) => Some(failure),
         }
     }
@@ -116,6 +117,7 @@ impl SourceStatus {
             Self::Failed(failure) => SourceState::Failed {
                 cause: chain(&*failure.cause),
             },
+            Self::Ended => SourceState::Ended,
         }
     }
 }

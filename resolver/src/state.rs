@@ -51,6 +51,12 @@ pub enum SourceState {
         /// What stands in the way.
         cause: String,
     },
+    /// The source has ended, as when its registry was closed, or the channel was closed. The endpoints of the last snapshot
+    /// stay in use, right or not: nothing will replace them.
+    ///
+    /// A fixed list ([`Channel::balance`](crate::Channel::balance)) never ends: it is right by definition. A source that
+    /// ends while it is stale or failed stays so, with its cause.
+    Ended,
 }
 
 /// How one endpoint is.

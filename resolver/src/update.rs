@@ -15,7 +15,7 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 pub enum Update {
     /// All endpoints there are now; what an earlier snapshot named and this one does not has vanished.
     Snapshot(Vec<Endpoint>),
-    /// The endpoints cannot be found out. After a first snapshot that one stays in use.
+    /// The endpoints cannot be found out. An earlier snapshot stays in use.
     Failed {
         /// What stands in the way.
         cause: Cause,
@@ -33,7 +33,8 @@ pub enum Update {
 
 /// What feeds a channel: a stream of [`Update`]s, such as those of a registry, of DNS, or of a fixed list.
 ///
-/// The channel polls it for as long as it lives. A source that ends leaves the last snapshot in use.
+/// The channel polls it for as long as it lives. A source that ends leaves the last snapshot in use, which is
+/// shown as [`SourceState::Ended`](crate::SourceState::Ended): nobody says any more whether it is right.
 pub trait Source: Stream<Item = Update> + Send + 'static {}
 
 impl<S: Stream<Item = Update> + Send + 'static> Source for S {}

@@ -235,6 +235,42 @@ async fn c09_snapshots_that_arrive_while_the_channel_closes_do_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_has_ended_is_not_shown_as_fresh_and_a_fixed_list_is() {
+    let network = Network::serving(&["a:1"]);
+    let (said, source) = source();
+    let channel = builder(&network, source).connect_lazy().unwrap();
+    said.snapshot(&["a:1"]);
+    until_ready(&channel, &["a:1"]).await;
+    assert_eq!(channel.state().source, SourceState::Fresh);
+    drop(said);
+    until(&channel, |state| state.source == SourceState::Ended).await;
+    assert_eq!(served_by(&channel).await, "a:1");
+
+    let fixed = connected(&network, &["a:1"]).await;
+    tokio::time::sleep(SOON).await;
+    assert_eq!(fixed.state().source, SourceState::Fresh);
+    let states = fixed.watch_state();
+    fixed.close().await;
+    assert_eq!(states.borrow().source, SourceState::Ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_ends_while_it_is_stale_stays_so_with_its_cause() {
+    let (said, source) = source();
+    let channel = builder(&Network::new(), source).connect_lazy().unwrap();
+    said.snapshot(&["a:1"]);
+    let since = Instant::now().into_std();
+    said.say(Update::Stale {
+        since,
+        cause: cause("no leader"),
+    });
+    drop(said);
+    until_it_is(&channel, "a:1", Condition::Failing).await;
+    let cause = "no leader".to_owned();
+    assert_eq!(channel.state().source, SourceState::Stale { since, cause });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_panics_leaves_its_last_snapshot_in_use_and_the_panic_to_who_closes() {
     let network = Network::serving(&["a:1"]);
     let mut polls = 0;
