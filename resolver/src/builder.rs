@@ -7,7 +7,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
     sync::{Mutex, Notify, watch},
-    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -76,8 +75,8 @@ impl Builder {
         }
     }
 
-    /// Sets the service's name, by which errors and logs call it, and which is the `:authority` of all calls if it can be
-    /// one. Without a name, or with one that cannot, that is each endpoint's own address.
+    /// Sets the service's name. Errors and logs use it, and calls send it as `:authority`; where it is not a valid
+    /// authority, each endpoint's address is sent instead.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into().into());
         self
@@ -220,7 +219,7 @@ impl Builder {
     pub async fn connect(self) -> Result<Channel, ConnectError> {
         let limit = self.connect_timeout.saturating_mul(2);
         let channel = self.connect_lazy()?;
-        match channel.ready(Instant::now() + limit).await {
+        match channel.ready(limit).await {
             Ok(()) => Ok(channel),
             Err(error) => {
                 channel.close().await;
@@ -275,7 +274,7 @@ impl Builder {
     }
 }
 
-/// A service's name as `:authority`. User information is no part of one in HTTP/2.
+/// A service's name as `:authority`. User information is not part of one in HTTP/2.
 fn authority(name: &str) -> Option<Authority> {
     Authority::try_from(name)
         .ok()

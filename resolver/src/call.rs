@@ -4,7 +4,7 @@
 //! - A request that did not leave goes to another endpoint, unseen by the caller and as often as it takes. The connection
 //!   that did not take it is closed by then and never picked again, so this ends in a sent request or in a wait, and never
 //!   spins.
-//! - Every wait has an end: the deadline; without one [`PATIENCE`]. Only a caller who asks for it waits for ever.
+//! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits for ever.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,15 +18,11 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     CallError, ResponseBody, ServedBy, WaitForReady,
     body::{RequestBody, Wanted},
-    deadline::{Deadline, GRPC_TIMEOUT},
+    deadline::{Deadline, GRPC_TIMEOUT, PATIENCE, Wait},
     outlook::Obstacle,
     transport::SendError,
     view::{Target, View, Views},
 };
-
-/// How long a call without a deadline waits for an endpoint: as long as gRPC gives a connection attempt. A shorter one
-/// would fail calls while the first attempt is still under way.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What all calls of a channel share.
 #[derive(Debug)]
@@ -52,10 +48,10 @@ impl Calls {
                 endpoint,
                 transport,
             } = self.pick(&deadline, wait_for_ready).await?;
-            address(&mut request, transport.authority());
+            set_authority(&mut request, transport.authority());
             let now = Instant::now().into_std();
-            if let Some(remaining) = deadline.remaining(now) {
-                request.headers_mut().insert(GRPC_TIMEOUT, remaining);
+            if let Some(timeout) = deadline.grpc_timeout(now) {
+                request.headers_mut().insert(GRPC_TIMEOUT, timeout);
             }
             let sending = transport.send(request);
             let sent = match deadline.of_headers() {
@@ -89,14 +85,16 @@ impl Calls {
         }
     }
 
-    /// Waits until an endpoint is READY.
-    pub(crate) async fn ready(&self, end: Instant) -> Result<(), CallError> {
-        let deadline = Deadline::until(end.into_std(), Instant::now().into_std());
+    /// Waits until an endpoint is READY, as a call would that has as long as `limit`.
+    pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
+        let now = Instant::now().into_std();
+        let deadline = Deadline::new(&HeaderMap::new(), Some(limit), now);
         self.pick(&deadline, false).await.map(drop)
     }
 
     /// Returns where the call goes, as soon as there is somewhere.
     async fn pick(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Target, CallError> {
+        let mut wait = None;
         loop {
             let changed = self.views.changed();
             let obstacle = match &**self.views.load() {
@@ -111,20 +109,22 @@ impl Calls {
                 }
                 View::Closed => return Err(CallError::closed(&self.service)),
             };
-            let end = match deadline.of_headers() {
-                Some(end) => end,
-                None if !wait_for_ready => deadline.started() + PATIENCE,
-                None => {
-                    changed.await;
-                    continue;
+            let now = || Instant::now().into_std();
+            match *wait.get_or_insert_with(|| deadline.wait(wait_for_ready, now())) {
+                Wait::Until(end) => {
+                    let waiting = timeout_at(Instant::from_std(end), changed);
+                    waiting.await.map_err(|_| {
+                        let waited = deadline.since_start(end);
+                        CallError::deadline_while_waiting(&self.service, &obstacle, waited)
+                    })?;
                 }
-            };
-            let waited = deadline.since_start(end);
-            if timeout_at(Instant::from_std(end), changed).await.is_err() {
-                return Err(match deadline.of_headers() {
-                    Some(_) => CallError::deadline_while_waiting(&self.service, &obstacle, waited),
-                    None => CallError::gave_up_waiting(&self.service, &obstacle, waited),
-                });
+                Wait::Patience(end) => {
+                    let waiting = timeout_at(Instant::from_std(end), changed);
+                    waiting.await.map_err(|_| {
+                        CallError::gave_up_waiting(&self.service, &obstacle, PATIENCE)
+                    })?;
+                }
+                Wait::Forever => changed.await,
             }
         }
     }
@@ -145,7 +145,7 @@ fn set_headers(headers: &mut HeaderMap) {
 }
 
 /// Aims the request at an authority, keeping its path.
-fn address(request: &mut Request<RequestBody>, authority: &Authority) {
+fn set_authority(request: &mut Request<RequestBody>, authority: &Authority) {
     let path = request.uri().path_and_query().cloned();
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);

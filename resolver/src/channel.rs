@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,6 @@ use http::{Request, Response};
 use tokio::{
     sync::{Mutex, Notify, watch},
     task::JoinHandle,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -94,7 +94,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The first text that is no address.
+    /// The first text that is not an address.
     pub fn balance<A>(addresses: impl IntoIterator<Item = A>) -> Result<Builder, AddressError>
     where
         A: TryInto<Address>,
@@ -136,7 +136,7 @@ impl Channel {
         self.shared.state.clone()
     }
 
-    /// Makes all endpoints that back off be dialed at once: for who knows that the network is back.
+    /// Redials at once every endpoint that is backing off, for callers who know that the network is back.
     pub fn reset_backoff(&self) {
         self.shared.redial.notify_one();
     }
@@ -163,9 +163,9 @@ impl Channel {
         }
     }
 
-    /// Waits until an endpoint is READY, as a call would that has until `end`.
-    pub(crate) async fn ready(&self, end: Instant) -> Result<(), CallError> {
-        self.shared.calls.ready(end).await
+    /// Waits until an endpoint is READY, for `limit` at most.
+    pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
+        self.shared.calls.ready(limit).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Until when a call may take.
+//! How long a call may take.
 //!
 //! The caller's `grpc-timeout` covers all of a call: waiting for an endpoint, the response's headers and its body. It is
 //! sent on as what remains of it. The channel's own timeout ends with the response headers and is *not* sent on: a server
@@ -11,7 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The header by which a gRPC client tells how long it waits.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// Until when a call may take.
+/// How long a call without a deadline waits for an endpoint: as long as gRPC gives a connection attempt. A shorter one
+/// would fail calls while the first attempt is still under way.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a call may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     started: Instant,
@@ -19,24 +23,26 @@ pub(crate) struct Deadline {
     channel: Option<Instant>,
 }
 
+/// How long a call waits for an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// To its deadline.
+    Until(Instant),
+    /// Until waiting is no longer reasonable, since it has no deadline.
+    Patience(Instant),
+    /// Until there is one, as its caller asked for.
+    Forever,
+}
+
 impl Deadline {
     /// Reads the caller's timeout from the headers of a call that starts `now`. One that is malformed, or that ends
-    /// beyond what a clock can tell, is as none.
+    /// beyond what a clock can tell, counts as absent.
     pub(crate) fn new(headers: &HeaderMap, channel: Option<Duration>, now: Instant) -> Self {
         let caller = headers.get(GRPC_TIMEOUT).and_then(parse);
         Self {
             started: now,
             caller: caller.and_then(|timeout| now.checked_add(timeout)),
             channel: channel.and_then(|timeout| now.checked_add(timeout)),
-        }
-    }
-
-    /// Makes the deadline of something that starts `now` and is no call.
-    pub(crate) fn until(end: Instant, now: Instant) -> Self {
-        Self {
-            started: now,
-            caller: None,
-            channel: Some(end),
         }
     }
 
@@ -53,8 +59,17 @@ impl Deadline {
         self.caller
     }
 
+    /// Returns how long a call that begins to wait `now` waits. One that was handed back unsent, however late, begins anew.
+    pub(crate) fn wait(&self, wait_for_ready: bool, now: Instant) -> Wait {
+        match self.of_headers() {
+            Some(end) => Wait::Until(end),
+            None if wait_for_ready => Wait::Forever,
+            None => Wait::Patience(now + PATIENCE),
+        }
+    }
+
     /// Returns the `grpc-timeout` to send on: what remains of the caller's.
-    pub(crate) fn remaining(&self, now: Instant) -> Option<HeaderValue> {
+    pub(crate) fn grpc_timeout(&self, now: Instant) -> Option<HeaderValue> {
         self.caller
             .map(|at| format(at.saturating_duration_since(now)))
     }
@@ -62,10 +77,6 @@ impl Deadline {
     /// Returns how long after the call's start `at` is.
     pub(crate) fn since_start(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.started)
-    }
-
-    pub(crate) fn started(&self) -> Instant {
-        self.started
     }
 }
 
@@ -168,7 +179,7 @@ mod tests {
             (
                 deadline.of_headers(),
                 deadline.of_body(),
-                deadline.remaining(now).is_some(),
+                deadline.grpc_timeout(now).is_some(),
             )
         };
         assert_eq!(deadline(None, None), (None, None, false));
@@ -180,14 +191,32 @@ mod tests {
     }
 
     #[test]
+    fn only_a_call_without_a_deadline_is_patient_and_that_from_when_it_begins_to_wait() {
+        let now = tokio::time::Instant::now().into_std();
+        let timeout = Duration::from_secs(5);
+        let later = now + Duration::from_secs(60);
+        let bounded = Deadline::new(&HeaderMap::new(), Some(timeout), now);
+        let unbounded = Deadline::new(&HeaderMap::new(), None, now);
+        for wait_for_ready in [false, true] {
+            let wait = bounded.wait(wait_for_ready, later);
+            assert_eq!(wait, Wait::Until(now + timeout));
+        }
+        assert_eq!(
+            unbounded.wait(false, later),
+            Wait::Patience(later + PATIENCE)
+        );
+        assert_eq!(unbounded.wait(true, later), Wait::Forever);
+    }
+
+    #[test]
     fn what_is_sent_on_is_what_remains() {
         let now = tokio::time::Instant::now().into_std();
         let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_static("1S"))]);
         let deadline = Deadline::new(&headers, None, now);
         let later = now + Duration::from_millis(250);
-        assert_eq!(deadline.remaining(later).unwrap(), "750000u");
+        assert_eq!(deadline.grpc_timeout(later).unwrap(), "750000u");
         assert_eq!(
-            deadline.remaining(now + Duration::from_secs(2)).unwrap(),
+            deadline.grpc_timeout(now + Duration::from_secs(2)).unwrap(),
             "0n"
         );
     }
