@@ -131,7 +131,7 @@ impl TryFrom<std::net::SocketAddr> for Address {
     }
 }
 
-/// A text that is no [`Address`].
+/// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid address: {text:?} (expected: {expected})")]
 pub struct AddressError {

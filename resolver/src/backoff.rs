@@ -32,7 +32,7 @@ impl Backoff {
         let grown = self.base.as_secs_f64() * self.factor.powi(exponent);
         let capped = grown.min(self.cap.as_secs_f64());
         let jittered = capped * (1.0 + self.jitter * (rng.f64() * 2.0 - 1.0));
-        // Only settings that make no sense, such as a negative factor, give what is no duration.
+        // Only settings that make no sense, such as a negative factor, give what is not a duration.
         Duration::try_from_secs_f64(jittered).unwrap_or(self.cap)
     }
 }

@@ -271,7 +271,7 @@ impl Balancer {
         let Err(error) = ended else {
             return;
         };
-        // Who panicked is not redialed, and is no reason to stop calling the others.
+        // One that panicked is not redialed; the others are called as before.
         if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
             it.panicked();
         }
@@ -431,7 +431,7 @@ impl EndpointHandle {
         let cause = cause.unwrap_or_default();
         match (self.condition, report.condition) {
             (Condition::Failing, Condition::Failing) => {
-                tracing::debug!(name: "endpoint_redialed", service, %endpoint, cause, "redialing");
+                tracing::debug!(name: "endpoint_still_failing", service, %endpoint, cause, "endpoint still fails");
             }
             (_, Condition::Failing) => {
                 tracing::warn!(name: "endpoint_failing", service, %endpoint, cause, "endpoint fails");

@@ -206,7 +206,7 @@ where
 }
 
 /// A byte stream that tells when its first frame was read, if that is the SETTINGS that HTTP/2 begins with. Whatever else
-/// comes first is no HTTP/2, and h2's to refuse.
+/// comes first is not HTTP/2, and h2's to refuse.
 pub(crate) struct Heard<T> {
     io: T,
     /// The head of the first frame, as much as was `read`.

@@ -42,7 +42,7 @@ async fn c11_when_one_stops_the_others_share_evenly() {
 async fn c12_when_all_stop_calls_fail_at_once_with_the_last_connect_error() {
     let network = Network::serving(&ABC);
     let channel = connected(&network, &ABC).await;
-    // Connections that have lived for a while, so that losing them is no failed attempt.
+    // Connections that have lived for a while, so that losing them is not a failed attempt.
     tokio::time::sleep(Duration::from_secs(5)).await;
     for address in ABC {
         network.crash(address);

@@ -24,7 +24,7 @@ impl<T> RoundRobin<T> {
         }
     }
 
-    /// Returns the next target in turn that is usable, or `None` if none is.
+    /// Returns the next target in turn that is usable, if there is one.
     pub(crate) fn pick(&self, is_usable: impl Fn(&T) -> bool) -> Option<&T> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.targets.len();
