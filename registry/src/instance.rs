@@ -144,7 +144,7 @@ impl Instance {
         let all = plain.fold(first, |endpoint, origin| {
             endpoint.with_address(origin.address().clone())
         });
-        Some(all.with_metadata(self.metadata.clone()))
+        Some(all.with_all_metadata(self.metadata.clone()))
     }
 }
 

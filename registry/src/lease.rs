@@ -223,7 +223,7 @@ impl Lease {
         } else {
             AWAY
         };
-        self.not_before = Some(now + backoff.delay(self.failures, rng));
+        self.not_before = Some(now + backoff.delay(self.failures, rng.f64()));
     }
 
     /// etcd can be reached again: waiting longer would be for nothing, and it may have lost the lease meanwhile.

@@ -477,7 +477,7 @@ impl Publication {
 
     fn try_later(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
         self.failures += 1;
-        self.not_before = Some(now + RETRY.delay(self.failures, rng));
+        self.not_before = Some(now + RETRY.delay(self.failures, rng.f64()));
         self.cause = Some(cause);
         self.denied = false;
     }

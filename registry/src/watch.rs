@@ -448,7 +448,7 @@ impl<T> Watch<T> {
 
     fn wait(&mut self, now: Instant, rng: &mut fastrand::Rng) {
         self.failures += 1;
-        self.not_before = Some(now + RETRY.delay(self.failures, rng));
+        self.not_before = Some(now + RETRY.delay(self.failures, rng.f64()));
     }
 }
 

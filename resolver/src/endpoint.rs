@@ -31,8 +31,15 @@ impl Endpoint {
         self
     }
 
-    /// Sets what is known of the server beside its addresses, such as its version or zone.
-    pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
+    /// Adds something known of the server beside its addresses, such as its version or zone. The same key again replaces
+    /// its value.
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Replaces all metadata.
+    pub fn with_all_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
         self.metadata = metadata;
         self
     }

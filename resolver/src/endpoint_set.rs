@@ -80,7 +80,7 @@ mod tests {
     }
 
     fn with_zone(endpoint: Endpoint, zone: &str) -> Endpoint {
-        endpoint.with_metadata([("zone".to_owned(), zone.to_owned())].into())
+        endpoint.with_metadata("zone", zone)
     }
 
     #[test]

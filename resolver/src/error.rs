@@ -1,10 +1,10 @@
-//! What a call fails with, and how it becomes a gRPC status. The only module that knows tonic.
+//! Why things fail; what a call fails with, and how that becomes a gRPC status. The only module that knows tonic.
 
 use std::{error::Error, fmt, sync::Arc};
 
 use tonic::{Code, Status};
 
-use crate::{Cause, Endpoint, outlook::Obstacle};
+use crate::{Endpoint, outlook::Obstacle};
 
 /// Why a call failed on the way, as opposed to what a server answered.
 ///
@@ -190,6 +190,9 @@ impl Error for CallError {
         Some(&self.0.status)
     }
 }
+
+/// Why something went wrong, kept by all who report it.
+pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// Writes an error and all that caused it in one line.
 pub(crate) fn chain(error: &dyn Error) -> String {

@@ -132,7 +132,7 @@ impl Subchannel {
 
     fn back_off(&mut self, now: Instant, rng: &mut fastrand::Rng) -> (Lifecycle, Step) {
         self.failures = self.failures.saturating_add(1);
-        let until = now + self.backoff.delay(self.failures, rng);
+        let until = now + self.backoff.delay(self.failures, rng.f64());
         (Lifecycle::BackingOff, Step::WaitUntil(until))
     }
 }

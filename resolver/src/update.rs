@@ -1,13 +1,10 @@
 //! What feeds a channel.
 
-use std::{error::Error, sync::Arc, time::Instant};
+use std::time::Instant;
 
 use futures::Stream;
 
-use crate::Endpoint;
-
-/// Why something went wrong, kept by all who report it.
-pub type Cause = Arc<dyn Error + Send + Sync>;
+use crate::{Cause, Endpoint};
 
 /// What a [`Source`] says of the endpoints behind a name.
 #[derive(Debug, Clone)]

@@ -156,8 +156,7 @@ async fn c17_other_metadata_takes_effect_without_a_reconnect() {
     let (said, source) = source();
     let channel = builder(&network, source).connect_lazy().unwrap();
     for zone in ["north", "south"] {
-        let metadata = [("zone".to_owned(), zone.to_owned())].into();
-        said.endpoints(vec![endpoint(&["a:1"]).with_metadata(metadata)]);
+        said.endpoints(vec![endpoint(&["a:1"]).with_metadata("zone", zone)]);
         until_ready(&channel, &["a:1"]).await;
         until(&channel, |state| {
             state.endpoints[0].metadata["zone"] == zone
