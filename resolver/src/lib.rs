@@ -11,6 +11,8 @@
 //!   call ── picks from ──> View ── sends over ──> Transport
 //! ```
 //!
+//! What it promises, with the test that holds each promise, is in `CONFORMANCE.md`.
+//!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`, `subchannel`, `outlook`,
 //! `balance`, `deadline`), and done by short loops that ask them (`balancer`, `endpoint_task`, `call`).
 
