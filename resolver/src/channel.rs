@@ -43,28 +43,14 @@ use crate::{
 /// ```
 /// use switchboard_proto::{HelloRequest, greeter_client::GreeterClient};
 /// use switchboard_resolver::Channel;
-/// # use switchboard_proto::{HelloReply, HellosRequest, greeter_server::{Greeter, GreeterServer}};
-/// # use tonic::{Request, Response, Status, Streaming};
-/// # struct Polite;
-/// # #[tonic::async_trait] impl Greeter for Polite {
-/// #     async fn say_hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-/// #         let message = format!("Hello, {}!", request.into_inner().name);
-/// #         Ok(Response::new(HelloReply { message, served_by: String::new() }))
-/// #     }
-/// #     type SayHellosStream = tokio_stream::Empty<Result<HelloReply, Status>>;
-/// #     async fn say_hellos(&self, _: Request<HellosRequest>) -> Result<Response<Self::SayHellosStream>, Status> {
-/// #         Err(Status::unimplemented("")) }
-/// #     async fn greet_all(&self, _: Request<Streaming<HelloRequest>>) -> Result<Response<HelloReply>, Status> {
-/// #         Err(Status::unimplemented("")) }
-/// #     type ChatStream = tokio_stream::Empty<Result<HelloReply, Status>>;
-/// #     async fn chat(&self, _: Request<Streaming<HelloRequest>>) -> Result<Response<Self::ChatStream>, Status> {
-/// #         Err(Status::unimplemented("")) }
-/// # }
+/// # #[path = "../tests/support/greeter.rs"] mod greeter;
+/// # use switchboard_proto::greeter_server::GreeterServer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let address = listener.local_addr()?.to_string();
-/// # let server = tonic::transport::Server::builder().add_service(GreeterServer::new(Polite));
+/// # let polite = greeter::Polite { address: address.clone() };
+/// # let server = tonic::transport::Server::builder().add_service(GreeterServer::new(polite));
 /// # let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
 /// # let mut tasks = tokio::task::JoinSet::new();
 /// # tasks.spawn(server.serve_with_incoming(incoming));
