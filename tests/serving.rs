@@ -5,6 +5,7 @@ use std::{net::SocketAddr, pin::Pin, time::Duration};
 use switchboard::{Drain, Instance, Registry, ServeError};
 use switchboard_proto::{
     HelloReply, HelloRequest, HellosRequest,
+    greeter_client::GreeterClient,
     greeter_server::{Greeter, GreeterServer},
 };
 use switchboard_test_support::Etcd;
@@ -15,7 +16,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_stream::{Empty, Stream};
+use tokio_stream::{Empty, Stream, StreamExt};
 use tonic::{
     Request, Response, Status, Streaming, async_trait,
     transport::{Server, server::Router},
@@ -153,4 +154,18 @@ async fn a_client_that_no_longer_reads_does_not_keep_a_server_from_ending() {
     serving.stop.send(()).expect("it serves");
     let served = timeout(SOON, serving.served).await;
     served.expect("it ends in time").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn dropped_a_server_ends_its_calls_too() {
+    let etcd = Etcd::start().await;
+    let serving = Serving::start(&etcd, QUICK, None).await;
+    let target = format!("http://{}", serving.address);
+    let mut client = GreeterClient::connect(target).await.expect("it listens");
+    let request = HellosRequest::default();
+    let mut replies = client.say_hellos(request).await.unwrap().into_inner();
+    replies.next().await.expect("a reply").unwrap();
+    serving.served.abort();
+    let end = async { while let Some(Ok(_)) = replies.next().await {} };
+    timeout(SOON, end).await.expect("the call ends");
 }

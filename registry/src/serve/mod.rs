@@ -161,6 +161,8 @@ impl Serve {
             }
         };
         let (goaway, force) = (CancellationToken::new(), CancellationToken::new());
+        // Dropping what serves leaves its connections to themselves, with all the time in the world.
+        let _force = force.clone().drop_guard();
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let closing = force.clone();
         let incoming = incoming.map_ok(move |stream| Closable::new(stream, closing.clone()));
