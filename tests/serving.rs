@@ -157,6 +157,16 @@ async fn a_client_that_no_longer_reads_does_not_keep_a_server_from_ending() {
 }
 
 #[tokio::test]
+async fn a_signal_ends_the_wait_for_being_published() {
+    let mut etcd = Etcd::start().await;
+    etcd.kill().await;
+    let serving = Serving::start(&etcd, QUICK, Some(Duration::from_secs(600))).await;
+    serving.stop.send(()).expect("it serves");
+    let served = timeout(SOON, serving.served).await;
+    served.expect("it ends in time").unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn dropped_a_server_ends_its_calls_too() {
     let etcd = Etcd::start().await;
     let serving = Serving::start(&etcd, QUICK, None).await;

@@ -220,14 +220,14 @@ impl Lifetime {
             .set_service_status("", ServingStatus::Serving)
             .await;
         let publisher = self.registry.publish(self.instance.clone())?;
-        if let Some(limit) = self.require_published {
-            match tokio::time::timeout(limit, publisher.published()).await {
-                Ok(published) => published?,
-                Err(_) => return Err(ServeError::NotPublished(limit)),
-            }
-        }
         let told = self.on_published;
-        let telling = async {
+        let publishing = async {
+            if let Some(limit) = self.require_published {
+                match tokio::time::timeout(limit, publisher.published()).await {
+                    Ok(published) => published?,
+                    Err(_) => return Err(ServeError::NotPublished(limit)),
+                }
+            }
             // What is refused is in the log, and may still be granted.
             let mut status = publisher.status();
             let is_published = |status: &_| matches!(status, PublicationStatus::Published { .. });
@@ -238,7 +238,7 @@ impl Lifetime {
         };
         tokio::select! {
             () = signal => {}
-            () = telling => {}
+            failed = publishing => return failed,
         }
         let stop = Stop {
             service: self.instance.service().clone(),
