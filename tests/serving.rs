@@ -179,3 +179,18 @@ async fn dropped_a_server_ends_its_calls_too() {
     let end = async { while let Some(Ok(_)) = replies.next().await {} };
     timeout(SOON, end).await.expect("the call ends");
 }
+
+#[tokio::test]
+async fn lingering_ends_with_the_total_however_long_the_parts_are() {
+    let etcd = Etcd::start().await;
+    let drain = Drain {
+        linger: Duration::MAX,
+        finish: Duration::MAX,
+        total: Duration::from_secs(2),
+        ..QUICK
+    };
+    let serving = Serving::start(&etcd, drain, None).await;
+    serving.stop.send(()).expect("it serves");
+    let served = timeout(SOON, serving.served).await;
+    served.expect("it ends in time").unwrap().unwrap();
+}

@@ -265,7 +265,8 @@ impl Stop {
     async fn run(self, publisher: Publisher, signalled: Instant) {
         let (service, drain) = (self.service, self.drain);
         tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
-        match tokio::time::timeout(drain.deregister, publisher.stop()).await {
+        match tokio::time::timeout(drain.deregister.min(drain.last_call()), publisher.stop()).await
+        {
             Ok(Ok(())) => {}
             Ok(Err(cause)) => {
                 tracing::warn!(name: "not_deregistered", %service, %cause, "still in etcd; the lease does the rest")
@@ -279,15 +280,20 @@ impl Stop {
             .await;
 
         tracing::info!(name: "drain", %service, phase = "linger", "serving those who have not heard");
-        tokio::time::sleep_until(signalled + drain.linger).await;
+        sleep_until(signalled, drain.linger.min(drain.last_call())).await;
 
         tracing::info!(name: "drain", %service, phase = "finish", "finishing calls");
         self.goaway.cancel();
-        tokio::time::sleep_until(signalled + drain.last_call()).await;
+        sleep_until(signalled, drain.last_call()).await;
 
         tracing::warn!(name: "drain", %service, phase = "force", "calls were still in flight");
         self.force.cancel();
     }
+}
+
+/// Waits until `after` has passed since `start`, however long that is.
+async fn sleep_until(start: Instant, after: Duration) {
+    tokio::time::sleep(after.saturating_sub(start.elapsed())).await;
 }
 
 impl IntoFuture for Serve {
