@@ -319,6 +319,16 @@ fn events_up_to_our_own_last_write_are_no_news() {
 }
 
 #[test]
+fn the_key_is_watched_from_the_last_look_and_not_from_a_change_long_compacted() {
+    let mut fixture = Fixture::published();
+    fixture.revision += 1_000;
+    fixture.publication.lost_sight("a");
+    fixture.settle();
+    let watches = fixture.publication.watches();
+    assert_eq!(watches, Some(("a", fixture.revision + 1)));
+}
+
+#[test]
 fn an_update_that_changes_the_key_moves_it_in_one_transaction() {
     let mut fixture = Fixture::published();
     fixture
