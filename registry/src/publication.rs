@@ -233,7 +233,17 @@ impl Publication {
         for (key, found) in keys {
             self.know(key, found, revision, now);
         }
-        self.succeed();
+        self.not_before = None;
+        // That etcd can be read is no reason to believe that it can be written to, or watched.
+        if self.is_settled() || self.conflict().is_some() {
+            self.cause = None;
+            self.denied = false;
+        }
+    }
+
+    /// The key is watched.
+    pub(crate) fn watching(&mut self) {
+        self.failures = 0;
     }
 
     /// etcd has no such lease: nothing was written. The session is to find out.

@@ -375,6 +375,60 @@ fn a_write_of_unknown_outcome_is_read_back_first() {
 }
 
 #[test]
+fn while_etcd_can_be_read_and_not_written_the_waits_grow() {
+    let mut fixture = Fixture::new(IdKind::Derived);
+    let end = fixture.now + Duration::from_secs(60);
+    let mut writes = 0;
+    while fixture.now < end {
+        match fixture.next() {
+            step @ Step::Write(_) => {
+                writes += 1;
+                fixture
+                    .publication
+                    .failed(&step, cause(), fixture.now, &mut fixture.rng);
+            }
+            step => {
+                fixture.answer(step);
+                assert!(matches!(
+                    fixture.publication.status(),
+                    Status::Retrying { .. }
+                ));
+            }
+        }
+    }
+    assert!(writes < 30, "{writes} writes in a minute");
+    fixture.settle();
+    assert!(matches!(
+        fixture.publication.status(),
+        Status::Published { .. }
+    ));
+}
+
+#[test]
+fn while_the_key_can_be_read_and_not_watched_the_waits_grow() {
+    let mut fixture = Fixture::published();
+    let end = fixture.now + Duration::from_secs(60);
+    let mut watches = 0;
+    while fixture.now < end {
+        match fixture.next() {
+            Step::Wait => {
+                assert!(fixture.publication.watches().is_some());
+                watches += 1;
+                fixture.publication.lost_sight("a");
+                let step = Step::Read {
+                    keys: vec!["a".to_owned()],
+                };
+                fixture
+                    .publication
+                    .failed(&step, cause(), fixture.now, &mut fixture.rng);
+            }
+            step => fixture.answer(step),
+        }
+    }
+    assert!(watches < 30, "{watches} watches in a minute");
+}
+
+#[test]
 fn etcd_coming_back_ends_the_wait() {
     let mut fixture = Fixture::new(IdKind::Derived);
     let step = fixture.next();
