@@ -195,7 +195,8 @@ impl Publication {
         let delete = self.strays(lease);
         let put = match self.owed_put(lease, now) {
             Ok(put) => put,
-            Err(step) if delete.is_empty() => return step,
+            // Until the put that is to replace them can be done, the old keys stay.
+            Err(step) if delete.is_empty() || step == Step::Wait => return step,
             Err(_) => None,
         };
         match put.is_some() || !delete.is_empty() {

@@ -352,6 +352,24 @@ fn an_update_that_changes_the_key_moves_it_in_one_transaction() {
 }
 
 #[test]
+fn an_update_under_a_lease_that_may_have_expired_leaves_the_old_key_until_the_new_one_comes() {
+    let mut fixture = Fixture::published();
+    let expired = lease::Standing::Expired { id: OURS };
+    fixture.publication.session(expired, Some(cause()));
+    fixture
+        .publication
+        .update(record("b", "2"), IdKind::Derived);
+    fixture.settle();
+    assert_eq!(fixture.values(), [("a", "1", OURS)]);
+    let held = held(OURS, fixture.now);
+    fixture.publication.session(held, None);
+    let revision = fixture.revision;
+    fixture.settle();
+    assert_eq!(fixture.values(), [("b", "2", OURS)]);
+    assert_eq!(fixture.revision, revision + 1, "one transaction");
+}
+
+#[test]
 fn a_write_of_unknown_outcome_is_read_back_first() {
     let mut fixture = Fixture::new(IdKind::Derived);
     let step = fixture.next();
