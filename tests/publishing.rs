@@ -411,3 +411,22 @@ async fn a_watch_that_breaks_after_a_compaction_is_opened_again_once() {
     let _ = tokio::time::timeout(Duration::from_secs(2), watched).await;
     assert!(changes <= 2, "the status changed {changes} times in 2 s");
 }
+
+#[tokio::test]
+async fn two_publications_of_one_server_in_one_registry_do_not_spin() {
+    let etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    let one = publish(&registry, greeter().with_version("1")).await;
+    let two = publish(&registry, greeter().with_version("2")).await;
+    let mut client = etcd.client().await;
+    let before = only_record(&mut client).await.1.revision;
+    // A span to count in, not one to hope for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = only_record(&mut client).await.1.revision;
+    assert!(
+        after - before <= 20,
+        "{} writes in a second",
+        after - before
+    );
+    drop((one, two));
+}

@@ -49,7 +49,7 @@ const RETRY: Backoff = Backoff {
 /// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same identity.
 const SLOW_RETRY: Duration = Duration::from_secs(10);
 
-/// Before a deleted key is put back, so that two programs that disagree about it do not spin.
+/// Before a key that others changed or deleted is put back, so that two programs that disagree about it do not spin.
 const PUT_BACK: Duration = Duration::from_millis(100);
 
 /// One instance's record, as it ought to stand in etcd.
@@ -299,10 +299,10 @@ impl Publication {
             None => 0,
         };
         if revision > known {
-            if found.is_none() {
+            self.know(key, found, revision, now);
+            if self.want == Want::Present && self.conflict().is_none() {
                 self.not_before = Some(now + PUT_BACK);
             }
-            self.know(key, found, revision, now);
         }
     }
 

@@ -304,6 +304,11 @@ fn what_others_delete_or_spoil_is_put_back() {
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
     fixture.put("a", "garbage", 0, false);
     fixture.see("a");
+    assert!(
+        matches!(fixture.next(), Step::WaitUntil(_)),
+        "two who disagree do not spin"
+    );
+    fixture.now += PUT_BACK;
     fixture.settle();
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
 }
