@@ -430,3 +430,16 @@ async fn two_publications_of_one_server_in_one_registry_do_not_spin() {
     );
     drop((one, two));
 }
+
+#[tokio::test]
+async fn a_stop_that_etcd_does_not_confirm_is_an_error_also_while_the_registry_closes() {
+    let mut etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    let publisher = publish(&registry, greeter()).await;
+    etcd.kill().await;
+    registry.close().await;
+    publisher
+        .stop()
+        .await
+        .expect_err("nobody knows whether the key is gone");
+}
