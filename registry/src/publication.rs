@@ -49,7 +49,7 @@ const RETRY: Backoff = Backoff {
 /// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same identity.
 const SLOW_RETRY: Duration = Duration::from_secs(10);
 
-/// Before a deleted key is put back, so that two programs that disagree about it do not spin.
+/// Before a key that others changed or deleted is put back, so that two programs that disagree about it do not spin.
 const PUT_BACK: Duration = Duration::from_millis(100);
 
 /// One instance's record, as it ought to stand in etcd.
@@ -94,8 +94,8 @@ enum Known {
     Unknown,
     /// Not there, as of that revision; 0 where nobody looked yet.
     Absent { revision: i64 },
-    /// There.
-    Found(Found),
+    /// There, as of that revision, which can be later than that of its last change.
+    Found { found: Found, as_of: i64 },
 }
 
 /// Why a key that others hold is left to them.
@@ -195,7 +195,8 @@ impl Publication {
         let delete = self.strays(lease);
         let put = match self.owed_put(lease, now) {
             Ok(put) => put,
-            Err(step) if delete.is_empty() => return step,
+            // Until the put that is to replace them can be done, the old keys stay.
+            Err(step) if delete.is_empty() || step == Step::Wait => return step,
             Err(_) => None,
         };
         match put.is_some() || !delete.is_empty() {
@@ -216,7 +217,8 @@ impl Publication {
                 revision,
                 same_server: true,
             };
-            self.keys.insert(record.key, Known::Found(found));
+            let as_of = revision;
+            self.keys.insert(record.key, Known::Found { found, as_of });
             self.claim = Claim::Holder;
         }
         self.succeed();
@@ -232,7 +234,17 @@ impl Publication {
         for (key, found) in keys {
             self.know(key, found, revision, now);
         }
-        self.succeed();
+        self.not_before = None;
+        // That etcd can be read is no reason to believe that it can be written to, or watched.
+        if self.is_settled() || self.conflict().is_some() {
+            self.cause = None;
+            self.denied = false;
+        }
+    }
+
+    /// The key is watched.
+    pub(crate) fn watching(&mut self) {
+        self.failures = 0;
     }
 
     /// etcd has no such lease: nothing was written. The session is to find out.
@@ -281,16 +293,16 @@ impl Publication {
     pub(crate) fn seen(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {
         let known = match self.keys.get(&key) {
             Some(Known::Absent { revision }) => *revision,
-            Some(Known::Found(found)) => found.revision,
+            Some(Known::Found { as_of, .. }) => *as_of,
             // It will be read anyway.
             Some(Known::Unknown) => return,
             None => 0,
         };
         if revision > known {
-            if found.is_none() {
+            self.know(key, found, revision, now);
+            if self.want == Want::Present && self.conflict().is_none() {
                 self.not_before = Some(now + PUT_BACK);
             }
-            self.know(key, found, revision, now);
         }
     }
 
@@ -302,14 +314,15 @@ impl Publication {
     }
 
     /// Returns the key to watch and the revision to watch it from, when there is nothing to do but to
-    /// see that it stays as it is.
+    /// see that it stays as it is. That revision is the one after the last look, since the one after the key's last
+    /// change may have been compacted long ago.
     pub(crate) fn watches(&self) -> Option<(&str, i64)> {
         if !self.is_settled() && self.conflict().is_none() {
             return None;
         }
         match self.keys.get(&self.record.key)? {
-            Known::Found(Found { revision, .. }) | Known::Absent { revision } => {
-                Some((&self.record.key, revision + 1))
+            Known::Found { as_of, .. } | Known::Absent { revision: as_of } => {
+                Some((&self.record.key, as_of + 1))
             }
             Known::Unknown => None,
         }
@@ -320,13 +333,12 @@ impl Publication {
         if self.keys.values().any(|known| *known == Known::Unknown) {
             return false;
         }
-        let ours =
-            |known: &Known, lease| matches!(known, Known::Found(found) if found.lease == lease);
+        let ours = |known: &Known, lease| matches!(known, Known::Found { found, .. } if found.lease == lease);
         match (self.want, self.session) {
             (Want::Present, lease::Standing::Held { id, .. }) => {
                 let stands = |known: &Known| {
                     ours(known, id)
-                        && matches!(known, Known::Found(found) if found.value == self.record.value)
+                        && matches!(known, Known::Found { found, .. } if found.value == self.record.value)
                 };
                 self.keys.get(&self.record.key).is_some_and(stands) && self.strays(id).is_empty()
             }
@@ -380,7 +392,8 @@ impl Publication {
     fn strays(&self, lease: LeaseId) -> Vec<String> {
         let wanted = (self.want == Want::Present).then_some(&self.record.key);
         let stray = |(key, known): &(&String, &Known)| {
-            wanted != Some(*key) && matches!(known, Known::Found(found) if found.lease == lease)
+            wanted != Some(*key)
+                && matches!(known, Known::Found { found, .. } if found.lease == lease)
         };
         self.keys
             .iter()
@@ -396,18 +409,22 @@ impl Publication {
         }
         let record = &self.record;
         let if_revision = match self.keys.get(&record.key) {
-            Some(Known::Found(found)) if found.lease == lease && found.value == record.value => {
+            Some(Known::Found { found, .. })
+                if found.lease == lease && found.value == record.value =>
+            {
                 return Ok(None);
             }
-            Some(Known::Found(found)) => match (self.conflict_over(found), self.look_again) {
-                (None, _) => found.revision,
-                (Some(_), Some(at)) if at > now => return Err(Step::WaitUntil(at)),
-                (Some(_), _) => {
-                    return Err(Step::Read {
-                        keys: vec![record.key.clone()],
-                    });
+            Some(Known::Found { found, .. }) => {
+                match (self.conflict_over(found), self.look_again) {
+                    (None, _) => found.revision,
+                    (Some(_), Some(at)) if at > now => return Err(Step::WaitUntil(at)),
+                    (Some(_), _) => {
+                        return Err(Step::Read {
+                            keys: vec![record.key.clone()],
+                        });
+                    }
                 }
-            },
+            }
             Some(Known::Absent { .. } | Known::Unknown) | None => 0,
         };
         // Under a lease that may have expired nothing is put: the session renews it, or finds it gone, first.
@@ -436,7 +453,7 @@ impl Publication {
             return None;
         }
         match self.keys.get(&self.record.key)? {
-            Known::Found(found) => self.conflict_over(found),
+            Known::Found { found, .. } => self.conflict_over(found),
             Known::Absent { .. } | Known::Unknown => None,
         }
     }
@@ -447,7 +464,10 @@ impl Publication {
                 if Some(found.lease) == self.lease() {
                     self.claim = Claim::Holder;
                 }
-                Known::Found(found)
+                Known::Found {
+                    found,
+                    as_of: revision,
+                }
             }
             None => Known::Absent { revision },
         };
@@ -458,12 +478,10 @@ impl Publication {
     /// A lease that is gone took its keys with it.
     fn drop_keys_of(&mut self, lease: LeaseId) {
         for known in self.keys.values_mut() {
-            if let Known::Found(found) = known
+            if let Known::Found { found, as_of } = known
                 && found.lease == lease
             {
-                *known = Known::Absent {
-                    revision: found.revision,
-                };
+                *known = Known::Absent { revision: *as_of };
             }
         }
     }

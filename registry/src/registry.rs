@@ -198,6 +198,9 @@ const TTL: Duration = Duration::from_secs(10);
 /// What etcd raises shorter TTLs to.
 const SHORTEST_TTL: Duration = Duration::from_secs(2);
 
+/// What etcd refuses longer TTLs than (`lease/lessor.go`).
+const LONGEST_TTL: Duration = Duration::from_secs(9_000_000_000);
+
 /// Why a registry cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -206,7 +209,7 @@ pub enum RegistryError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// A TTL that etcd cannot keep.
-    #[error("invalid TTL: {0:?} (expected: whole seconds, at least 2)")]
+    #[error("invalid TTL: {0:?} (expected: whole seconds, from 2 to 9000000000)")]
     Ttl(Duration),
     /// There is no tokio runtime here.
     #[error("no runtime (expected: to be called inside a tokio runtime)")]
@@ -238,7 +241,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long a record outlives its server; 10 s unless set. Whole seconds, at least 2.
+    /// Sets how long a record outlives its server; 10 s unless set. Whole seconds, from 2 to
+    /// 9,000,000,000, as etcd has it.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
@@ -271,7 +275,7 @@ impl Builder {
     }
 
     fn validate(&self) -> Result<(), RegistryError> {
-        if self.ttl < SHORTEST_TTL || self.ttl.subsec_nanos() != 0 {
+        if !(SHORTEST_TTL..=LONGEST_TTL).contains(&self.ttl) || self.ttl.subsec_nanos() != 0 {
             return Err(RegistryError::Ttl(self.ttl));
         }
         Ok(())
@@ -343,5 +347,27 @@ pub fn dial(target: &str) -> Result<resolver::Builder, RegistryError> {
 impl From<std::convert::Infallible> for TargetError {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_that_etcd_cannot_keep_is_refused() {
+        let validate = |ttl| {
+            let target = "h1:2379".parse().unwrap();
+            Builder::new(target).ttl(ttl).validate()
+        };
+        for ttl in [SHORTEST_TTL, TTL, LONGEST_TTL] {
+            validate(ttl).unwrap();
+        }
+        let odd = Duration::from_millis(2_500);
+        let long = LONGEST_TTL + Duration::from_secs(1);
+        for ttl in [Duration::from_secs(1), odd, long, Duration::MAX] {
+            let error = validate(ttl).unwrap_err().to_string();
+            assert!(error.contains("expected: whole seconds"), "{error}");
+        }
     }
 }

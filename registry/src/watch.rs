@@ -278,7 +278,9 @@ impl<T> Watch<T> {
             self.revision = revision;
             self.changed = true;
             self.state = State::Opening { at: None };
-            self.hear(now);
+            // That there is a list is no reason to believe that it can be watched: the waits go on growing.
+            self.heard = Some(now);
+            self.freshness = Freshness::Fresh;
         }
     }
 

@@ -128,17 +128,18 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// etcd did not confirm that within one TTL. It is tried on in the background until the registry
-    /// closes; without renewals the key then goes with its lease.
+    /// etcd did not confirm that within one TTL, or before the registry closed. Until it closes it is
+    /// tried on in the background; without renewals the key then goes with its lease.
     ///
     /// # Cancel safety
     ///
     /// Once polled it is stopped all the same; only the waiting is given up.
     pub async fn stop(self) -> Result<(), PublishError> {
         match tokio::time::timeout(self.ttl, self.ask(Command::Stop)).await {
-            Ok(Err(PublishError::Stopped { .. })) => Ok(()),
-            Ok(answer) => answer,
-            Err(_) => match &*self.status.borrow() {
+            Ok(answer) if !matches!(answer, Err(PublishError::Stopped { .. })) => answer,
+            // Nobody works on it any more, or it takes too long.
+            _ => match &*self.status.borrow() {
+                PublicationStatus::Stopped => Ok(()),
                 PublicationStatus::Retrying { cause } => Err(PublishError::clone(cause)),
                 _ => Err(PublishError::Unavailable {
                     service: self.service.clone(),
@@ -148,7 +149,8 @@ impl Publisher {
         }
     }
 
-    /// Returns a watch on how the publication is. It ends with [`PublicationStatus::Stopped`].
+    /// Returns a watch on how the publication is. It ends with [`PublicationStatus::Stopped`], or, if
+    /// the registry closes while etcd does not answer, with what was last known.
     pub fn status(&self) -> watch::Receiver<PublicationStatus> {
         self.status.clone()
     }

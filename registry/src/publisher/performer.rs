@@ -246,6 +246,7 @@ impl Performer {
         };
         match seen {
             Ok(message) => {
+                self.publication.watching();
                 for event in message.events() {
                     let Some(kv) = event.kv() else { continue };
                     let found = match event.event_type() {

@@ -38,7 +38,8 @@ impl Drain {
     /// Returns when, counted from the signal, calls that are still in flight are ended.
     pub(crate) fn last_call(&self) -> Duration {
         let deregistered = self.deregister.max(self.linger);
-        (deregistered + self.finish).min(self.total.saturating_sub(self.revoke))
+        let finished = deregistered.saturating_add(self.finish);
+        finished.min(self.total.saturating_sub(self.revoke))
     }
 }
 
@@ -73,5 +74,11 @@ mod tests {
             ..drain
         };
         assert_eq!(short.last_call(), Duration::ZERO);
+        let patient = Drain {
+            finish: Duration::MAX,
+            total: Duration::MAX,
+            ..drain
+        };
+        assert_eq!(patient.last_call(), Duration::MAX - drain.revoke);
     }
 }

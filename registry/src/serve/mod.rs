@@ -161,6 +161,8 @@ impl Serve {
             }
         };
         let (goaway, force) = (CancellationToken::new(), CancellationToken::new());
+        // Dropping what serves leaves its connections to themselves, with all the time in the world.
+        let _force = force.clone().drop_guard();
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let closing = force.clone();
         let incoming = incoming.map_ok(move |stream| Closable::new(stream, closing.clone()));
@@ -218,14 +220,14 @@ impl Lifetime {
             .set_service_status("", ServingStatus::Serving)
             .await;
         let publisher = self.registry.publish(self.instance.clone())?;
-        if let Some(limit) = self.require_published {
-            match tokio::time::timeout(limit, publisher.published()).await {
-                Ok(published) => published?,
-                Err(_) => return Err(ServeError::NotPublished(limit)),
-            }
-        }
         let told = self.on_published;
-        let telling = async {
+        let publishing = async {
+            if let Some(limit) = self.require_published {
+                match tokio::time::timeout(limit, publisher.published()).await {
+                    Ok(published) => published?,
+                    Err(_) => return Err(ServeError::NotPublished(limit)),
+                }
+            }
             // What is refused is in the log, and may still be granted.
             let mut status = publisher.status();
             let is_published = |status: &_| matches!(status, PublicationStatus::Published { .. });
@@ -236,7 +238,7 @@ impl Lifetime {
         };
         tokio::select! {
             () = signal => {}
-            () = telling => {}
+            failed = publishing => return failed,
         }
         let stop = Stop {
             service: self.instance.service().clone(),
@@ -263,7 +265,8 @@ impl Stop {
     async fn run(self, publisher: Publisher, signalled: Instant) {
         let (service, drain) = (self.service, self.drain);
         tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
-        match tokio::time::timeout(drain.deregister, publisher.stop()).await {
+        match tokio::time::timeout(drain.deregister.min(drain.last_call()), publisher.stop()).await
+        {
             Ok(Ok(())) => {}
             Ok(Err(cause)) => {
                 tracing::warn!(name: "not_deregistered", %service, %cause, "still in etcd; the lease does the rest")
@@ -277,15 +280,20 @@ impl Stop {
             .await;
 
         tracing::info!(name: "drain", %service, phase = "linger", "serving those who have not heard");
-        tokio::time::sleep_until(signalled + drain.linger).await;
+        sleep_until(signalled, drain.linger.min(drain.last_call())).await;
 
         tracing::info!(name: "drain", %service, phase = "finish", "finishing calls");
         self.goaway.cancel();
-        tokio::time::sleep_until(signalled + drain.last_call()).await;
+        sleep_until(signalled, drain.last_call()).await;
 
         tracing::warn!(name: "drain", %service, phase = "force", "calls were still in flight");
         self.force.cancel();
     }
+}
+
+/// Waits until `after` has passed since `start`, however long that is.
+async fn sleep_until(start: Instant, after: Duration) {
+    tokio::time::sleep(after.saturating_sub(start.elapsed())).await;
 }
 
 impl IntoFuture for Serve {

@@ -232,6 +232,28 @@ fn an_empty_range_is_listed_again_after_a_break() {
 }
 
 #[test]
+fn while_an_empty_range_can_be_listed_and_not_watched_the_waits_grow() {
+    let mut fixture = Fixture::new();
+    let end = fixture.now + Duration::from_secs(60);
+    let mut lists = 0;
+    while fixture.now < end {
+        match fixture.next() {
+            Step::List { .. } => {
+                lists += 1;
+                fixture.page(10, vec![], false);
+            }
+            Step::Open { .. } => {
+                let why = Cancel::Other(cause());
+                fixture.watch.cancelled(why, fixture.now, &mut fixture.rng);
+            }
+            Step::WaitUntil(at) => fixture.now = at,
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(lists < 30, "{lists} lists in a minute");
+}
+
+#[test]
 fn events_that_were_seen_already_are_no_news() {
     let mut fixture = Fixture::watching();
     fixture.watch.take_changed();
