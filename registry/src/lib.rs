@@ -25,6 +25,7 @@ mod origin;
 mod publication;
 mod publisher;
 mod registry;
+mod retry;
 mod serve;
 mod session;
 mod target;

@@ -1,19 +1,21 @@
 //! Decides what must be written to etcd so that one instance's record stands there, or does not.
 //!
-//! What is wanted (present, absent, stopped) is compared with what is known of the keys concerned, and the difference is
-//! the next step:
+//! What is wanted (present, absent, stopped) is compared with what is known of the keys concerned,
+//! and the difference is the next step. What is known of one key:
 //!
 //! ```text
-//!              read back                       the key under a lease of another session
-//!   Unknown ---------------> Absent / Found ----------------------------------------------+
-//!      ^                        |   ^                                                      |
-//!      | outcome unknown        |   | written         newcomer of the same server: taken over
-//!      +--------- guarded write +---+                 older one of the same server: superseded, until it is deleted
-//!                                                     another server with the same given id: refused, looked at again slowly
+//! Unknown  read                                    -> Absent or Found
+//! Absent   put                                     -> Found, ours
+//! Found    ours, and not wanted: deleted           -> Absent
+//! Found    a newer publication of this server's    -> left to it, until it is deleted: superseded
+//! Found    an older publication of this server's   -> taken over
+//! Found    another server's, with the given id     -> left to it, read again slowly: refused
+//! any      a write whose outcome is unknown        -> Unknown
+//! any      its watch broke                         -> Unknown
 //! ```
 //!
-//! A key that is under a lease is proof that the lease lives: etcd deletes both at once. So whoever has written it is alive
-//! too, or was less than its TTL ago.
+//! A key that is under a lease is proof that the lease lives: etcd deletes both at once. So whoever
+//! has written it is alive too, or was less than its TTL ago.
 //!
 //! Invariants: a put always carries a lease that the session holds; the old key goes in the transaction that brings the new
 //! one; every put is guarded by the revision last seen, every delete by our lease; there is one write at a time, and after
@@ -29,21 +31,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard_resolver::{Backoff, Cause};
+use switchboard_resolver::Cause;
 
 pub(crate) use self::step::{Found, IdKind, Put, Status, Step, Write};
 use crate::{
     layout::Record,
     lease::{self, LeaseId},
-};
-
-/// Between attempts: from 100 ms, so that one lost answer costs little, to 5 s, so that a thousand publications do not keep
-/// an etcd down that is trying to come up.
-const RETRY: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    factor: 1.6,
-    cap: Duration::from_secs(5),
-    jitter: 0.2,
+    retry::RETRY,
 };
 
 /// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same identity.
@@ -58,7 +52,7 @@ pub(crate) struct Publication {
     record: Record,
     id: IdKind,
     want: Want,
-    /// Whether this publication has stood in etcd since it was last asked to: it is then the older one in a conflict.
+    /// Which side it takes in a conflict over its key.
     claim: Claim,
     session: lease::Standing,
     /// All keys that may hold something of ours, and the one that is wanted.
@@ -67,8 +61,7 @@ pub(crate) struct Publication {
     not_before: Option<Instant>,
     /// When a key that others hold is read again.
     look_again: Option<Instant>,
-    cause: Option<Cause>,
-    denied: bool,
+    trouble: Option<Trouble>,
 }
 
 /// What shall be in etcd.
@@ -86,6 +79,15 @@ enum Claim {
     Newcomer,
     /// It has stood: it gives way to a newer one.
     Holder,
+}
+
+/// What keeps the record from standing as wanted.
+#[derive(Debug)]
+enum Trouble {
+    /// It may pass by itself.
+    Passing(Cause),
+    /// etcd refuses, until somebody changes that.
+    Denied(Cause),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,19 +121,18 @@ impl Publication {
             failures: 0,
             not_before: None,
             look_again: None,
-            cause: None,
-            denied: false,
+            trouble: None,
         }
     }
 
-    /// The record shall be this one from now on, wherever it is to stand at all.
+    /// Replaces the record.
     pub(crate) fn update(&mut self, record: Record, id: IdKind) {
         if self.record.key != record.key {
             self.claim = Claim::Newcomer;
         }
         self.record = record;
         self.id = id;
-        self.hurry();
+        self.begin();
     }
 
     /// The record shall not be there until `resume`.
@@ -167,13 +168,13 @@ impl Publication {
             // What failed for want of a lease need not wait any longer.
             lease::Standing::Held { .. } if id(self.session) != id(standing) => self.hurry(),
             lease::Standing::Held { .. } => {}
-            _ => self.cause = cause.or(self.cause.take()),
+            _ => self.trouble = cause.map(Trouble::Passing).or(self.trouble.take()),
         }
         self.session = standing;
     }
 
     pub(crate) fn next(&mut self, now: Instant) -> Step {
-        if self.is_done() {
+        if self.want == Want::Stopped && self.is_settled() {
             return Step::Done;
         }
         if let Some(at) = self.not_before.filter(|at| *at > now) {
@@ -199,10 +200,10 @@ impl Publication {
             Err(step) if delete.is_empty() || step == Step::Wait => return step,
             Err(_) => None,
         };
-        match put.is_some() || !delete.is_empty() {
-            true => Step::Write(Write { put, delete, lease }),
-            false => Step::Wait,
+        if put.is_none() && delete.is_empty() {
+            return Step::Wait;
         }
+        Step::Write(Write { put, delete, lease })
     }
 
     /// The transaction went through, at `revision`.
@@ -237,8 +238,7 @@ impl Publication {
         self.not_before = None;
         // That etcd can be read is no reason to believe that it can be written to, or watched.
         if self.is_settled() || self.conflict().is_some() {
-            self.cause = None;
-            self.denied = false;
+            self.trouble = None;
         }
     }
 
@@ -261,8 +261,7 @@ impl Publication {
 
     /// etcd does not let us: nothing was written.
     pub(crate) fn denied(&mut self, cause: Cause, now: Instant) {
-        self.denied = true;
-        self.cause = Some(cause);
+        self.trouble = Some(Trouble::Denied(cause));
         self.not_before = Some(now + SLOW_RETRY);
     }
 
@@ -349,12 +348,8 @@ impl Publication {
         }
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.want == Want::Stopped && self.is_settled()
-    }
-
     pub(crate) fn status(&self) -> Status {
-        match (self.want, self.session, &self.cause) {
+        match (self.want, self.session, &self.trouble) {
             (Want::Paused, ..) if self.is_settled() => Status::Paused,
             (Want::Stopped, ..) if self.is_settled() => Status::Stopped,
             (Want::Present, lease::Standing::Held { id, .. }, _) if self.is_settled() => {
@@ -364,10 +359,10 @@ impl Publication {
                 key: self.record.key.clone(),
             },
             _ if self.conflict() == Some(Conflict::Superseded) => Status::Superseded,
-            (_, _, Some(cause)) if self.denied => Status::Denied {
+            (_, _, Some(Trouble::Denied(cause))) => Status::Denied {
                 cause: cause.clone(),
             },
-            (_, _, Some(cause)) => Status::Retrying {
+            (_, _, Some(Trouble::Passing(cause))) => Status::Retrying {
                 cause: cause.clone(),
             },
             _ => Status::Registering,
@@ -377,8 +372,14 @@ impl Publication {
     fn want(&mut self, want: Want) {
         if self.want != Want::Stopped {
             self.want = want;
-            self.hurry();
+            self.begin();
         }
+    }
+
+    /// What stood in the way of something else is tried anew.
+    fn begin(&mut self) {
+        self.trouble = None;
+        self.hurry();
     }
 
     fn lease(&self) -> Option<LeaseId> {
@@ -437,7 +438,7 @@ impl Publication {
         }
     }
 
-    /// Whether we must give way where that was found at the wanted key, which is under the lease of another session.
+    /// Returns why the wanted key must be left to whoever has it, if it must.
     fn conflict_over(&self, found: &Found) -> Option<Conflict> {
         match (self.claim, self.id) {
             _ if found.lease == 0 || Some(found.lease) == self.lease() => None,
@@ -487,8 +488,7 @@ impl Publication {
     }
 
     fn succeed(&mut self) {
-        self.cause = None;
-        self.denied = false;
+        self.trouble = None;
         self.failures = 0;
         self.not_before = None;
     }
@@ -496,8 +496,7 @@ impl Publication {
     fn try_later(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
         self.failures += 1;
         self.not_before = Some(now + RETRY.delay(self.failures, rng));
-        self.cause = Some(cause);
-        self.denied = false;
+        self.trouble = Some(Trouble::Passing(cause));
     }
 
     fn hurry(&mut self) {

@@ -1,14 +1,16 @@
 //! Decides how a range of keys is followed: listed at a revision, watched from the next one, resumed, and listed again.
 //!
 //! ```text
-//!              last page                opened                 compacted
-//!   Listing ---------------> Opening ----------> Watching -------------------> Listing
-//!                             ^  ^  \                |
-//!                             |  |   \ token refused | broken, cancelled, or silent
-//!                             |  |    v              |
-//!                             |  | LoggingIn         |            it did: Listing
-//!                             |  +-------------------+           /
-//!                             +---- it did not --- Confirming --+   <- opened below our revision: did history go back?
+//! Listing     the last page                             -> Opening, after the list
+//! Opening     opened                                    -> Watching
+//! Opening     opened below our revision                 -> Confirming
+//! Confirming  a majority is below it too: wiped         -> Listing
+//! Confirming  it is not: that member lags               -> Opening, after a wait
+//! Watching    the put that it was opened at is missing  -> Listing
+//! any         compacted                                 -> Listing
+//! any         the token was refused                     -> LoggingIn
+//! any         failed, broken, silent                    -> Opening at the last put, after a wait
+//!                                                          (Listing, if none is known)
 //! ```
 //!
 //! - A watch resumes *at* the last put that is known, which must come again: the revisions of an etcd that was
@@ -30,16 +32,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard_resolver::{Backoff, Cause};
+use switchboard_resolver::Cause;
 
-/// Between attempts: from 100 ms, so that one broken stream costs little, to 5 s, so that many clients do not keep an etcd
-/// down that is trying to come up.
-const RETRY: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    factor: 1.6,
-    cap: Duration::from_secs(5),
-    jitter: 0.2,
-};
+use crate::retry::RETRY;
 
 /// How long a watch may be silent before it is asked for its progress, and how long it has to answer. Together with opening
 /// another one they stay below 10 s, the time in which a watch leaves a member that was cut off.

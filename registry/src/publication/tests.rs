@@ -536,6 +536,21 @@ fn stopped_is_for_good_and_leaves_the_keys_of_others() {
     assert_eq!(fixture.next(), Step::Done);
 }
 
+#[test]
+fn a_command_after_a_refusal_is_tried_before_it_is_answered() {
+    let mut fixture = Fixture::published();
+    fixture
+        .publication
+        .update(record("a", "2"), IdKind::Derived);
+    fixture.next();
+    fixture.publication.denied(cause(), fixture.now);
+    fixture
+        .publication
+        .update(record("a", "3"), IdKind::Derived);
+    assert!(matches!(fixture.publication.status(), Status::Registering));
+    assert!(matches!(fixture.next(), Step::Write(_)));
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Answer,
