@@ -30,7 +30,7 @@ async fn publish(registry: &Registry, instance: Instance) -> Publisher {
 fn hosts(snapshot: &Snapshot) -> Vec<String> {
     let endpoints = snapshot
         .instances()
-        .map(|instance| instance.endpoints()[0].address().host().to_owned());
+        .map(|instance| instance.origins()[0].address().host().to_owned());
     let mut hosts: Vec<_> = endpoints.collect();
     hosts.sort();
     hosts

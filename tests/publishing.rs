@@ -234,7 +234,7 @@ async fn what_cannot_be_dialed_or_does_not_fit_is_refused_before_anything_is_wri
     let wrong = Instance::new("other", "10.0.0.1:50051").unwrap();
     let refused = publisher.update(wrong).await.unwrap_err().to_string();
     assert_eq!(refused, "another service: other (expected: greeter)");
-    let unspecified = greeter().with_endpoint("http://0.0.0.0:80".parse().unwrap());
+    let unspecified = greeter().with_origin("http://0.0.0.0:80".parse().unwrap());
     let refused = registry.publish(unspecified).unwrap_err().to_string();
     assert!(
         refused.contains("0.0.0.0:80") && refused.contains("expected: "),

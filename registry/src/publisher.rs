@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::performer::{Command, Done, Performer};
 pub use self::status::{PublicationStatus, PublishError};
-use crate::{Instance, InstanceError, Registry, ServiceName};
+use crate::{Instance, InstanceError, Origin, Registry, ServiceName};
 
 /// An instance that is kept in etcd, for as long as this lives.
 ///
@@ -181,13 +181,10 @@ struct Unconfirmed(Duration);
 
 /// What is published must be of use to somebody.
 fn check(instance: &Instance) -> Result<(), InstanceError> {
-    match instance
-        .endpoints()
-        .iter()
-        .find(|endpoint| endpoint.address().is_unspecified())
-    {
-        Some(endpoint) => Err(InstanceError::Unspecified(endpoint.address().clone())),
-        None if instance.endpoints().is_empty() => {
+    let unspecified = |origin: &&Origin| origin.address().is_unspecified();
+    match instance.origins().iter().find(unspecified) {
+        Some(origin) => Err(InstanceError::Unspecified(origin.address().clone())),
+        None if instance.origins().is_empty() => {
             Err(InstanceError::NoEndpoint(instance.service().clone()))
         }
         None => Ok(()),

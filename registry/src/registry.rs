@@ -14,6 +14,7 @@ use crate::{
     DiscoverError, Instance, Instances, Layout, NameError, Namespace, PublishError, Publisher,
     ServiceName, Target, TargetError,
     etcd::{Etcd, REQUEST_TIMEOUT},
+    instances,
     session::{Ending, Session},
 };
 
@@ -106,7 +107,7 @@ impl Registry {
     {
         let service = service.try_into().map_err(Into::into);
         let name = service.as_ref().ok().map(ToString::to_string);
-        let channel = Channel::builder(Instances::updates(self, service));
+        let channel = Channel::builder(instances::updates(self, service));
         match name {
             Some(name) => channel.name(name),
             None => channel,

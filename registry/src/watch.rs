@@ -158,13 +158,17 @@ pub(crate) enum Cancel {
 /// Whether the entries are known to be what etcd holds.
 #[derive(Debug, Clone)]
 pub(crate) enum Freshness {
+    /// There was no list yet, and this is why.
+    Unread { cause: Option<Cause> },
+    /// They are, or a watch is about to say how they are not.
     Fresh,
-    /// Not since `since`; `None` where they never were.
-    Stale {
-        since: Option<Instant>,
-        cause: Option<Cause>,
-    },
+    /// They were, at that time.
+    Stale { since: Instant, cause: Cause },
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("etcd has another history than the one that was followed")]
+struct OtherHistory;
 
 #[derive(Debug, thiserror::Error)]
 #[error("a watch was silent for {} s", (SILENCE + ANSWER).as_secs())]
@@ -177,10 +181,7 @@ impl<T> Watch<T> {
             entries: BTreeMap::new(),
             revision: 0,
             changed: false,
-            freshness: Freshness::Stale {
-                since: None,
-                cause: None,
-            },
+            freshness: Freshness::Unread { cause: None },
             heard: None,
             failures: 0,
             not_before: None,
@@ -302,8 +303,7 @@ impl<T> Watch<T> {
             && let Some(anchor) = owes.take()
             && !changes.iter().any(|change| change.is(&anchor))
         {
-            // This is another history than the one we know.
-            self.state = State::list();
+            self.begin_again(now);
             return;
         }
         let known = self.revision;
@@ -341,7 +341,7 @@ impl<T> Watch<T> {
     pub(crate) fn progress(&mut self, now: Instant) {
         if matches!(self.state, State::Watching { owes: Some(_), .. }) {
             // It does not know the event that it was opened at.
-            self.state = State::list();
+            self.begin_again(now);
         } else {
             self.hear(now);
         }
@@ -372,7 +372,7 @@ impl<T> Watch<T> {
     pub(crate) fn confirmed(&mut self, revision: i64, now: Instant, rng: &mut fastrand::Rng) {
         if revision < self.revision {
             // etcd was wiped or restored: our revisions mean nothing there.
-            self.state = State::list();
+            self.begin_again(now);
         } else {
             // The member that we asked lags behind.
             self.state = self.resume();
@@ -394,20 +394,34 @@ impl<T> Watch<T> {
         if !matches!(self.state, State::Listing { .. }) {
             self.state = self.resume();
         }
-        let since = match &self.freshness {
-            Freshness::Fresh => self.heard,
-            Freshness::Stale { since, .. } => *since,
-        };
-        self.freshness = Freshness::Stale {
-            since,
-            cause: Some(cause),
-        };
+        self.doubt(cause, now);
         self.wait(now, rng);
     }
 
     /// etcd can be reached again: waiting longer would be for nothing.
     pub(crate) fn reachable(&mut self) {
         self.not_before = None;
+    }
+
+    /// The entries may not be what etcd holds.
+    fn doubt(&mut self, cause: Cause, now: Instant) {
+        self.freshness = match &self.freshness {
+            Freshness::Unread { .. } => Freshness::Unread { cause: Some(cause) },
+            Freshness::Fresh => Freshness::Stale {
+                since: self.heard.unwrap_or(now),
+                cause,
+            },
+            Freshness::Stale { since, .. } => Freshness::Stale {
+                since: *since,
+                cause,
+            },
+        };
+    }
+
+    /// This is not the history that was followed: what is known of it is worth nothing.
+    fn begin_again(&mut self, now: Instant) {
+        self.doubt(Arc::new(OtherHistory), now);
+        self.state = State::list();
     }
 
     /// What is to be done to go on: to open a watch at the last put that is known, or, if there is
