@@ -19,7 +19,8 @@
 //!
 //! Invariants: a put always carries a lease that the session holds; the old key goes in the transaction that brings the new
 //! one; every put is guarded by the revision last seen, every delete by our lease; there is one write at a time, and after
-//! one of unknown outcome the keys are read before the next. It never gives up by itself.
+//! one of unknown outcome the keys are read before the next. A put of unknown outcome may be overtaken by that read, so
+//! where its key is no longer wanted, it is read once more. It never gives up by itself.
 //!
 //! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and the answers come back as
 //! method calls.
@@ -43,6 +44,10 @@ use crate::{
 /// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same identity.
 const SLOW_RETRY: Duration = Duration::from_secs(10);
 
+/// How long a put of unknown outcome may yet land after etcd has answered a later read: it was sent before, and needs but a
+/// round of its members.
+const LATE: Duration = Duration::from_millis(500);
+
 /// Before a key that others changed or deleted is put back, so that two programs that disagree about it do not spin.
 const PUT_BACK: Duration = Duration::from_millis(100);
 
@@ -57,6 +62,8 @@ pub(crate) struct Publication {
     session: lease::Standing,
     /// All keys that may hold something of ours, and the one that is wanted.
     keys: BTreeMap<String, Known>,
+    /// The keys of puts of unknown outcome, and until when those may land; `None` until etcd answers.
+    late: BTreeMap<String, Option<Instant>>,
     failures: u32,
     not_before: Option<Instant>,
     /// When a key that others hold is read again.
@@ -118,6 +125,7 @@ impl Publication {
             claim: Claim::Newcomer,
             session: lease::Standing::Absent,
             keys: BTreeMap::new(),
+            late: BTreeMap::new(),
             failures: 0,
             not_before: None,
             look_again: None,
@@ -181,15 +189,28 @@ impl Publication {
             return Step::WaitUntil(at);
         }
         self.not_before = None;
+        let is_due = |key: &String| {
+            let until = self.late.get(key).copied().flatten();
+            !self.is_wanted(key) && until.is_some_and(|until| until <= now)
+        };
         let unknown: Vec<_> = self
             .keys
             .iter()
-            .filter(|(_, known)| **known == Known::Unknown)
+            .filter(|(key, known)| **known == Known::Unknown || is_due(key))
             .map(|(key, _)| key.clone())
             .collect();
         if !unknown.is_empty() {
             return Step::Read { keys: unknown };
         }
+        match (self.due(now), self.late_look()) {
+            (Step::Wait, Some(at)) => Step::WaitUntil(at),
+            (Step::WaitUntil(until), Some(at)) => Step::WaitUntil(until.min(at)),
+            (step, _) => step,
+        }
+    }
+
+    /// What is to be done where all keys are known.
+    fn due(&self, now: Instant) -> Step {
         let Some(lease) = self.lease() else {
             return Step::Wait;
         };
@@ -233,6 +254,11 @@ impl Publication {
         now: Instant,
     ) {
         for (key, found) in keys {
+            match self.late.get_mut(&key) {
+                Some(Some(until)) if *until <= now => drop(self.late.remove(&key)),
+                Some(until @ None) => *until = Some(now + LATE),
+                _ => {}
+            }
             self.know(key, found, revision, now);
         }
         self.not_before = None;
@@ -274,6 +300,8 @@ impl Publication {
         rng: &mut fastrand::Rng,
     ) {
         if let Step::Write(write) = step {
+            let late = write.put.iter().map(|put| (put.record.key.clone(), None));
+            self.late.extend(late);
             let put = write.put.iter().map(|put| put.record.key.clone());
             self.keys.extend(
                 put.chain(write.delete.iter().cloned())
@@ -342,9 +370,10 @@ impl Publication {
                 self.keys.get(&self.record.key).is_some_and(stands) && self.strays(id).is_empty()
             }
             (Want::Present, _) => false,
-            (Want::Paused | Want::Stopped, _) => self
-                .lease()
-                .is_none_or(|lease| self.strays(lease).is_empty()),
+            (Want::Paused | Want::Stopped, _) => {
+                let is_clean = |lease| self.strays(lease).is_empty();
+                self.late.is_empty() && self.lease().is_none_or(is_clean)
+            }
         }
     }
 
@@ -389,11 +418,20 @@ impl Publication {
         }
     }
 
+    fn is_wanted(&self, key: &str) -> bool {
+        self.want == Want::Present && self.record.key == key
+    }
+
+    /// When a key that is not wanted is read once more, since a put of unknown outcome may have landed.
+    fn late_look(&self) -> Option<Instant> {
+        let unwanted = self.late.iter().filter(|(key, _)| !self.is_wanted(key));
+        unwanted.filter_map(|(_, until)| *until).min()
+    }
+
     /// The keys under our lease that are not wanted.
     fn strays(&self, lease: LeaseId) -> Vec<String> {
-        let wanted = (self.want == Want::Present).then_some(&self.record.key);
         let stray = |(key, known): &(&String, &Known)| {
-            wanted != Some(*key)
+            !self.is_wanted(key)
                 && matches!(known, Known::Found { found, .. } if found.lease == lease)
         };
         self.keys
@@ -476,8 +514,9 @@ impl Publication {
         self.keys.insert(key, known);
     }
 
-    /// A lease that is gone took its keys with it.
+    /// A lease that is gone took its keys with it, and no put under it lands any more.
     fn drop_keys_of(&mut self, lease: LeaseId) {
+        self.late.clear();
         for known in self.keys.values_mut() {
             if let Known::Found { found, as_of } = known
                 && found.lease == lease

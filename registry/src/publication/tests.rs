@@ -452,6 +452,51 @@ fn while_the_key_can_be_read_and_not_watched_the_waits_grow() {
 }
 
 #[test]
+fn a_put_that_lands_after_it_was_read_back_does_not_outlive_a_stop() {
+    let mut fixture = Fixture::new(IdKind::Derived);
+    let step = fixture.next();
+    let Step::Write(late) = step.clone() else {
+        panic!("{step:?}")
+    };
+    fixture
+        .publication
+        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture.publication.stop();
+    let step = fixture.next();
+    assert!(matches!(step, Step::Read { .. }), "{step:?}");
+    fixture.answer(step);
+    assert!(!fixture.publication.is_done(), "it may yet land");
+    assert!(fixture.apply(&late));
+    while !fixture.publication.is_done() {
+        let step = fixture.next();
+        fixture.answer(step);
+    }
+    assert_eq!(fixture.values(), []);
+}
+
+#[test]
+fn a_put_that_lands_after_the_record_has_moved_is_deleted() {
+    let mut fixture = Fixture::new(IdKind::Derived);
+    let step = fixture.next();
+    let Step::Write(late) = step.clone() else {
+        panic!("{step:?}")
+    };
+    fixture
+        .publication
+        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture
+        .publication
+        .update(record("b", "2"), IdKind::Derived);
+    fixture.settle();
+    assert!(fixture.apply(&late));
+    while fixture.next() != Step::Wait {
+        let step = fixture.next();
+        fixture.answer(step);
+    }
+    assert_eq!(fixture.values(), [("b", "2", OURS)]);
+}
+
+#[test]
 fn etcd_coming_back_ends_the_wait() {
     let mut fixture = Fixture::new(IdKind::Derived);
     let step = fixture.next();
