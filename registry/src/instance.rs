@@ -32,7 +32,7 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// The name or the address is not one, or the address is unspecified (`0.0.0.0`, `[::]`): one can listen there, but
+    /// The name or the address is invalid, or the address is unspecified (`0.0.0.0`, `[::]`): one can listen there, but
     /// nobody can dial it.
     pub fn new<N, A>(service: N, address: A) -> Result<Self, InstanceError>
     where
@@ -152,10 +152,10 @@ impl Instance {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
-    /// The service's name is none.
+    /// The service's name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The address is none.
+    /// The address is invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// One can listen at the address, but nobody can dial it.
@@ -164,14 +164,6 @@ pub enum InstanceError {
     /// There is nothing to dial.
     #[error("no endpoint: {0} (expected: at least one)")]
     NoEndpoint(ServiceName),
-    /// It is of another service than the one it takes the place of.
-    #[error("another service: {given} (expected: {expected})")]
-    Service {
-        /// The service that was given.
-        given: ServiceName,
-        /// The one that is published.
-        expected: ServiceName,
-    },
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ impl Publication {
     }
 
     pub(crate) fn next(&mut self, now: Instant) -> Step {
-        if self.want == Want::Stopped && self.is_settled() {
+        if self.is_done() {
             return Step::Done;
         }
         if let Some(at) = self.not_before.filter(|at| *at > now) {
@@ -375,6 +375,11 @@ impl Publication {
                 self.late.is_empty() && self.lease().is_none_or(is_clean)
             }
         }
+    }
+
+    /// Returns whether there is nothing to do, ever again.
+    pub(crate) fn is_done(&self) -> bool {
+        self.want == Want::Stopped && self.is_settled()
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -16,6 +16,19 @@ use crate::{Instance, InstanceError, Origin, Registry, ServiceName};
 /// Whatever happens to etcd or to the connection, it is put back; [`status`](Self::status) says how
 /// it is. Dropping it takes the instance away too, in the background; [`stop`](Self::stop) waits for
 /// that.
+///
+/// ```
+/// use switchboard_registry::{Instance, Registry};
+///
+/// async fn publish(registry: Registry) -> Result<(), Box<dyn std::error::Error>> {
+///     let publisher = registry.publish(Instance::new("greeter", "10.0.0.7:50051")?)?;
+///     publisher.published().await?;
+///     publisher.pause().await?; // gone from etcd
+///     publisher.resume().await?; // and back, under the same key
+///     publisher.stop().await?; // gone for good
+///     Ok(())
+/// }
+/// ```
 pub struct Publisher {
     service: ServiceName,
     ttl: Duration,
@@ -60,18 +73,13 @@ impl Publisher {
     /// Cancelling it changes nothing.
     pub async fn published(&self) -> Result<(), PublishError> {
         let mut status = self.status.clone();
-        let settled = status.wait_for(|status| match status {
-            PublicationStatus::Registering | PublicationStatus::Paused => false,
-            PublicationStatus::Retrying { cause } => !cause.is_passing(),
-            PublicationStatus::Published { .. } => true,
-            PublicationStatus::Superseded | PublicationStatus::Stopped => true,
+        let settled = status.wait_for(|status| {
+            matches!(status, PublicationStatus::Published { .. })
+                || status.refusal(&self.service).is_some()
         });
-        let service = self.service.clone();
-        match settled.await.as_deref() {
-            Ok(PublicationStatus::Published { .. }) => Ok(()),
-            Ok(PublicationStatus::Retrying { cause }) => Err(PublishError::clone(cause)),
-            Ok(PublicationStatus::Superseded) => Err(PublishError::Superseded { service }),
-            _ => Err(PublishError::Stopped { service }),
+        match settled.await {
+            Ok(status) => status.refusal(&self.service).map_or(Ok(()), Err),
+            Err(_) => Err(self.stopped()),
         }
     }
 
@@ -118,7 +126,7 @@ impl Publisher {
         check(&instance)?;
         if instance.service() != &self.service {
             let (given, expected) = (instance.service().clone(), self.service.clone());
-            return Err(InstanceError::Service { given, expected }.into());
+            return Err(PublishError::OtherService { given, expected });
         }
         self.ask(|done| Command::Update(Box::new(instance), done))
             .await
@@ -156,12 +164,17 @@ impl Publisher {
     }
 
     async fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), PublishError> {
-        let stopped = || PublishError::Stopped {
-            service: self.service.clone(),
-        };
         let (done, answer) = oneshot::channel();
-        self.commands.send(command(done)).map_err(|_| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        self.commands
+            .send(command(done))
+            .map_err(|_| self.stopped())?;
+        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    fn stopped(&self) -> PublishError {
+        PublishError::Stopped {
+            service: self.service.clone(),
+        }
     }
 }
 

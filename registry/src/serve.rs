@@ -56,18 +56,15 @@ pub struct Serve {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The instance cannot be published, or not in the time that was required.
+    /// The instance cannot be published.
     #[error("cannot publish")]
     Publish(#[from] PublishError),
     /// It was required that the instance is published within this time, and it was not.
-    #[error("not published within {0:?}")]
+    #[error("not published after {0:?} (expected: in etcd by then)")]
     NotPublished(Duration),
     /// tonic stopped serving.
     #[error("cannot serve")]
     Serve(#[from] tonic::transport::Error),
-    /// The listener cannot be used.
-    #[error("cannot listen")]
-    Listen(#[from] std::io::Error),
 }
 
 impl Registry {
@@ -265,8 +262,7 @@ impl Stop {
     async fn run(self, publisher: Publisher, signalled: Instant) {
         let (service, drain) = (self.service, self.drain);
         tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
-        match tokio::time::timeout(drain.deregister.min(drain.last_call()), publisher.stop()).await
-        {
+        match tokio::time::timeout(drain.deregistered_by(), publisher.stop()).await {
             Ok(Ok(())) => {}
             Ok(Err(cause)) => {
                 tracing::warn!(name: "not_deregistered", %service, %cause, "still in etcd; the lease does the rest")
@@ -280,11 +276,11 @@ impl Stop {
             .await;
 
         tracing::info!(name: "drain", %service, phase = "linger", "serving those who have not heard");
-        sleep_until(signalled, drain.linger.min(drain.last_call())).await;
+        sleep_until(signalled, drain.goaway_at()).await;
 
         tracing::info!(name: "drain", %service, phase = "finish", "finishing calls");
         self.goaway.cancel();
-        sleep_until(signalled, drain.last_call()).await;
+        sleep_until(signalled, drain.forced_at()).await;
 
         tracing::warn!(name: "drain", %service, phase = "force", "calls were still in flight");
         self.force.cancel();

@@ -317,55 +317,44 @@ impl Performer {
 
     /// Tells those who watch, and those who wait for a command to be done.
     fn report(&mut self) {
-        let service = self.instance.service();
-        let error = match self.publication.status() {
-            Status::IdTaken { key } => Some(PublishError::IdTaken { key }),
-            Status::Denied { cause } => Some(PublishError::Denied {
-                service: service.clone(),
-                cause,
-            }),
-            Status::Superseded => Some(PublishError::Superseded {
-                service: service.clone(),
-            }),
-            _ => None,
-        };
+        let status = self.status();
+        let refusal = status.refusal(self.instance.service());
         if self.publication.is_settled() {
-            self.waiting
-                .drain(..)
-                .for_each(|done| drop(done.send(Ok(()))));
-        } else if let Some(error) = &error {
-            self.waiting
-                .drain(..)
-                .for_each(|done| drop(done.send(Err(error.clone()))));
+            self.answer(Ok(()));
+        } else if let Some(refusal) = refusal {
+            self.answer(Err(refusal));
         }
-        let status = match (self.publication.status(), error) {
-            (Status::Registering, _) => PublicationStatus::Registering,
-            (Status::Published { lease }, _) => PublicationStatus::Published {
-                lease,
-                since: clock::now(),
-            },
-            (Status::Paused, _) => PublicationStatus::Paused,
-            (Status::Stopped, _) => PublicationStatus::Stopped,
-            (Status::Superseded, _) => PublicationStatus::Superseded,
-            (Status::Retrying { cause }, _) => {
-                let cause = PublishError::Unavailable {
-                    service: service.clone(),
-                    cause,
-                };
-                PublicationStatus::Retrying {
-                    cause: Arc::new(cause),
-                }
-            }
-            (_, Some(error)) => PublicationStatus::Retrying {
-                cause: Arc::new(error),
-            },
-            (_, None) => PublicationStatus::Registering,
-        };
         let was = self.status.borrow().clone();
         if !status.is_like(&was) {
             self.log(&was, &status);
             self.status.send_replace(status);
         }
+    }
+
+    fn answer(&mut self, answer: Result<(), PublishError>) {
+        for done in self.waiting.drain(..) {
+            // Who no longer waits need not be told.
+            let _ = done.send(answer.clone());
+        }
+    }
+
+    fn status(&self) -> PublicationStatus {
+        let service = self.instance.service().clone();
+        let error = match self.publication.status() {
+            Status::Registering => return PublicationStatus::Registering,
+            Status::Published { lease } => {
+                let since = clock::now();
+                return PublicationStatus::Published { lease, since };
+            }
+            Status::Paused => return PublicationStatus::Paused,
+            Status::Superseded => return PublicationStatus::Superseded,
+            Status::Stopped => return PublicationStatus::Stopped,
+            Status::IdTaken { key } => PublishError::IdTaken { key },
+            Status::Denied { cause } => PublishError::Denied { service, cause },
+            Status::Retrying { cause } => PublishError::Unavailable { service, cause },
+        };
+        let cause = Arc::new(error);
+        PublicationStatus::Retrying { cause }
     }
 
     fn log(&self, was: &PublicationStatus, is: &PublicationStatus) {
@@ -384,9 +373,7 @@ impl Performer {
             PublicationStatus::Retrying { cause }
                 if !matches!(was, PublicationStatus::Retrying { .. }) =>
             {
-                let reason = std::error::Error::source(&**cause)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
+                let reason = cause.reason().unwrap_or_default();
                 tracing::warn!(name: "not_registered", %service, %id, %cause, reason, "not published");
             }
             PublicationStatus::Retrying { .. } | PublicationStatus::Registering => {}
