@@ -13,7 +13,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::JoinSet,
     time::timeout,
 };
 use tokio_stream::{Empty, Stream, StreamExt};
@@ -81,7 +81,7 @@ fn endless() -> (Router, mpsc::UnboundedReceiver<()>) {
 struct Serving {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), ServeError>>,
+    served: JoinSet<Result<(), ServeError>>,
     begins: mpsc::UnboundedReceiver<()>,
 }
 
@@ -105,10 +105,12 @@ impl Serving {
                 std::future::pending().await
             }
         });
+        let mut served = JoinSet::new();
+        served.spawn(serve.into_future());
         Self {
             address,
             stop,
-            served: tokio::spawn(serve.into_future()),
+            served,
             begins,
         }
     }
@@ -152,30 +154,32 @@ async fn a_client_that_no_longer_reads_does_not_keep_a_server_from_ending() {
     let _deaf = deaf_call(serving.address).await;
     serving.begins.recv().await.expect("the call has begun");
     serving.stop.send(()).expect("it serves");
-    let served = timeout(SOON, serving.served).await;
-    served.expect("it ends in time").unwrap().unwrap();
+    let served = timeout(SOON, serving.served.join_next()).await;
+    let served = served.expect("it ends in time").expect("the one");
+    served.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_signal_ends_the_wait_for_being_published() {
     let mut etcd = Etcd::start().await;
     etcd.kill().await;
-    let serving = Serving::start(&etcd, QUICK, Some(Duration::from_secs(600))).await;
+    let mut serving = Serving::start(&etcd, QUICK, Some(Duration::from_secs(600))).await;
     serving.stop.send(()).expect("it serves");
-    let served = timeout(SOON, serving.served).await;
-    served.expect("it ends in time").unwrap().unwrap();
+    let served = timeout(SOON, serving.served.join_next()).await;
+    let served = served.expect("it ends in time").expect("the one");
+    served.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn dropped_a_server_ends_its_calls_too() {
     let etcd = Etcd::start().await;
-    let serving = Serving::start(&etcd, QUICK, None).await;
+    let mut serving = Serving::start(&etcd, QUICK, None).await;
     let target = format!("http://{}", serving.address);
     let mut client = GreeterClient::connect(target).await.expect("it listens");
     let request = HellosRequest::default();
     let mut replies = client.say_hellos(request).await.unwrap().into_inner();
     replies.next().await.expect("a reply").unwrap();
-    serving.served.abort();
+    serving.served.abort_all();
     let end = async { while let Some(Ok(_)) = replies.next().await {} };
     timeout(SOON, end).await.expect("the call ends");
 }
@@ -189,8 +193,9 @@ async fn lingering_ends_with_the_total_however_long_the_parts_are() {
         total: Duration::from_secs(2),
         ..QUICK
     };
-    let serving = Serving::start(&etcd, drain, None).await;
+    let mut serving = Serving::start(&etcd, drain, None).await;
     serving.stop.send(()).expect("it serves");
-    let served = timeout(SOON, serving.served).await;
-    served.expect("it ends in time").unwrap().unwrap();
+    let served = timeout(SOON, serving.served.join_next()).await;
+    let served = served.expect("it ends in time").expect("the one");
+    served.unwrap().unwrap();
 }

@@ -115,8 +115,9 @@ impl Registry {
     }
 
     /// Ends everything that was begun with this registry: publications are taken out of etcd, then
-    /// the lease is revoked. Returns when that is done, at most one TTL and the 2 s of a request
-    /// later; channels that were dialed keep the endpoints they know.
+    /// the lease is revoked. Returns when that is done, or given up where etcd does not answer: after
+    /// one TTL, and the requests of 2 s each that were begun meanwhile. Channels that were dialed keep
+    /// the endpoints they know.
     ///
     /// # Cancel safety
     ///
