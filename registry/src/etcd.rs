@@ -24,7 +24,7 @@ pub(crate) use self::{
 use crate::{lease::LeaseId, publication, watch::PAGE};
 
 /// How long a request may take; etcd answers in milliseconds, or it is away.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a page of a list may take, which can be megabytes.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -353,8 +353,9 @@ fn found(keys: &[String], responses: Vec<TxnOpResponse>) -> Vec<(String, Option<
     keys.iter().cloned().zip(values).collect()
 }
 
+/// A TTL as etcd gives it, which is at most 9,000,000,000 s.
 fn seconds(ttl: i64) -> Duration {
-    Duration::from_secs(ttl.max(0).unsigned_abs())
+    Duration::from_secs(ttl.clamp(0, 9_000_000_000).unsigned_abs())
 }
 
 /// The first key after all those that start with `prefix`, which ends in `/`.

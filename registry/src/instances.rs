@@ -96,7 +96,7 @@ pub struct Staleness {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiscoverError {
-    /// The service's name is none.
+    /// The service's name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The first snapshot could not be read within 10 s.

@@ -39,7 +39,7 @@ pub use layout::Layout;
 pub use name::{InstanceId, NameError, Namespace, ServiceName};
 pub use origin::{Origin, OriginError, Scheme};
 pub use publisher::{PublicationStatus, PublishError, Publisher};
-pub use registry::{Builder, Registry, RegistryError, dial};
+pub use registry::{Registry, RegistryBuilder, RegistryError, dial};
 pub use serve::{Drain, Serve, ServeError};
 pub use target::{Target, TargetError};
 pub use terminate::terminate;

@@ -243,6 +243,11 @@ impl Publication {
             self.keys.insert(record.key, Known::Found { found, as_of });
             self.claim = Claim::Holder;
         }
+        let (late, wanted) = (&self.late, &self.record.key);
+        let is_of_use = |key: &String, known: &Known| {
+            key == wanted || late.contains_key(key) || !matches!(known, Known::Absent { .. })
+        };
+        self.keys.retain(|key, known| is_of_use(key, known));
         self.succeed();
     }
 
@@ -349,7 +354,7 @@ impl Publication {
         }
         match self.keys.get(&self.record.key)? {
             Known::Found { as_of, .. } | Known::Absent { revision: as_of } => {
-                Some((&self.record.key, as_of + 1))
+                Some((&self.record.key, as_of.saturating_add(1)))
             }
             Known::Unknown => None,
         }

@@ -112,7 +112,8 @@ impl Publisher {
     }
 
     /// Puts `instance` in the place of the one before. If its id is another one, the new key comes
-    /// and the old one goes in one transaction. A paused publisher stays so.
+    /// and the old one goes in one transaction; if another server has the new id, the old key goes
+    /// all the same. A paused publisher stays so.
     ///
     /// # Errors
     ///

@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
-use switchboard_resolver::{self as resolver, Backoff, Channel, ConnectError, KeepAlive};
+use switchboard_resolver::{
+    self as resolver, Backoff, BuildError, Channel, ConnectError, KeepAlive,
+};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     DiscoverError, Instance, Instances, Layout, NameError, Namespace, PublishError, Publisher,
     ServiceName, Target, TargetError,
-    etcd::{Etcd, REQUEST_TIMEOUT},
+    etcd::Etcd,
     instances,
     session::{Ending, Session},
 };
@@ -36,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) ttl: Duration,
     session: OnceLock<Session>,
     pub(crate) ending: Ending,
-    /// The session and all who follow; who writes is counted in `ending`.
+    /// The session's task and those of all who follow; publishers' tasks are in `ending`.
     pub(crate) tasks: TaskTracker,
     channel: Channel,
 }
@@ -46,20 +48,24 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// What is given is no target.
-    pub fn builder<T>(target: T) -> Result<Builder, TargetError>
+    /// What is given is not a target, or one that names a service.
+    pub fn builder<T>(target: T) -> Result<RegistryBuilder, TargetError>
     where
         T: TryInto<Target>,
         TargetError: From<T::Error>,
     {
-        Ok(Builder::new(target.try_into()?))
+        let target = target.try_into()?;
+        match target.service() {
+            Some(service) => Err(TargetError::Service(service.clone())),
+            None => Ok(RegistryBuilder::new(target)),
+        }
     }
 
     /// Connects to the etcd at `target`, with default settings.
     ///
     /// # Errors
     ///
-    /// What is given is no target, or etcd cannot be reached.
+    /// What is given is not a target, or etcd cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -86,7 +92,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// The name is none, or etcd did not answer within 10 s.
+    /// The name is invalid, etcd did not answer within 10 s, or the registry was closed.
     ///
     /// # Cancel safety
     ///
@@ -100,7 +106,7 @@ impl Registry {
 
     /// Begins a channel to a service, over whatever instances of it live.
     ///
-    /// A name that is none is told when the channel connects, or by its calls.
+    /// An invalid name is reported by `connect`, or by the calls.
     pub fn dial<N>(&self, service: N) -> resolver::Builder
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
@@ -187,7 +193,7 @@ impl fmt::Debug for Registry {
 /// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it connects"]
-pub struct Builder {
+pub struct RegistryBuilder {
     target: Target,
     namespace: Namespace,
     layout: Layout,
@@ -203,25 +209,25 @@ const SHORTEST_TTL: Duration = Duration::from_secs(2);
 /// What etcd refuses longer TTLs than (`lease/lessor.go`).
 const LONGEST_TTL: Duration = Duration::from_secs(9_000_000_000);
 
-/// Why a registry cannot be had.
+/// Why a registry cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// What was given is no target.
+    /// What was given is not a target.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// A TTL that etcd cannot keep.
     #[error("invalid TTL: {0:?} (expected: whole seconds, from 2 to 9000000000)")]
     Ttl(Duration),
-    /// There is no tokio runtime here.
-    #[error("no runtime (expected: to be called inside a tokio runtime)")]
-    NoRuntime,
+    /// The channel to etcd cannot be made: there is no tokio runtime here.
+    #[error(transparent)]
+    Channel(#[from] BuildError),
     /// etcd cannot be reached.
     #[error("cannot reach etcd")]
     Unreachable(#[source] ConnectError),
 }
 
-impl Builder {
+impl RegistryBuilder {
     fn new(target: Target) -> Self {
         Self {
             target,
@@ -257,8 +263,8 @@ impl Builder {
     /// A TTL that etcd cannot keep, or that there is no tokio runtime here.
     pub fn connect_lazy(self) -> Result<Registry, RegistryError> {
         self.validate()?;
-        let channel = channel(&self.target).connect_lazy();
-        Ok(self.registry(channel.map_err(|_| RegistryError::NoRuntime)?))
+        let channel = channel(&self.target).connect_lazy()?;
+        Ok(self.registry(channel))
     }
 
     /// Makes the registry and waits until etcd can be reached.
@@ -304,9 +310,9 @@ impl Builder {
     }
 }
 
-/// The channel to etcd. A request ends after 2 s, a watch does not; pings find a member that is
-/// frozen or cut off (etcd closes connections that ping more often than every 5 s), and a member
-/// that is back is found within a second.
+/// The channel to etcd. Each request is bounded where it is made. Pings find a member that is frozen
+/// or cut off (etcd closes connections that ping more often than every 5 s), and a member that is
+/// back is found within a second.
 fn channel(target: &Target) -> resolver::Builder {
     let endpoints = target
         .etcd()
@@ -318,7 +324,6 @@ fn channel(target: &Target) -> resolver::Builder {
         endpoints,
     )]))
     .name("etcd")
-    .timeout(REQUEST_TIMEOUT)
     .connect_timeout(Duration::from_secs(1))
     .backoff(Backoff {
         base: Duration::from_millis(100),
@@ -336,40 +341,13 @@ fn channel(target: &Target) -> resolver::Builder {
 ///
 /// # Errors
 ///
-/// The text is no target, it names no service, or there is no tokio runtime here.
+/// The text is not a target, it names no service, or there is no tokio runtime here.
 pub fn dial(target: &str) -> Result<resolver::Builder, RegistryError> {
     let parsed: Target = target.parse()?;
     let service = parsed
         .service()
         .cloned()
         .ok_or_else(|| TargetError::NoService(target.to_owned()))?;
-    Ok(Builder::new(parsed).connect_lazy()?.dial(service))
-}
-
-impl From<std::convert::Infallible> for TargetError {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ttl_that_etcd_cannot_keep_is_refused() {
-        let validate = |ttl| {
-            let target = "h1:2379".parse().unwrap();
-            Builder::new(target).ttl(ttl).validate()
-        };
-        for ttl in [SHORTEST_TTL, TTL, LONGEST_TTL] {
-            validate(ttl).unwrap();
-        }
-        let odd = Duration::from_millis(2_500);
-        let long = LONGEST_TTL + Duration::from_secs(1);
-        for ttl in [Duration::from_secs(1), odd, long, Duration::MAX] {
-            let error = validate(ttl).unwrap_err().to_string();
-            assert!(error.contains("expected: whole seconds"), "{error}");
-        }
-    }
+    let registry = RegistryBuilder::new(parsed).connect_lazy()?;
+    Ok(registry.dial(service))
 }

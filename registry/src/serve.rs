@@ -39,6 +39,15 @@ type OnPublished = Box<dyn FnOnce() + Send>;
 
 /// A server that is about to serve and to be published; made by [`Registry::serve`], begun by
 /// awaiting it.
+///
+/// # Errors
+///
+/// Awaited, it fails if the instance cannot be published, or is not in the time that was required;
+/// or if tonic stops serving. etcd being away is no error.
+///
+/// # Cancel safety
+///
+/// Dropped, it stops serving at once, and takes the instance out of etcd in the background.
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve {
     registry: Registry,
@@ -75,8 +84,27 @@ impl Registry {
     /// [`with_graceful_shutdown`](Serve::with_graceful_shutdown) it stops in the reverse order; see
     /// [`Drain`].
     ///
-    /// If this is the last handle on the registry, the registry is closed when the server has
-    /// stopped.
+    /// It takes the handle, and closes the registry when the server has stopped, unless other
+    /// handles are left: clones, publishers, those who follow, channels that were dialed with it.
+    ///
+    /// ```
+    /// use switchboard_registry::{Instance, Registry, terminate};
+    /// use tokio::net::TcpListener;
+    /// use tonic::transport::server::Router;
+    ///
+    /// async fn serve(registry: Registry, router: Router) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let listener = TcpListener::bind("10.0.0.7:50051").await?;
+    ///     let instance = Instance::new("greeter", "10.0.0.7:50051")?;
+    ///     let serve = registry.serve(instance, router, listener);
+    ///     serve.with_graceful_shutdown(terminate()).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When awaited, if `router` already has a health service: give its reporter with
+    /// [`health_reporter`](Serve::health_reporter).
     pub fn serve<L, ResBody>(
         self,
         instance: Instance,
@@ -143,6 +171,9 @@ impl Serve {
 
     /// Reports health to the caller's own health service, which is in the router already. A second
     /// one on the same router would panic.
+    ///
+    /// Only the health of the whole server, the service `""`, is set; what the caller says of single
+    /// services stays.
     pub fn health_reporter(mut self, reporter: HealthReporter) -> Self {
         self.reporter = Some(reporter);
         self
@@ -297,9 +328,6 @@ impl IntoFuture for Serve {
     type IntoFuture = BoxFuture<'static, Result<(), ServeError>>;
 
     /// Serves until the signal has come and the last call has ended.
-    ///
-    /// Dropping the future stops serving at once, and takes the instance out of etcd in the
-    /// background.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }

@@ -227,7 +227,7 @@ impl<T> Watch<T> {
             State::Opening { at } => Step::Open {
                 from: at
                     .as_ref()
-                    .map_or(self.revision + 1, |anchor| anchor.revision),
+                    .map_or(self.revision.saturating_add(1), |anchor| anchor.revision),
             },
             State::Watching {
                 asked: Some(at), ..

@@ -201,6 +201,7 @@ impl Performer {
                 done
             }
         };
+        self.waiting.retain(|done| !done.is_closed());
         self.waiting.push(done);
         // What keeps the session from having a lease keeps this from being done.
         self.take_session();
