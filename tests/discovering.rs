@@ -274,6 +274,18 @@ async fn a_channel_outlives_the_handle_it_was_dialed_with_and_knows_when_etcd_is
 }
 
 #[tokio::test]
+async fn dialed_after_its_registry_was_closed_a_channel_says_so_at_once() {
+    let etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    registry.clone().close().await;
+    let connected = tokio::time::timeout(SOON, registry.dial("greeter").connect()).await;
+    let error = connected.expect("in time").unwrap_err();
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    assert!(cause.contains("ended"), "{error}: {cause}");
+    assert!(registry.discover("greeter").await.is_err());
+}
+
+#[tokio::test]
 async fn an_etcd_that_is_not_there_is_named() {
     let error = Registry::connect("127.0.0.1:1").await.unwrap_err();
     let RegistryError::Unreachable(cause) = &error else {

@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, pin::Pin, time::Duration};
 
-use switchboard::{Drain, Instance, Registry, ServeError};
+use switchboard::{Channel, Drain, Instance, Registry, ServeError};
 use switchboard_proto::{
     HelloReply, HelloRequest, HellosRequest,
     greeter_client::GreeterClient,
     greeter_server::{Greeter, GreeterServer},
 };
-use switchboard_test_support::Etcd;
+use switchboard_test_support::{Etcd, eventually};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -20,6 +20,11 @@ use tokio_stream::{Empty, Stream, StreamExt};
 use tonic::{
     Request, Response, Status, Streaming, async_trait,
     transport::{Server, server::Router},
+};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient, health_server::HealthServer},
+    server::{HealthReporter, HealthService},
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -198,4 +203,89 @@ async fn lingering_ends_with_the_total_however_long_the_parts_are() {
     let served = timeout(SOON, serving.served.join_next()).await;
     let served = served.expect("it ends in time").expect("the one");
     served.unwrap().unwrap();
+}
+
+/// Follows the health of the whole server.
+async fn health(address: SocketAddr) -> Streaming<tonic_health::pb::HealthCheckResponse> {
+    let channel = Channel::balance([address])
+        .expect("an address")
+        .connect()
+        .await;
+    let mut client = HealthClient::new(channel.expect("it listens"));
+    let whole = HealthCheckRequest::default();
+    client
+        .watch(whole)
+        .await
+        .expect("it has health")
+        .into_inner()
+}
+
+#[tokio::test]
+async fn health_is_serving_until_the_key_is_gone_and_calls_go_on_until_the_linger_is_over() {
+    let etcd = Etcd::start().await;
+    let drain = Drain {
+        linger: Duration::from_secs(2),
+        ..QUICK
+    };
+    let mut serving = Serving::start(&etcd, drain, Some(SOON)).await;
+    let mut health = health(serving.address).await;
+    let serving_status = |status: ServingStatus| status as i32;
+    let first = health.message().await.unwrap().expect("a status");
+    assert_eq!(first.status, serving_status(ServingStatus::Serving));
+    let mut etcd = etcd.client().await;
+    let key = Instance::new("greeter", serving.address.to_string()).unwrap();
+    let key = format!("/microservices/greeter/{}", key.id());
+    let is_there = eventually(SOON, "it is published", async || {
+        match etcd.get(key.as_str(), None).await.unwrap().count() {
+            1 => Ok(()),
+            count => Err(count),
+        }
+    });
+    is_there.await;
+
+    serving.stop.send(()).expect("it serves");
+    let second = health.message().await.unwrap().expect("a status");
+    assert_eq!(second.status, serving_status(ServingStatus::NotServing));
+    assert_eq!(etcd.get(key.as_str(), None).await.unwrap().count(), 0);
+    let target = format!("http://{}", serving.address);
+    let mut late = GreeterClient::connect(target)
+        .await
+        .expect("it still listens");
+    let answer = late.say_hello(HelloRequest::default()).await;
+    assert_eq!(
+        answer.unwrap_err().code(),
+        tonic::Code::Unimplemented,
+        "the server's answer"
+    );
+    let served = timeout(SOON, serving.served.join_next()).await;
+    served
+        .expect("it ends in time")
+        .expect("the one")
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_callers_own_health_service_is_reported_to() {
+    let etcd = Etcd::start().await;
+    let registry = Registry::connect(etcd.endpoint()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let reporter = HealthReporter::new();
+    let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+    let router = Server::builder().add_service(service);
+    let instance = Instance::new("greeter", address.to_string()).unwrap();
+    let serve = registry
+        .serve(instance, router, listener)
+        .health_reporter(reporter);
+    let mut served = JoinSet::new();
+    served.spawn(serve.into_future());
+    let mut health = health(address).await;
+    // It begins as the caller has it, and is SERVING at once.
+    let serving = async {
+        while health.message().await.unwrap().expect("a status").status
+            != ServingStatus::Serving as i32
+        {}
+    };
+    timeout(SOON, serving).await.expect("it serves");
 }
