@@ -30,7 +30,7 @@ async fn publish(registry: &Registry, instance: Instance) -> Publisher {
 fn hosts(snapshot: &Snapshot) -> Vec<String> {
     let endpoints = snapshot
         .instances()
-        .map(|instance| instance.endpoints()[0].address().host().to_owned());
+        .map(|instance| instance.origins()[0].address().host().to_owned());
     let mut hosts: Vec<_> = endpoints.collect();
     hosts.sort();
     hosts
@@ -271,6 +271,18 @@ async fn a_channel_outlives_the_handle_it_was_dialed_with_and_knows_when_etcd_is
         .expect("it is stale")
         .unwrap();
     assert_eq!(state.endpoints.len(), 1, "the last snapshot stays");
+}
+
+#[tokio::test]
+async fn dialed_after_its_registry_was_closed_a_channel_says_so_at_once() {
+    let etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    registry.clone().close().await;
+    let connected = tokio::time::timeout(SOON, registry.dial("greeter").connect()).await;
+    let error = connected.expect("in time").unwrap_err();
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    assert!(cause.contains("ended"), "{error}: {cause}");
+    assert!(registry.discover("greeter").await.is_err());
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ async fn what_cannot_be_dialed_or_does_not_fit_is_refused_before_anything_is_wri
     let wrong = Instance::new("other", "10.0.0.1:50051").unwrap();
     let refused = publisher.update(wrong).await.unwrap_err().to_string();
     assert_eq!(refused, "another service: other (expected: greeter)");
-    let unspecified = greeter().with_endpoint("http://0.0.0.0:80".parse().unwrap());
+    let unspecified = greeter().with_origin("http://0.0.0.0:80".parse().unwrap());
     let refused = registry.publish(unspecified).unwrap_err().to_string();
     assert!(
         refused.contains("0.0.0.0:80") && refused.contains("expected: "),
@@ -379,4 +379,67 @@ async fn etcd_wiped_the_record_is_back_within_three_seconds() {
     .await;
     assert_eq!((after.0, after.1.value), (before.0, before.1.value));
     drop(publisher);
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_after_a_compaction_is_opened_again_once() {
+    let mut etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    let publisher = publish(&registry, greeter()).await;
+    let mut client = etcd.client().await;
+    for _ in 0..3 {
+        client.put("/else", "", None).await.unwrap();
+    }
+    let revision = client.get("/else", None).await.unwrap();
+    let revision = revision.header().unwrap().revision();
+    client.compact(revision, None).await.unwrap();
+
+    let mut status = publisher.status();
+    status.mark_unchanged();
+    etcd.restart().await;
+    let is_published =
+        |status: &PublicationStatus| matches!(status, PublicationStatus::Published { .. });
+    status.changed().await.unwrap();
+    status.wait_for(is_published).await.unwrap();
+    // The lease, renewed at the same time, may yet have something to say.
+    let mut changes = 0;
+    let watched = async {
+        while status.changed().await.is_ok() {
+            changes += 1;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), watched).await;
+    assert!(changes <= 2, "the status changed {changes} times in 2 s");
+}
+
+#[tokio::test]
+async fn two_publications_of_one_server_in_one_registry_do_not_spin() {
+    let etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    let one = publish(&registry, greeter().with_version("1")).await;
+    let two = publish(&registry, greeter().with_version("2")).await;
+    let mut client = etcd.client().await;
+    let before = only_record(&mut client).await.1.revision;
+    // A span to count in, not one to hope for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = only_record(&mut client).await.1.revision;
+    assert!(
+        after - before <= 20,
+        "{} writes in a second",
+        after - before
+    );
+    drop((one, two));
+}
+
+#[tokio::test]
+async fn a_stop_that_etcd_does_not_confirm_is_an_error_also_while_the_registry_closes() {
+    let mut etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    let publisher = publish(&registry, greeter()).await;
+    etcd.kill().await;
+    registry.close().await;
+    publisher
+        .stop()
+        .await
+        .expect_err("nobody knows whether the key is gone");
 }

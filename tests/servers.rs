@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use etcd_client::{Client, GetOptions};
+use switchboard::Registry;
+use switchboard_proto::{HellosRequest, greeter_client::GreeterClient};
 use switchboard_test_support::{Etcd, Example, Process, Signal, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -179,6 +181,65 @@ async fn a_key_is_gone_before_its_process_is() {
         0,
         "the lease is revoked too"
     );
+}
+
+#[tokio::test]
+async fn every_signal_that_asks_for_an_end_drains() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let mut servers = Server::start_three(&etcd).await;
+    for (server, signal) in servers
+        .iter_mut()
+        .zip([Signal::INT, Signal::QUIT, Signal::HUP])
+    {
+        server.process.signal(signal);
+    }
+    wait_for_keys(&mut client, 0, Duration::from_secs(2)).await;
+    for server in servers {
+        let exit = server.process.wait(Duration::from_secs(10)).await;
+        assert!(exit.status.success(), "{exit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_in_flight_finishes_though_the_server_is_asked_to_stop() {
+    let etcd = Etcd::start().await;
+    let mut server = Server::start(&etcd, "127.0.0.1:0").await;
+    let registry = Registry::connect(etcd.endpoint())
+        .await
+        .expect("etcd is there");
+    let channel = registry
+        .dial("greeter")
+        .connect()
+        .await
+        .expect("the server is there");
+    // Longer than the 5 s that a server goes on serving.
+    let request = HellosRequest {
+        name: "you".to_owned(),
+        count: 14,
+        interval_ms: 500,
+    };
+    let mut replies = GreeterClient::new(channel)
+        .say_hellos(request)
+        .await
+        .expect("an answer")
+        .into_inner();
+    replies
+        .message()
+        .await
+        .expect("a reply")
+        .expect("the first");
+    server.process.signal(Signal::TERM);
+    for _ in 1..14 {
+        replies
+            .message()
+            .await
+            .expect("a reply")
+            .expect("all of them");
+    }
+    assert!(replies.message().await.expect("an end").is_none());
+    let exit = server.process.wait(Duration::from_secs(5)).await;
+    assert!(exit.status.success(), "{exit:?}");
 }
 
 #[tokio::test]

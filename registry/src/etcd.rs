@@ -3,23 +3,28 @@
 //! Nothing here retries or keeps state; that is for the deciders and their performers.
 
 mod error;
+mod message;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, KvClient,
-    LeaseClient, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, ResponseHeader,
-    Txn, TxnOp, TxnOpResponse, WatchClient, WatchOptions, WatchResponse, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KvClient, LeaseClient,
+    LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
+    WatchClient, WatchOptions, WatchResponse, WatchStream,
 };
 use futures::FutureExt;
 use switchboard_resolver::{Channel, ChannelState, Condition};
 use tower::{Service, util::BoxCloneSyncService};
 
-pub(crate) use self::error::{EtcdError, Kind};
+use self::message::revision;
+pub(crate) use self::{
+    error::{EtcdError, Kind},
+    message::{KeyEvent, KeyValue, Message},
+};
 use crate::{lease::LeaseId, publication, watch::PAGE};
 
 /// How long a request may take; etcd answers in milliseconds, or it is away.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a page of a list may take, which can be megabytes.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,7 +153,7 @@ impl Etcd {
         prefix: &str,
         after: Option<&[u8]>,
         revision: i64,
-    ) -> Result<GetResponse, EtcdError> {
+    ) -> Result<KeyPage, EtcdError> {
         let mut client = self.kv.clone();
         let options = GetOptions::new()
             .with_limit(PAGE as i64)
@@ -157,12 +162,18 @@ impl Etcd {
             Some(after) => ([after, &[0]].concat(), options.with_range(end_of(prefix))),
             None => (prefix.into(), options.with_prefix()),
         };
-        bounded_by(LIST_TIMEOUT, client.get(from, Some(options))).await
+        let page = bounded_by(LIST_TIMEOUT, client.get(from, Some(options))).await?;
+        Ok(KeyPage {
+            revision: self::revision(page.header()),
+            keys: page.kvs().iter().map(KeyValue::from).collect(),
+            more: page.more(),
+        })
     }
 
     /// Reads the current revision from a majority.
     pub(crate) async fn revision(&self) -> Result<i64, EtcdError> {
         let mut client = self.kv.clone();
+        // A linearizable read of no key at all: only its header matters.
         let options = GetOptions::new().with_count_only();
         let response = bounded(client.get("\0", Some(options))).await?;
         Ok(revision(response.header()))
@@ -218,21 +229,22 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    /// Returns the next message.
+    /// Waits for what the watch says next.
     ///
     /// # Cancel safety
     ///
     /// Cancelling it loses no message.
-    pub(crate) async fn message(&mut self) -> Result<WatchResponse, EtcdError> {
-        match self.first.take() {
-            Some(first) => Ok(first),
+    pub(crate) async fn message(&mut self) -> Result<Message, EtcdError> {
+        let response = match self.first.take() {
+            Some(first) => first,
             None => self
                 .stream
                 .message()
                 .await
                 .map_err(EtcdError::from)?
-                .ok_or_else(EtcdError::ended),
-        }
+                .ok_or_else(EtcdError::ended)?,
+        };
+        Ok(response.into())
     }
 
     /// Asks for a progress notice.
@@ -246,13 +258,19 @@ impl Watching {
 /// # Cancel safety
 ///
 /// Cancelling it loses no message.
-pub(crate) async fn next_message(
-    stream: &mut Option<Watching>,
-) -> Result<WatchResponse, EtcdError> {
+pub(crate) async fn next_message(stream: Option<&mut Watching>) -> Result<Message, EtcdError> {
     match stream {
         Some(stream) => stream.message().await,
         None => Err(EtcdError::ended()),
     }
+}
+
+/// A part of a list.
+#[derive(Debug)]
+pub(crate) struct KeyPage {
+    pub(crate) revision: i64,
+    pub(crate) keys: Vec<KeyValue>,
+    pub(crate) more: bool,
 }
 
 /// What keys hold, at a revision.
@@ -260,24 +278,6 @@ pub(crate) async fn next_message(
 pub(crate) struct Reading {
     pub(crate) revision: i64,
     pub(crate) keys: Vec<(String, Option<KeyValue>)>,
-}
-
-/// What one key holds.
-#[derive(Debug)]
-pub(crate) struct KeyValue {
-    pub(crate) value: Vec<u8>,
-    pub(crate) lease: LeaseId,
-    pub(crate) revision: i64,
-}
-
-impl From<&etcd_client::KeyValue> for KeyValue {
-    fn from(kv: &etcd_client::KeyValue) -> Self {
-        Self {
-            value: kv.value().to_vec(),
-            lease: kv.lease(),
-            revision: kv.mod_revision(),
-        }
-    }
 }
 
 /// What came of a guarded write.
@@ -353,12 +353,9 @@ fn found(keys: &[String], responses: Vec<TxnOpResponse>) -> Vec<(String, Option<
     keys.iter().cloned().zip(values).collect()
 }
 
-fn revision(header: Option<&ResponseHeader>) -> i64 {
-    header.map_or(0, ResponseHeader::revision)
-}
-
+/// A TTL as etcd gives it, which is at most 9,000,000,000 s.
 fn seconds(ttl: i64) -> Duration {
-    Duration::from_secs(ttl.max(0).unsigned_abs())
+    Duration::from_secs(ttl.clamp(0, 9_000_000_000).unsigned_abs())
 }
 
 /// The first key after all those that start with `prefix`, which ends in `/`.

@@ -12,7 +12,7 @@ use crate::{InstanceId, NameError, Origin, Scheme, ServiceName};
 /// use switchboard_registry::Instance;
 ///
 /// let instance = Instance::new("greeter", "10.0.0.1:50051")?.with_version("v2").with_metadata("zone", "b");
-/// assert_eq!(instance.endpoints()[0].to_string(), "grpc://10.0.0.1:50051");
+/// assert_eq!(instance.origins()[0].to_string(), "grpc://10.0.0.1:50051");
 /// # Ok::<(), switchboard_registry::InstanceError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Instance {
     id: InstanceId,
     version: String,
     metadata: BTreeMap<String, String>,
-    endpoints: Vec<Origin>,
+    origins: Vec<Origin>,
 }
 
 impl Instance {
@@ -32,7 +32,7 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// The name or the address is not one, or the address is unspecified (`0.0.0.0`, `[::]`): one can listen there, but
+    /// The name or the address is invalid, or the address is unspecified (`0.0.0.0`, `[::]`): one can listen there, but
     /// nobody can dial it.
     pub fn new<N, A>(service: N, address: A) -> Result<Self, InstanceError>
     where
@@ -45,13 +45,13 @@ impl Instance {
             return Err(InstanceError::Unspecified(address));
         }
         let id = InstanceId::derived(&service, &address);
-        let endpoints = vec![Origin::new(Scheme::Grpc, address)];
+        let origins = vec![Origin::new(Scheme::Grpc, address)];
         Ok(Self {
             service,
             id,
             version: String::new(),
             metadata: BTreeMap::new(),
-            endpoints,
+            origins,
         })
     }
 
@@ -61,14 +61,14 @@ impl Instance {
         id: InstanceId,
         version: String,
         metadata: BTreeMap<String, String>,
-        endpoints: Vec<Origin>,
+        origins: Vec<Origin>,
     ) -> Self {
         Self {
             service,
             id,
             version,
             metadata,
-            endpoints,
+            origins,
         }
     }
 
@@ -91,9 +91,9 @@ impl Instance {
     }
 
     /// Adds a further way to reach the server, such as its HTTP port.
-    pub fn with_endpoint(mut self, endpoint: Origin) -> Self {
-        if !self.endpoints.contains(&endpoint) {
-            self.endpoints.push(endpoint);
+    pub fn with_origin(mut self, origin: Origin) -> Self {
+        if !self.origins.contains(&origin) {
+            self.origins.push(origin);
         }
         self
     }
@@ -119,15 +119,15 @@ impl Instance {
     }
 
     /// Returns the ways to reach the server.
-    pub fn endpoints(&self) -> &[Origin] {
-        &self.endpoints
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
     }
 
     /// Returns whether both records are of one identity: the same service at the same first address.
     pub(crate) fn is_same_server(&self, other: &Self) -> bool {
         let address = |instance: &Self| {
             instance
-                .endpoints
+                .origins
                 .first()
                 .map(|origin| origin.address().clone())
         };
@@ -135,11 +135,11 @@ impl Instance {
     }
 
     /// Returns what a channel in plain text can dial, if there is anything.
-    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+    pub(crate) fn to_endpoint(&self) -> Option<Endpoint> {
         let dialable = |origin: &&Origin| {
             origin.scheme() == Scheme::Grpc && !origin.address().is_unspecified()
         };
-        let mut plain = self.endpoints.iter().filter(dialable);
+        let mut plain = self.origins.iter().filter(dialable);
         let first = Endpoint::new(plain.next()?.address().clone());
         let all = plain.fold(first, |endpoint, origin| {
             endpoint.with_address(origin.address().clone())
@@ -152,10 +152,10 @@ impl Instance {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
-    /// The service's name is none.
+    /// The service's name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The address is none.
+    /// The address is invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// One can listen at the address, but nobody can dial it.
@@ -164,14 +164,6 @@ pub enum InstanceError {
     /// There is nothing to dial.
     #[error("no endpoint: {0} (expected: at least one)")]
     NoEndpoint(ServiceName),
-    /// It is of another service than the one it takes the place of.
-    #[error("another service: {given} (expected: {expected})")]
-    Service {
-        /// The service that was given.
-        given: ServiceName,
-        /// The one that is published.
-        expected: ServiceName,
-    },
 }
 
 #[cfg(test)]
@@ -201,11 +193,11 @@ mod tests {
     #[test]
     fn a_channel_in_plain_text_dials_plain_grpc_only() {
         let instance = Instance::new("greeter", "h:1").unwrap();
-        let instance = instance.with_endpoint("grpcs://h:2".parse().unwrap());
-        let instance = instance.with_endpoint("http://h:3".parse().unwrap());
-        let instance = instance.with_endpoint("grpc://h:4".parse().unwrap());
+        let instance = instance.with_origin("grpcs://h:2".parse().unwrap());
+        let instance = instance.with_origin("http://h:3".parse().unwrap());
+        let instance = instance.with_origin("grpc://h:4".parse().unwrap());
         let addresses: Vec<_> = instance
-            .endpoint()
+            .to_endpoint()
             .unwrap()
             .addresses()
             .iter()
@@ -213,9 +205,9 @@ mod tests {
             .collect();
         assert_eq!(addresses, ["h:1", "h:4"]);
         let secure = Instance {
-            endpoints: vec!["grpcs://h:2".parse().unwrap()],
+            origins: vec!["grpcs://h:2".parse().unwrap()],
             ..instance
         };
-        assert!(secure.endpoint().is_none());
+        assert!(secure.to_endpoint().is_none());
     }
 }

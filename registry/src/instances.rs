@@ -27,11 +27,31 @@ const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
 ///
 /// It follows etcd for as long as it lives. While etcd is away the last snapshot stays, and
 /// [`staleness`](Self::staleness) says so. As a [`Stream`] it yields the snapshot there is, and then
-/// each new one; a slow reader sees the newest only.
+/// each new one; a slow reader sees the newest only. The stream and [`changed`](Self::changed) do
+/// not know of each other: each tells of every change.
+///
+/// ```
+/// use switchboard_registry::Registry;
+///
+/// async fn print(registry: Registry) -> Result<(), Box<dyn std::error::Error>> {
+///     let mut greeters = registry.discover("greeter").await?;
+///     loop {
+///         for instance in greeters.snapshot().instances() {
+///             println!("{} at {:?}", instance.id(), instance.origins());
+///         }
+///         greeters.changed().await?;
+///     }
+/// }
+/// ```
 pub struct Instances {
     service: ServiceName,
-    view: watch::Receiver<View<Arc<Instance>>>,
+    following: Following,
     stream: Pin<Box<dyn Stream<Item = Snapshot> + Send + Sync>>,
+}
+
+/// What follows a service, until it is dropped.
+struct Following {
+    view: watch::Receiver<View<Arc<Instance>>>,
     _stop: DropGuard,
     /// Following goes on while this lives, whatever becomes of the other handles.
     _registry: Registry,
@@ -76,7 +96,7 @@ pub struct Staleness {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiscoverError {
-    /// The service's name is none.
+    /// The service's name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The first snapshot could not be read within 10 s.
@@ -93,87 +113,82 @@ pub enum DiscoverError {
     Closed,
 }
 
-impl Instances {
-    /// Begins to follow.
-    fn start(registry: &Registry, service: ServiceName) -> Self {
+impl Following {
+    fn start(registry: &Registry, service: &ServiceName) -> Self {
         let shared = &registry.shared;
         let (layout, name) = (shared.layout, service.clone());
-        let prefix = layout.prefix(&shared.namespace, &service);
+        let prefix = layout.prefix(&shared.namespace, service);
         let decode = move |_key: &[u8], value: &[u8]| Ok(Arc::new(layout.decode(&name, value)?));
         let (watcher, view) = Watcher::new(shared.etcd.clone(), prefix, Box::new(decode));
         let stop = CancellationToken::new();
-        shared.tasks.spawn_on(
-            watcher.run([stop.clone(), shared.ending.asked.clone()]),
-            &shared.runtime,
-        );
-        let stream = Box::pin(snapshots(view.clone()));
+        let stops = [stop.clone(), shared.ending.asked.clone()];
+        shared.tasks.spawn_on(watcher.run(stops), &shared.runtime);
         Self {
-            service,
             view,
-            stream,
             _stop: stop.drop_guard(),
             _registry: registry.clone(),
         }
     }
+}
 
+/// Returns what feeds a channel with the endpoints of a service.
+pub(crate) fn updates(
+    registry: &Registry,
+    service: Result<ServiceName, NameError>,
+) -> impl Stream<Item = Update> + Send + use<> {
+    let following = match service {
+        Ok(service) => Following::start(registry, &service),
+        Err(error) => {
+            let cause = Arc::new(error);
+            return stream::iter([Update::Failed { cause }]).left_stream();
+        }
+    };
+    let mut shown = None;
+    let views = WatchStream::new(following.view.clone());
+    let updates = views.flat_map(move |view| {
+        // It lives in the closure, as long as the stream.
+        let _following = &following;
+        let snapshot = view.news(&shown).map(|listing| {
+            let endpoints = listing.values.iter();
+            Update::Snapshot(endpoints.filter_map(|it| it.to_endpoint()).collect())
+        });
+        let freshness = match &view.freshness {
+            Freshness::Unread { cause } => cause.clone().map(|cause| Update::Failed { cause }),
+            Freshness::Fresh => Some(Update::Fresh),
+            Freshness::Stale { since, cause } => Some(Update::Stale {
+                since: *since,
+                cause: cause.clone(),
+            }),
+        };
+        shown = view.listing;
+        stream::iter(snapshot.into_iter().chain(freshness))
+    });
+    updates.right_stream()
+}
+
+impl Instances {
     /// Begins to follow, and waits for the first snapshot.
     pub(crate) async fn first(
         registry: &Registry,
         service: ServiceName,
     ) -> Result<Self, DiscoverError> {
-        let mut instances = Self::start(registry, service.clone());
-        let mut view = instances.view.clone();
-        let first =
-            tokio::time::timeout(FIRST_SNAPSHOT, view.wait_for(|view| view.listing.is_some()))
-                .await;
+        let mut following = Following::start(registry, &service);
+        let has_list = |view: &View<_>| view.listing.is_some();
+        let first = tokio::time::timeout(FIRST_SNAPSHOT, following.view.wait_for(has_list)).await;
         match first.map(|first| first.is_ok()) {
-            Ok(true) => {
-                instances.view.mark_unchanged();
-                Ok(instances)
-            }
+            Ok(true) => Ok(Self {
+                service,
+                stream: Box::pin(snapshots(following.view.clone())),
+                following,
+            }),
             Ok(false) => Err(DiscoverError::Closed),
             Err(elapsed) => {
-                let cause = match &instances.view.borrow().freshness {
-                    Freshness::Stale {
-                        cause: Some(cause), ..
-                    } => cause.clone(),
+                let cause = match &following.view.borrow().freshness {
+                    Freshness::Unread { cause: Some(cause) } => cause.clone(),
                     _ => Arc::new(elapsed),
                 };
                 Err(DiscoverError::Unavailable { service, cause })
             }
-        }
-    }
-
-    /// Returns what feeds a channel with the endpoints of a service.
-    pub(crate) fn updates(
-        registry: &Registry,
-        service: Result<ServiceName, NameError>,
-    ) -> impl Stream<Item = Update> + Send + use<> {
-        let following = service.map(|service| Self::start(registry, service));
-        match following {
-            Ok(instances) => {
-                let views = WatchStream::new(instances.view.clone());
-                let mut shown = None;
-                // The handle lives in the closure, and with it what it follows.
-                let updates = views.flat_map(move |view| {
-                    let _following = &instances;
-                    let snapshot = view.news(&shown).map(|listing| {
-                        let endpoints = listing
-                            .values
-                            .iter()
-                            .filter_map(|instance| instance.endpoint());
-                        Update::Snapshot(endpoints.collect())
-                    });
-                    let freshness = freshness(&view);
-                    shown = view.listing;
-                    stream::iter(snapshot.into_iter().chain(freshness))
-                });
-                updates.left_stream()
-            }
-            Err(error) => stream::iter([Update::Failed {
-                cause: Arc::new(error),
-            }])
-            .right_stream(),
         }
     }
 
@@ -184,21 +199,18 @@ impl Instances {
 
     /// Returns the last snapshot.
     pub fn snapshot(&self) -> Snapshot {
-        let listing = self.view.borrow().listing.clone();
+        let listing = self.following.view.borrow().listing.clone();
         Snapshot(listing.expect("a handle is given out when the first snapshot has been read"))
     }
 
     /// Returns since when the snapshot may be out of date; `None` while it is known to be right.
     pub fn staleness(&self) -> Option<Staleness> {
-        match &self.view.borrow().freshness {
-            Freshness::Stale {
-                since: Some(since),
-                cause: Some(cause),
-            } => Some(Staleness {
+        match &self.following.view.borrow().freshness {
+            Freshness::Stale { since, cause } => Some(Staleness {
                 since: *since,
                 cause: cause.clone(),
             }),
-            _ => None,
+            Freshness::Fresh | Freshness::Unread { .. } => None,
         }
     }
 
@@ -213,7 +225,8 @@ impl Instances {
     ///
     /// Cancelling it misses nothing: the next call returns at once.
     pub async fn changed(&mut self) -> Result<Snapshot, DiscoverError> {
-        self.view
+        self.following
+            .view
             .changed()
             .await
             .map_err(|_| DiscoverError::Closed)?;
@@ -233,7 +246,7 @@ impl fmt::Debug for Instances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instances")
             .field("service", &self.service)
-            .field("view", &*self.view.borrow())
+            .field("view", &*self.following.view.borrow())
             .finish()
     }
 }
@@ -248,29 +261,4 @@ fn snapshots(
         shown = view.listing;
         std::future::ready(news.map(Snapshot))
     })
-}
-
-fn freshness(view: &View<Arc<Instance>>) -> Option<Update> {
-    match (&view.freshness, &view.listing) {
-        (Freshness::Fresh, _) => Some(Update::Fresh),
-        (
-            Freshness::Stale {
-                since: Some(since),
-                cause: Some(cause),
-            },
-            Some(_),
-        ) => Some(Update::Stale {
-            since: *since,
-            cause: cause.clone(),
-        }),
-        (
-            Freshness::Stale {
-                cause: Some(cause), ..
-            },
-            _,
-        ) => Some(Update::Failed {
-            cause: cause.clone(),
-        }),
-        (Freshness::Stale { cause: None, .. }, _) => None,
-    }
 }

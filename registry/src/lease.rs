@@ -1,12 +1,14 @@
 //! Decides when a lease is granted, renewed, given up and revoked.
 //!
 //! ```text
-//!           granted                 deadline passes
-//! Absent ------------> Held ------------------------> Expired
-//!   ^                   | ^                             | |
-//!   |  gone (TTL <= 0)  | |  renewed                    | |
-//!   +-------------------+ +-----------------------------+ |
-//!   +-----------------------------------------------------+   release: any -> Releasing -> Released
+//! Absent              granted                          -> Held
+//! Absent              exists, and an answer was lost   -> Expired: its renewal tells the TTL
+//! Held, Expired       renewed                          -> Held
+//! Held                the deadline passes              -> Expired
+//! Held, Expired       gone: etcd has no such lease     -> Absent
+//! any with a lease    released                         -> Releasing
+//! Absent              released                         -> Released
+//! Releasing           revoked                          -> Released
 //! ```
 //!
 //! - The deadline is the *send* time of the last answered renewal plus the TTL that etcd granted, so it never lies after
@@ -22,22 +24,15 @@ use std::time::{Duration, Instant};
 
 use switchboard_resolver::Backoff;
 
+use crate::retry::RETRY;
+
 /// A lease's id, positive as etcd's own choices are.
 pub(crate) type LeaseId = i64;
-
-/// Between attempts while no lease is held: from 100 ms, so that one lost answer costs little, to 5 s, so that a thousand
-/// servers do not keep an etcd down that is trying to come up.
-const AWAY: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    factor: 1.6,
-    cap: Duration::from_secs(5),
-    jitter: 0.2,
-};
 
 /// Between renewals that failed: it must fit into what is left of the shortest TTL (2 s) after the renewal at a third.
 const RENEWAL: Backoff = Backoff {
     cap: Duration::from_millis(500),
-    ..AWAY
+    ..RETRY
 };
 
 /// The lease of one session.
@@ -221,7 +216,7 @@ impl Lease {
         let backoff = if matches!(self.state, State::Held { .. }) {
             RENEWAL
         } else {
-            AWAY
+            RETRY
         };
         self.not_before = Some(now + backoff.delay(self.failures, rng.f64()));
     }

@@ -47,7 +47,7 @@ impl Default for Namespace {
     }
 }
 
-/// A text that is no [`ServiceName`], [`InstanceId`] or [`Namespace`].
+/// A text that is not a [`ServiceName`], [`InstanceId`] or [`Namespace`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what}: {text:?} (expected: {expected})")]
 pub struct NameError {

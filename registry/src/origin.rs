@@ -42,14 +42,14 @@ impl Origin {
     }
 }
 
-/// A text that is no [`Origin`].
+/// A text that is not an [`Origin`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OriginError {
     /// There is no `scheme://`, or one that is not known.
-    #[error("invalid scheme: {0:?} (expected: grpc://, grpcs://, http:// or https://)")]
+    #[error("invalid origin: {0:?} (expected: grpc://, grpcs://, http:// or https://)")]
     Scheme(String),
-    /// What follows the scheme is no address.
+    /// What follows the scheme is not an address.
     #[error(transparent)]
     Address(#[from] AddressError),
 }

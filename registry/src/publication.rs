@@ -1,23 +1,26 @@
 //! Decides what must be written to etcd so that one instance's record stands there, or does not.
 //!
-//! What is wanted (present, absent, stopped) is compared with what is known of the keys concerned, and the difference is
-//! the next step:
+//! What is wanted (present, absent, stopped) is compared with what is known of the keys concerned,
+//! and the difference is the next step. What is known of one key:
 //!
 //! ```text
-//!              read back                       the key under a lease of another session
-//!   Unknown ---------------> Absent / Found ----------------------------------------------+
-//!      ^                        |   ^                                                      |
-//!      | outcome unknown        |   | written         newcomer of the same server: taken over
-//!      +--------- guarded write +---+                 older one of the same server: superseded, until it is deleted
-//!                                                     another server with the same given id: refused, looked at again slowly
+//! Unknown  read                                    -> Absent or Found
+//! Absent   put                                     -> Found, ours
+//! Found    ours, and not wanted: deleted           -> Absent
+//! Found    a newer publication of this server's    -> left to it, until it is deleted: superseded
+//! Found    an older publication of this server's   -> taken over
+//! Found    another server's, with the given id     -> left to it, read again slowly: refused
+//! any      a write whose outcome is unknown        -> Unknown
+//! any      its watch broke                         -> Unknown
 //! ```
 //!
-//! A key that is under a lease is proof that the lease lives: etcd deletes both at once. So whoever has written it is alive
-//! too, or was less than its TTL ago.
+//! A key that is under a lease is proof that the lease lives: etcd deletes both at once. So whoever
+//! has written it is alive too, or was less than its TTL ago.
 //!
 //! Invariants: a put always carries a lease that the session holds; the old key goes in the transaction that brings the new
 //! one; every put is guarded by the revision last seen, every delete by our lease; there is one write at a time, and after
-//! one of unknown outcome the keys are read before the next. It never gives up by itself.
+//! one of unknown outcome the keys are read before the next. A put of unknown outcome may be overtaken by that read, so
+//! where its key is no longer wanted, it is read once more. It never gives up by itself.
 //!
 //! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and the answers come back as
 //! method calls.
@@ -29,27 +32,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard_resolver::{Backoff, Cause};
+use switchboard_resolver::Cause;
 
 pub(crate) use self::step::{Found, IdKind, Put, Status, Step, Write};
 use crate::{
     layout::Record,
     lease::{self, LeaseId},
-};
-
-/// Between attempts: from 100 ms, so that one lost answer costs little, to 5 s, so that a thousand publications do not keep
-/// an etcd down that is trying to come up.
-const RETRY: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    factor: 1.6,
-    cap: Duration::from_secs(5),
-    jitter: 0.2,
+    retry::RETRY,
 };
 
 /// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same identity.
 const SLOW_RETRY: Duration = Duration::from_secs(10);
 
-/// Before a deleted key is put back, so that two programs that disagree about it do not spin.
+/// How long a put of unknown outcome may yet land after etcd has answered a later read: it was sent before, and needs but a
+/// round of its members.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Before a key that others changed or deleted is put back, so that two programs that disagree about it do not spin.
 const PUT_BACK: Duration = Duration::from_millis(100);
 
 /// One instance's record, as it ought to stand in etcd.
@@ -58,17 +57,18 @@ pub(crate) struct Publication {
     record: Record,
     id: IdKind,
     want: Want,
-    /// Whether this publication has stood in etcd since it was last asked to: it is then the older one in a conflict.
+    /// Which side it takes in a conflict over its key.
     claim: Claim,
     session: lease::Standing,
     /// All keys that may hold something of ours, and the one that is wanted.
     keys: BTreeMap<String, Known>,
+    /// The keys of puts of unknown outcome, and until when those may land; `None` until etcd answers.
+    late: BTreeMap<String, Option<Instant>>,
     failures: u32,
     not_before: Option<Instant>,
     /// When a key that others hold is read again.
     look_again: Option<Instant>,
-    cause: Option<Cause>,
-    denied: bool,
+    trouble: Option<Trouble>,
 }
 
 /// What shall be in etcd.
@@ -88,14 +88,23 @@ enum Claim {
     Holder,
 }
 
+/// What keeps the record from standing as wanted.
+#[derive(Debug)]
+enum Trouble {
+    /// It may pass by itself.
+    Passing(Cause),
+    /// etcd refuses, until somebody changes that.
+    Denied(Cause),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
     /// To be read.
     Unknown,
     /// Not there, as of that revision; 0 where nobody looked yet.
     Absent { revision: i64 },
-    /// There.
-    Found(Found),
+    /// There, as of that revision, which can be later than that of its last change.
+    Found { found: Found, as_of: i64 },
 }
 
 /// Why a key that others hold is left to them.
@@ -116,22 +125,22 @@ impl Publication {
             claim: Claim::Newcomer,
             session: lease::Standing::Absent,
             keys: BTreeMap::new(),
+            late: BTreeMap::new(),
             failures: 0,
             not_before: None,
             look_again: None,
-            cause: None,
-            denied: false,
+            trouble: None,
         }
     }
 
-    /// The record shall be this one from now on, wherever it is to stand at all.
+    /// Replaces the record.
     pub(crate) fn update(&mut self, record: Record, id: IdKind) {
         if self.record.key != record.key {
             self.claim = Claim::Newcomer;
         }
         self.record = record;
         self.id = id;
-        self.hurry();
+        self.begin();
     }
 
     /// The record shall not be there until `resume`.
@@ -167,7 +176,7 @@ impl Publication {
             // What failed for want of a lease need not wait any longer.
             lease::Standing::Held { .. } if id(self.session) != id(standing) => self.hurry(),
             lease::Standing::Held { .. } => {}
-            _ => self.cause = cause.or(self.cause.take()),
+            _ => self.trouble = cause.map(Trouble::Passing).or(self.trouble.take()),
         }
         self.session = standing;
     }
@@ -180,28 +189,42 @@ impl Publication {
             return Step::WaitUntil(at);
         }
         self.not_before = None;
+        let is_due = |key: &String| {
+            let until = self.late.get(key).copied().flatten();
+            !self.is_wanted(key) && until.is_some_and(|until| until <= now)
+        };
         let unknown: Vec<_> = self
             .keys
             .iter()
-            .filter(|(_, known)| **known == Known::Unknown)
+            .filter(|(key, known)| **known == Known::Unknown || is_due(key))
             .map(|(key, _)| key.clone())
             .collect();
         if !unknown.is_empty() {
             return Step::Read { keys: unknown };
         }
+        match (self.due(now), self.late_look()) {
+            (Step::Wait, Some(at)) => Step::WaitUntil(at),
+            (Step::WaitUntil(until), Some(at)) => Step::WaitUntil(until.min(at)),
+            (step, _) => step,
+        }
+    }
+
+    /// What is to be done where all keys are known.
+    fn due(&self, now: Instant) -> Step {
         let Some(lease) = self.lease() else {
             return Step::Wait;
         };
         let delete = self.strays(lease);
         let put = match self.owed_put(lease, now) {
             Ok(put) => put,
-            Err(step) if delete.is_empty() => return step,
+            // Until the put that is to replace them can be done, the old keys stay.
+            Err(step) if delete.is_empty() || step == Step::Wait => return step,
             Err(_) => None,
         };
-        match put.is_some() || !delete.is_empty() {
-            true => Step::Write(Write { put, delete, lease }),
-            false => Step::Wait,
+        if put.is_none() && delete.is_empty() {
+            return Step::Wait;
         }
+        Step::Write(Write { put, delete, lease })
     }
 
     /// The transaction went through, at `revision`.
@@ -216,9 +239,15 @@ impl Publication {
                 revision,
                 same_server: true,
             };
-            self.keys.insert(record.key, Known::Found(found));
+            let as_of = revision;
+            self.keys.insert(record.key, Known::Found { found, as_of });
             self.claim = Claim::Holder;
         }
+        let (late, wanted) = (&self.late, &self.record.key);
+        let is_of_use = |key: &String, known: &Known| {
+            key == wanted || late.contains_key(key) || !matches!(known, Known::Absent { .. })
+        };
+        self.keys.retain(|key, known| is_of_use(key, known));
         self.succeed();
     }
 
@@ -230,9 +259,23 @@ impl Publication {
         now: Instant,
     ) {
         for (key, found) in keys {
+            match self.late.get_mut(&key) {
+                Some(Some(until)) if *until <= now => drop(self.late.remove(&key)),
+                Some(until @ None) => *until = Some(now + LATE),
+                _ => {}
+            }
             self.know(key, found, revision, now);
         }
-        self.succeed();
+        self.not_before = None;
+        // That etcd can be read is no reason to believe that it can be written to, or watched.
+        if self.is_settled() || self.conflict().is_some() {
+            self.trouble = None;
+        }
+    }
+
+    /// The key is watched.
+    pub(crate) fn watching(&mut self) {
+        self.failures = 0;
     }
 
     /// etcd has no such lease: nothing was written. The session is to find out.
@@ -249,8 +292,7 @@ impl Publication {
 
     /// etcd does not let us: nothing was written.
     pub(crate) fn denied(&mut self, cause: Cause, now: Instant) {
-        self.denied = true;
-        self.cause = Some(cause);
+        self.trouble = Some(Trouble::Denied(cause));
         self.not_before = Some(now + SLOW_RETRY);
     }
 
@@ -263,6 +305,8 @@ impl Publication {
         rng: &mut fastrand::Rng,
     ) {
         if let Step::Write(write) = step {
+            let late = write.put.iter().map(|put| (put.record.key.clone(), None));
+            self.late.extend(late);
             let put = write.put.iter().map(|put| put.record.key.clone());
             self.keys.extend(
                 put.chain(write.delete.iter().cloned())
@@ -281,16 +325,16 @@ impl Publication {
     pub(crate) fn seen(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {
         let known = match self.keys.get(&key) {
             Some(Known::Absent { revision }) => *revision,
-            Some(Known::Found(found)) => found.revision,
+            Some(Known::Found { as_of, .. }) => *as_of,
             // It will be read anyway.
             Some(Known::Unknown) => return,
             None => 0,
         };
         if revision > known {
-            if found.is_none() {
+            self.know(key, found, revision, now);
+            if self.want == Want::Present && self.conflict().is_none() {
                 self.not_before = Some(now + PUT_BACK);
             }
-            self.know(key, found, revision, now);
         }
     }
 
@@ -302,14 +346,15 @@ impl Publication {
     }
 
     /// Returns the key to watch and the revision to watch it from, when there is nothing to do but to
-    /// see that it stays as it is.
+    /// see that it stays as it is. That revision is the one after the last look, since the one after the key's last
+    /// change may have been compacted long ago.
     pub(crate) fn watches(&self) -> Option<(&str, i64)> {
         if !self.is_settled() && self.conflict().is_none() {
             return None;
         }
         match self.keys.get(&self.record.key)? {
-            Known::Found(Found { revision, .. }) | Known::Absent { revision } => {
-                Some((&self.record.key, revision + 1))
+            Known::Found { as_of, .. } | Known::Absent { revision: as_of } => {
+                Some((&self.record.key, as_of.saturating_add(1)))
             }
             Known::Unknown => None,
         }
@@ -320,29 +365,30 @@ impl Publication {
         if self.keys.values().any(|known| *known == Known::Unknown) {
             return false;
         }
-        let ours =
-            |known: &Known, lease| matches!(known, Known::Found(found) if found.lease == lease);
+        let ours = |known: &Known, lease| matches!(known, Known::Found { found, .. } if found.lease == lease);
         match (self.want, self.session) {
             (Want::Present, lease::Standing::Held { id, .. }) => {
                 let stands = |known: &Known| {
                     ours(known, id)
-                        && matches!(known, Known::Found(found) if found.value == self.record.value)
+                        && matches!(known, Known::Found { found, .. } if found.value == self.record.value)
                 };
                 self.keys.get(&self.record.key).is_some_and(stands) && self.strays(id).is_empty()
             }
             (Want::Present, _) => false,
-            (Want::Paused | Want::Stopped, _) => self
-                .lease()
-                .is_none_or(|lease| self.strays(lease).is_empty()),
+            (Want::Paused | Want::Stopped, _) => {
+                let is_clean = |lease| self.strays(lease).is_empty();
+                self.late.is_empty() && self.lease().is_none_or(is_clean)
+            }
         }
     }
 
+    /// Returns whether there is nothing to do, ever again.
     pub(crate) fn is_done(&self) -> bool {
         self.want == Want::Stopped && self.is_settled()
     }
 
     pub(crate) fn status(&self) -> Status {
-        match (self.want, self.session, &self.cause) {
+        match (self.want, self.session, &self.trouble) {
             (Want::Paused, ..) if self.is_settled() => Status::Paused,
             (Want::Stopped, ..) if self.is_settled() => Status::Stopped,
             (Want::Present, lease::Standing::Held { id, .. }, _) if self.is_settled() => {
@@ -352,10 +398,10 @@ impl Publication {
                 key: self.record.key.clone(),
             },
             _ if self.conflict() == Some(Conflict::Superseded) => Status::Superseded,
-            (_, _, Some(cause)) if self.denied => Status::Denied {
+            (_, _, Some(Trouble::Denied(cause))) => Status::Denied {
                 cause: cause.clone(),
             },
-            (_, _, Some(cause)) => Status::Retrying {
+            (_, _, Some(Trouble::Passing(cause))) => Status::Retrying {
                 cause: cause.clone(),
             },
             _ => Status::Registering,
@@ -365,8 +411,14 @@ impl Publication {
     fn want(&mut self, want: Want) {
         if self.want != Want::Stopped {
             self.want = want;
-            self.hurry();
+            self.begin();
         }
+    }
+
+    /// What stood in the way of something else is tried anew.
+    fn begin(&mut self) {
+        self.trouble = None;
+        self.hurry();
     }
 
     fn lease(&self) -> Option<LeaseId> {
@@ -376,11 +428,21 @@ impl Publication {
         }
     }
 
+    fn is_wanted(&self, key: &str) -> bool {
+        self.want == Want::Present && self.record.key == key
+    }
+
+    /// When a key that is not wanted is read once more, since a put of unknown outcome may have landed.
+    fn late_look(&self) -> Option<Instant> {
+        let unwanted = self.late.iter().filter(|(key, _)| !self.is_wanted(key));
+        unwanted.filter_map(|(_, until)| *until).min()
+    }
+
     /// The keys under our lease that are not wanted.
     fn strays(&self, lease: LeaseId) -> Vec<String> {
-        let wanted = (self.want == Want::Present).then_some(&self.record.key);
         let stray = |(key, known): &(&String, &Known)| {
-            wanted != Some(*key) && matches!(known, Known::Found(found) if found.lease == lease)
+            !self.is_wanted(key)
+                && matches!(known, Known::Found { found, .. } if found.lease == lease)
         };
         self.keys
             .iter()
@@ -396,18 +458,22 @@ impl Publication {
         }
         let record = &self.record;
         let if_revision = match self.keys.get(&record.key) {
-            Some(Known::Found(found)) if found.lease == lease && found.value == record.value => {
+            Some(Known::Found { found, .. })
+                if found.lease == lease && found.value == record.value =>
+            {
                 return Ok(None);
             }
-            Some(Known::Found(found)) => match (self.conflict_over(found), self.look_again) {
-                (None, _) => found.revision,
-                (Some(_), Some(at)) if at > now => return Err(Step::WaitUntil(at)),
-                (Some(_), _) => {
-                    return Err(Step::Read {
-                        keys: vec![record.key.clone()],
-                    });
+            Some(Known::Found { found, .. }) => {
+                match (self.conflict_over(found), self.look_again) {
+                    (None, _) => found.revision,
+                    (Some(_), Some(at)) if at > now => return Err(Step::WaitUntil(at)),
+                    (Some(_), _) => {
+                        return Err(Step::Read {
+                            keys: vec![record.key.clone()],
+                        });
+                    }
                 }
-            },
+            }
             Some(Known::Absent { .. } | Known::Unknown) | None => 0,
         };
         // Under a lease that may have expired nothing is put: the session renews it, or finds it gone, first.
@@ -420,7 +486,7 @@ impl Publication {
         }
     }
 
-    /// Whether we must give way where that was found at the wanted key, which is under the lease of another session.
+    /// Returns why the wanted key must be left to whoever has it, if it must.
     fn conflict_over(&self, found: &Found) -> Option<Conflict> {
         match (self.claim, self.id) {
             _ if found.lease == 0 || Some(found.lease) == self.lease() => None,
@@ -436,7 +502,7 @@ impl Publication {
             return None;
         }
         match self.keys.get(&self.record.key)? {
-            Known::Found(found) => self.conflict_over(found),
+            Known::Found { found, .. } => self.conflict_over(found),
             Known::Absent { .. } | Known::Unknown => None,
         }
     }
@@ -447,7 +513,10 @@ impl Publication {
                 if Some(found.lease) == self.lease() {
                     self.claim = Claim::Holder;
                 }
-                Known::Found(found)
+                Known::Found {
+                    found,
+                    as_of: revision,
+                }
             }
             None => Known::Absent { revision },
         };
@@ -455,22 +524,20 @@ impl Publication {
         self.keys.insert(key, known);
     }
 
-    /// A lease that is gone took its keys with it.
+    /// A lease that is gone took its keys with it, and no put under it lands any more.
     fn drop_keys_of(&mut self, lease: LeaseId) {
+        self.late.clear();
         for known in self.keys.values_mut() {
-            if let Known::Found(found) = known
+            if let Known::Found { found, as_of } = known
                 && found.lease == lease
             {
-                *known = Known::Absent {
-                    revision: found.revision,
-                };
+                *known = Known::Absent { revision: *as_of };
             }
         }
     }
 
     fn succeed(&mut self) {
-        self.cause = None;
-        self.denied = false;
+        self.trouble = None;
         self.failures = 0;
         self.not_before = None;
     }
@@ -478,8 +545,7 @@ impl Publication {
     fn try_later(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
         self.failures += 1;
         self.not_before = Some(now + RETRY.delay(self.failures, rng.f64()));
-        self.cause = Some(cause);
-        self.denied = false;
+        self.trouble = Some(Trouble::Passing(cause));
     }
 
     fn hurry(&mut self) {

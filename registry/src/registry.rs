@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
-use switchboard_resolver::{self as resolver, Backoff, Channel, ConnectError, KeepAlive};
+use switchboard_resolver::{
+    self as resolver, Backoff, BuildError, Channel, ConnectError, KeepAlive,
+};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     DiscoverError, Instance, Instances, Layout, NameError, Namespace, PublishError, Publisher,
     ServiceName, Target, TargetError,
-    etcd::{Etcd, REQUEST_TIMEOUT},
+    etcd::Etcd,
+    instances,
     session::{Ending, Session},
 };
 
@@ -35,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) ttl: Duration,
     session: OnceLock<Session>,
     pub(crate) ending: Ending,
-    /// The session and all who follow; who writes is counted in `ending`.
+    /// The session's task and those of all who follow; publishers' tasks are in `ending`.
     pub(crate) tasks: TaskTracker,
     channel: Channel,
 }
@@ -45,20 +48,24 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// What is given is no target.
-    pub fn builder<T>(target: T) -> Result<Builder, TargetError>
+    /// What is given is not a target, or one that names a service.
+    pub fn builder<T>(target: T) -> Result<RegistryBuilder, TargetError>
     where
         T: TryInto<Target>,
         TargetError: From<T::Error>,
     {
-        Ok(Builder::new(target.try_into()?))
+        let target = target.try_into()?;
+        match target.service() {
+            Some(service) => Err(TargetError::Service(service.clone())),
+            None => Ok(RegistryBuilder::new(target)),
+        }
     }
 
     /// Connects to the etcd at `target`, with default settings.
     ///
     /// # Errors
     ///
-    /// What is given is no target, or etcd cannot be reached.
+    /// What is given is not a target, or etcd cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -85,7 +92,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// The name is none, or etcd did not answer within 10 s.
+    /// The name is invalid, etcd did not answer within 10 s, or the registry was closed.
     ///
     /// # Cancel safety
     ///
@@ -99,14 +106,14 @@ impl Registry {
 
     /// Begins a channel to a service, over whatever instances of it live.
     ///
-    /// A name that is none is told when the channel connects, or by its calls.
+    /// An invalid name is reported by `connect`, or by the calls.
     pub fn dial<N>(&self, service: N) -> resolver::Builder
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
     {
         let service = service.try_into().map_err(Into::into);
         let name = service.as_ref().ok().map(ToString::to_string);
-        let channel = Channel::builder(Instances::updates(self, service));
+        let channel = Channel::builder(instances::updates(self, service));
         match name {
             Some(name) => channel.name(name),
             None => channel,
@@ -114,8 +121,9 @@ impl Registry {
     }
 
     /// Ends everything that was begun with this registry: publications are taken out of etcd, then
-    /// the lease is revoked. Returns when that is done, at most one TTL and the 2 s of a request
-    /// later; channels that were dialed keep the endpoints they know.
+    /// the lease is revoked. Returns when that is done, or given up where etcd does not answer: after
+    /// one TTL, and the requests of 2 s each that were begun meanwhile. Channels that were dialed keep
+    /// the endpoints they know.
     ///
     /// # Cancel safety
     ///
@@ -185,7 +193,7 @@ impl fmt::Debug for Registry {
 /// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it connects"]
-pub struct Builder {
+pub struct RegistryBuilder {
     target: Target,
     namespace: Namespace,
     layout: Layout,
@@ -198,25 +206,28 @@ const TTL: Duration = Duration::from_secs(10);
 /// What etcd raises shorter TTLs to.
 const SHORTEST_TTL: Duration = Duration::from_secs(2);
 
-/// Why a registry cannot be had.
+/// What etcd refuses longer TTLs than (`lease/lessor.go`).
+const LONGEST_TTL: Duration = Duration::from_secs(9_000_000_000);
+
+/// Why a registry cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// What was given is no target.
+    /// What was given is not a target.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// A TTL that etcd cannot keep.
-    #[error("invalid TTL: {0:?} (expected: whole seconds, at least 2)")]
+    #[error("invalid TTL: {0:?} (expected: whole seconds, from 2 to 9000000000)")]
     Ttl(Duration),
-    /// There is no tokio runtime here.
-    #[error("no runtime (expected: to be called inside a tokio runtime)")]
-    NoRuntime,
+    /// The channel to etcd cannot be made: there is no tokio runtime here.
+    #[error(transparent)]
+    Channel(#[from] BuildError),
     /// etcd cannot be reached.
     #[error("cannot reach etcd")]
     Unreachable(#[source] ConnectError),
 }
 
-impl Builder {
+impl RegistryBuilder {
     fn new(target: Target) -> Self {
         Self {
             target,
@@ -238,7 +249,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long a record outlives its server; 10 s unless set. Whole seconds, at least 2.
+    /// Sets how long a record outlives its server; 10 s unless set. Whole seconds, from 2 to
+    /// 9,000,000,000, as etcd has it.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
@@ -251,8 +263,8 @@ impl Builder {
     /// A TTL that etcd cannot keep, or that there is no tokio runtime here.
     pub fn connect_lazy(self) -> Result<Registry, RegistryError> {
         self.validate()?;
-        let channel = channel(&self.target).connect_lazy();
-        Ok(self.registry(channel.map_err(|_| RegistryError::NoRuntime)?))
+        let channel = channel(&self.target).connect_lazy()?;
+        Ok(self.registry(channel))
     }
 
     /// Makes the registry and waits until etcd can be reached.
@@ -271,7 +283,7 @@ impl Builder {
     }
 
     fn validate(&self) -> Result<(), RegistryError> {
-        if self.ttl < SHORTEST_TTL || self.ttl.subsec_nanos() != 0 {
+        if !(SHORTEST_TTL..=LONGEST_TTL).contains(&self.ttl) || self.ttl.subsec_nanos() != 0 {
             return Err(RegistryError::Ttl(self.ttl));
         }
         Ok(())
@@ -298,9 +310,9 @@ impl Builder {
     }
 }
 
-/// The channel to etcd. A request ends after 2 s, a watch does not; pings find a member that is
-/// frozen or cut off (etcd closes connections that ping more often than every 5 s), and a member
-/// that is back is found within a second.
+/// The channel to etcd. Each request is bounded where it is made. Pings find a member that is frozen
+/// or cut off (etcd closes connections that ping more often than every 5 s), and a member that is
+/// back is found within a second.
 fn channel(target: &Target) -> resolver::Builder {
     let endpoints = target
         .etcd()
@@ -312,7 +324,6 @@ fn channel(target: &Target) -> resolver::Builder {
         endpoints,
     )]))
     .name("etcd")
-    .timeout(REQUEST_TIMEOUT)
     .connect_timeout(Duration::from_secs(1))
     .backoff(Backoff {
         base: Duration::from_millis(100),
@@ -330,18 +341,13 @@ fn channel(target: &Target) -> resolver::Builder {
 ///
 /// # Errors
 ///
-/// The text is no target, it names no service, or there is no tokio runtime here.
+/// The text is not a target, it names no service, or there is no tokio runtime here.
 pub fn dial(target: &str) -> Result<resolver::Builder, RegistryError> {
     let parsed: Target = target.parse()?;
     let service = parsed
         .service()
         .cloned()
         .ok_or_else(|| TargetError::NoService(target.to_owned()))?;
-    Ok(Builder::new(parsed).connect_lazy()?.dial(service))
-}
-
-impl From<std::convert::Infallible> for TargetError {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
-    }
+    let registry = RegistryBuilder::new(parsed).connect_lazy()?;
+    Ok(registry.dial(service))
 }

@@ -1,6 +1,6 @@
 //! One lease per process, kept alive: the performer of [`lease`](crate::lease).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use switchboard_resolver::Cause;
 use tokio::{
@@ -150,6 +150,7 @@ impl Keeper {
             Ok(None) => {
                 self.stream = None;
                 self.lease.gone(id);
+                self.cause = Some(Arc::new(LeaseGone(id)));
                 tracing::warn!(name: "lease_lost", lease = id, "etcd has no such lease any more");
             }
             Err(error) => {
@@ -197,10 +198,10 @@ impl Keeper {
     }
 
     fn report(&self) {
+        let text = |cause: &Option<Cause>| cause.as_ref().map(ToString::to_string);
         let standing = self.lease.standing();
         self.state.send_if_modified(|state| {
-            let is_new =
-                state.standing != standing || state.cause.is_some() != self.cause.is_some();
+            let is_new = state.standing != standing || text(&state.cause) != text(&self.cause);
             if is_new {
                 *state = SessionState {
                     standing,
@@ -211,6 +212,10 @@ impl Keeper {
         });
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("etcd has no lease {0} any more")]
+struct LeaseGone(LeaseId);
 
 /// What a keeper waits for.
 enum Event {

@@ -36,7 +36,7 @@ impl Target {
     }
 }
 
-/// A text that is no [`Target`].
+/// A text that is not a [`Target`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
@@ -46,13 +46,16 @@ pub enum TargetError {
     /// It names no endpoint of etcd.
     #[error("invalid target: {0:?} (expected: at least one endpoint of etcd)")]
     NoEndpoint(String),
+    /// It names a service, where etcd alone is meant.
+    #[error("invalid target: {0} after the endpoints (expected: no service; dial it by name)")]
+    Service(ServiceName),
     /// It names no service, where one is needed.
     #[error("invalid target: {0:?} (expected: a service after the endpoints)")]
     NoService(String),
-    /// One of the endpoints is none.
+    /// One of the endpoints is not an address.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The service's name is none.
+    /// The service's name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
 }
@@ -106,32 +109,9 @@ impl TryFrom<String> for Target {
     }
 }
 
-impl<T: AsRef<str>, const N: usize> TryFrom<[T; N]> for Target {
-    type Error = TargetError;
-
-    fn try_from(hosts: [T; N]) -> Result<Self, TargetError> {
-        hosts.as_slice().try_into()
-    }
-}
-
-impl<T: AsRef<str>> TryFrom<Vec<T>> for Target {
-    type Error = TargetError;
-
-    fn try_from(hosts: Vec<T>) -> Result<Self, TargetError> {
-        hosts.as_slice().try_into()
-    }
-}
-
-impl<T: AsRef<str>> TryFrom<&[T]> for Target {
-    type Error = TargetError;
-
-    fn try_from(hosts: &[T]) -> Result<Self, TargetError> {
-        hosts
-            .iter()
-            .map(AsRef::as_ref)
-            .collect::<Vec<_>>()
-            .join(",")
-            .parse()
+impl From<std::convert::Infallible> for TargetError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
     }
 }
 
@@ -144,7 +124,7 @@ mod tests {
         let target: Target = "etcd://h1:2379,h2:2379/greeter".parse().unwrap();
         assert_eq!(
             target.etcd(),
-            Target::try_from(["h1:2379", "h2:2379"]).unwrap().etcd()
+            "h1:2379,h2:2379".parse::<Target>().unwrap().etcd()
         );
         assert_eq!(target.service().map(ServiceName::as_str), Some("greeter"));
         for text in ["h1:2379", "etcd://h1:2379", "etcd://h1:2379/"] {

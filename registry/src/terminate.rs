@@ -3,7 +3,6 @@
 use std::{future::Future, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::task::TaskTracker;
 
 /// Waits until the process is asked to end: by SIGTERM, SIGINT, SIGQUIT or SIGHUP.
 ///
@@ -20,18 +19,28 @@ use tokio_util::task::TaskTracker;
 pub fn terminate() -> impl Future<Output = ()> + Send + 'static {
     let caught = Caught::new();
     async move {
-        let Ok(mut caught) = caught else {
-            // A process that cannot catch signals dies of them, as it would without this.
-            return std::future::pending().await;
+        let mut caught = match caught {
+            Ok(caught) => caught,
+            Err(cause) => {
+                // The process dies of them, as it would without this.
+                tracing::warn!(name: "signals_not_caught", %cause, "signals end this process at once");
+                return std::future::pending().await;
+            }
         };
         caught.next().await;
-        // It lives as long as the process, and its whole purpose is to end that.
-        TaskTracker::new().spawn(async move {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it has no owner: it ends the process"
+        )]
+        tokio::spawn(async move {
             caught.next().await;
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED);
         });
     }
 }
+
+/// What shells report of a program that Ctrl-C has ended.
+const INTERRUPTED: i32 = 130;
 
 struct Caught([Signal; 4]);
 

@@ -1,14 +1,16 @@
 //! Decides how a range of keys is followed: listed at a revision, watched from the next one, resumed, and listed again.
 //!
 //! ```text
-//!              last page                opened                 compacted
-//!   Listing ---------------> Opening ----------> Watching -------------------> Listing
-//!                             ^  ^  \                |
-//!                             |  |   \ token refused | broken, cancelled, or silent
-//!                             |  |    v              |
-//!                             |  | LoggingIn         |            it did: Listing
-//!                             |  +-------------------+           /
-//!                             +---- it did not --- Confirming --+   <- opened below our revision: did history go back?
+//! Listing     the last page                             -> Opening, after the list
+//! Opening     opened                                    -> Watching
+//! Opening     opened below our revision                 -> Confirming
+//! Confirming  a majority is below it too: wiped         -> Listing
+//! Confirming  it is not: that member lags               -> Opening, after a wait
+//! Watching    the put that it was opened at is missing  -> Listing
+//! any         compacted                                 -> Listing
+//! any         the token was refused                     -> LoggingIn
+//! any         failed, broken, silent                    -> Opening at the last put, after a wait
+//!                                                          (Listing, if none is known)
 //! ```
 //!
 //! - A watch resumes *at* the last put that is known, which must come again: the revisions of an etcd that was
@@ -30,16 +32,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard_resolver::{Backoff, Cause};
+use switchboard_resolver::Cause;
 
-/// Between attempts: from 100 ms, so that one broken stream costs little, to 5 s, so that many clients do not keep an etcd
-/// down that is trying to come up.
-const RETRY: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    factor: 1.6,
-    cap: Duration::from_secs(5),
-    jitter: 0.2,
-};
+use crate::retry::RETRY;
 
 /// How long a watch may be silent before it is asked for its progress, and how long it has to answer. Together with opening
 /// another one they stay below 10 s, the time in which a watch leaves a member that was cut off.
@@ -163,13 +158,17 @@ pub(crate) enum Cancel {
 /// Whether the entries are known to be what etcd holds.
 #[derive(Debug, Clone)]
 pub(crate) enum Freshness {
+    /// There was no list yet, and this is why.
+    Unread { cause: Option<Cause> },
+    /// They are, or a watch is about to say how they are not.
     Fresh,
-    /// Not since `since`; `None` where they never were.
-    Stale {
-        since: Option<Instant>,
-        cause: Option<Cause>,
-    },
+    /// They were, at that time.
+    Stale { since: Instant, cause: Cause },
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("etcd has another history than the one that was followed")]
+struct OtherHistory;
 
 #[derive(Debug, thiserror::Error)]
 #[error("a watch was silent for {} s", (SILENCE + ANSWER).as_secs())]
@@ -182,10 +181,7 @@ impl<T> Watch<T> {
             entries: BTreeMap::new(),
             revision: 0,
             changed: false,
-            freshness: Freshness::Stale {
-                since: None,
-                cause: None,
-            },
+            freshness: Freshness::Unread { cause: None },
             heard: None,
             failures: 0,
             not_before: None,
@@ -231,7 +227,7 @@ impl<T> Watch<T> {
             State::Opening { at } => Step::Open {
                 from: at
                     .as_ref()
-                    .map_or(self.revision + 1, |anchor| anchor.revision),
+                    .map_or(self.revision.saturating_add(1), |anchor| anchor.revision),
             },
             State::Watching {
                 asked: Some(at), ..
@@ -278,7 +274,9 @@ impl<T> Watch<T> {
             self.revision = revision;
             self.changed = true;
             self.state = State::Opening { at: None };
-            self.hear(now);
+            // That there is a list is no reason to believe that it can be watched: the waits go on growing.
+            self.heard = Some(now);
+            self.freshness = Freshness::Fresh;
         }
     }
 
@@ -305,8 +303,7 @@ impl<T> Watch<T> {
             && let Some(anchor) = owes.take()
             && !changes.iter().any(|change| change.is(&anchor))
         {
-            // This is another history than the one we know.
-            self.state = State::list();
+            self.begin_again(now);
             return;
         }
         let known = self.revision;
@@ -344,7 +341,7 @@ impl<T> Watch<T> {
     pub(crate) fn progress(&mut self, now: Instant) {
         if matches!(self.state, State::Watching { owes: Some(_), .. }) {
             // It does not know the event that it was opened at.
-            self.state = State::list();
+            self.begin_again(now);
         } else {
             self.hear(now);
         }
@@ -375,7 +372,7 @@ impl<T> Watch<T> {
     pub(crate) fn confirmed(&mut self, revision: i64, now: Instant, rng: &mut fastrand::Rng) {
         if revision < self.revision {
             // etcd was wiped or restored: our revisions mean nothing there.
-            self.state = State::list();
+            self.begin_again(now);
         } else {
             // The member that we asked lags behind.
             self.state = self.resume();
@@ -397,20 +394,34 @@ impl<T> Watch<T> {
         if !matches!(self.state, State::Listing { .. }) {
             self.state = self.resume();
         }
-        let since = match &self.freshness {
-            Freshness::Fresh => self.heard,
-            Freshness::Stale { since, .. } => *since,
-        };
-        self.freshness = Freshness::Stale {
-            since,
-            cause: Some(cause),
-        };
+        self.doubt(cause, now);
         self.wait(now, rng);
     }
 
     /// etcd can be reached again: waiting longer would be for nothing.
     pub(crate) fn reachable(&mut self) {
         self.not_before = None;
+    }
+
+    /// The entries may not be what etcd holds.
+    fn doubt(&mut self, cause: Cause, now: Instant) {
+        self.freshness = match &self.freshness {
+            Freshness::Unread { .. } => Freshness::Unread { cause: Some(cause) },
+            Freshness::Fresh => Freshness::Stale {
+                since: self.heard.unwrap_or(now),
+                cause,
+            },
+            Freshness::Stale { since, .. } => Freshness::Stale {
+                since: *since,
+                cause,
+            },
+        };
+    }
+
+    /// This is not the history that was followed: what is known of it is worth nothing.
+    fn begin_again(&mut self, now: Instant) {
+        self.doubt(Arc::new(OtherHistory), now);
+        self.state = State::list();
     }
 
     /// What is to be done to go on: to open a watch at the last put that is known, or, if there is

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use etcd_client::{EventType, GetResponse, KeyValue, ResponseHeader, WatchResponse};
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    etcd::{Etcd, EtcdError, Keys, Kind, Reachable, Watching, next_message},
+    etcd::{
+        Etcd, EtcdError, KeyEvent, KeyPage, KeyValue, Keys, Kind, Message, Reachable, Watching,
+        next_message,
+    },
     watch::{Cancel, Change, Freshness, Page, Put, Step, Watch},
 };
 
@@ -57,7 +59,7 @@ pub(crate) struct Watcher<T> {
 /// What a watcher waits for.
 enum Event {
     Stop,
-    Message(Result<WatchResponse, EtcdError>),
+    Message(Result<Message, EtcdError>),
     Reachable,
     Time,
 }
@@ -110,7 +112,7 @@ impl<T: Clone + Send> Watcher<T> {
                 biased;
                 () = one.cancelled() => Event::Stop,
                 () = other.cancelled() => Event::Stop,
-                message = next_message(&mut self.stream), if is_receiving => Event::Message(message),
+                message = next_message(self.stream.as_mut()), if is_receiving => Event::Message(message),
                 () = self.reachable.again() => Event::Reachable,
                 () = clock::until(Some(until)) => Event::Time,
             };
@@ -157,10 +159,13 @@ impl<T: Clone + Send> Watcher<T> {
         }
     }
 
-    fn page(&mut self, mut response: GetResponse) -> Page<T> {
-        let more = response.more();
-        let revision = response.header().map_or(0, ResponseHeader::revision);
-        let entries = response.take_kvs().iter().map(|kv| self.put(kv)).collect();
+    fn page(&mut self, page: KeyPage) -> Page<T> {
+        let KeyPage {
+            revision,
+            keys,
+            more,
+        } = page;
+        let entries = keys.into_iter().map(|kv| self.put(kv)).collect();
         Page {
             revision,
             entries,
@@ -173,9 +178,6 @@ impl<T: Clone + Send> Watcher<T> {
         let mut stream = self.etcd.watch(Keys::Under(&self.prefix), from).await?;
         let first = stream.message().await?;
         self.stream = Some(stream);
-        if !first.canceled() {
-            self.watch.opened(revision(&first), clock::now());
-        }
         self.take(first);
         Ok(())
     }
@@ -195,56 +197,59 @@ impl<T: Clone + Send> Watcher<T> {
     }
 
     /// Takes in what the watch says.
-    fn take(&mut self, message: WatchResponse) {
+    fn take(&mut self, message: Message) {
         let now = clock::now();
-        if message.canceled() {
-            self.stream = None;
-            let error = EtcdError::cancelled(message.cancel_reason());
-            let why = match (message.compact_revision(), error.kind) {
-                (1.., _) => Cancel::Compacted,
-                (_, Kind::Token) => Cancel::Token,
-                _ => Cancel::Other(error.into_cause()),
-            };
-            self.watch.cancelled(why, now, &mut self.rng);
-        } else if !message.events().is_empty() {
-            let changes = message.events().iter().filter_map(|event| {
-                let kv = event.kv()?;
-                Some(match event.event_type() {
-                    EventType::Put => Change::Put(self.put(kv)),
-                    EventType::Delete => {
-                        self.rejected.remove(kv.key());
-                        Change::Delete {
-                            key: kv.key().to_vec(),
-                            revision: kv.mod_revision(),
-                        }
-                    }
-                })
-            });
-            let changes = changes.collect();
-            self.watch.events(changes, now);
-        } else if !message.created() {
-            self.watch.progress(now);
+        match message {
+            Message::Opened { revision } => self.watch.opened(revision, now),
+            Message::Progress => self.watch.progress(now),
+            Message::Events(events) => {
+                let changes = events.into_iter().map(|event| self.change(event)).collect();
+                self.watch.events(changes, now);
+            }
+            Message::Cancelled { compacted, error } => {
+                self.stream = None;
+                let why = match error.kind {
+                    _ if compacted => Cancel::Compacted,
+                    Kind::Token => Cancel::Token,
+                    _ => Cancel::Other(error.into_cause()),
+                };
+                self.watch.cancelled(why, now, &mut self.rng);
+            }
         }
     }
 
-    fn put(&mut self, kv: &KeyValue) -> Put<T> {
-        let value = match (self.decode)(kv.key(), kv.value()) {
+    fn change(&mut self, event: KeyEvent) -> Change<T> {
+        match event {
+            KeyEvent::Put(kv) => Change::Put(self.put(kv)),
+            KeyEvent::Delete { key, revision } => {
+                self.rejected.remove(&key);
+                Change::Delete { key, revision }
+            }
+        }
+    }
+
+    fn put(&mut self, kv: KeyValue) -> Put<T> {
+        let KeyValue {
+            key,
+            value,
+            lease,
+            revision,
+        } = kv;
+        let value = match (self.decode)(&key, &value) {
             Ok(value) => Some(value),
             Err(cause) => {
-                if self.rejected.insert(kv.key().to_vec(), kv.mod_revision())
-                    != Some(kv.mod_revision())
-                {
-                    let key = String::from_utf8_lossy(kv.key());
-                    tracing::warn!(name: "record_rejected", %key, revision = kv.mod_revision(), %cause, "left out");
+                if self.rejected.insert(key.clone(), revision) != Some(revision) {
+                    let key = String::from_utf8_lossy(&key);
+                    tracing::warn!(name: "record_rejected", %key, revision, %cause, "left out");
                 }
                 None
             }
         };
         Put {
-            key: kv.key().to_vec(),
+            key,
             value,
-            revision: kv.mod_revision(),
-            lease: kv.lease(),
+            revision,
+            lease,
         }
     }
 
@@ -263,15 +268,11 @@ impl<T: Clone + Send> Watcher<T> {
             return;
         }
         match (&was, freshness) {
-            (
-                Freshness::Fresh,
-                Freshness::Stale {
-                    cause: Some(cause), ..
-                },
-            ) => {
+            (Freshness::Fresh, Freshness::Stale { cause, .. })
+            | (Freshness::Unread { cause: None }, Freshness::Unread { cause: Some(cause) }) => {
                 tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause, "the list may be out of date");
             }
-            (Freshness::Stale { cause: Some(_), .. }, Freshness::Fresh) => {
+            (Freshness::Stale { .. } | Freshness::Unread { cause: Some(_) }, Freshness::Fresh) => {
                 tracing::info!(name: "watch_fresh", prefix = self.prefix, "the list is up to date");
             }
             _ => {}
@@ -295,15 +296,21 @@ impl<T: Clone + Send> Watcher<T> {
 }
 
 impl Freshness {
+    /// Whether nothing has changed that is worth telling.
     fn is_like(&self, other: &Self) -> bool {
-        let since = |freshness: &Self| match freshness {
-            Self::Fresh => None,
-            Self::Stale { since, cause } => Some((*since, cause.as_ref().map(ToString::to_string))),
-        };
-        since(self) == since(other)
+        match (self, other) {
+            (Self::Fresh, Self::Fresh) => true,
+            (Self::Unread { cause }, Self::Unread { cause: other }) => {
+                cause.as_ref().map(ToString::to_string) == other.as_ref().map(ToString::to_string)
+            }
+            (
+                Self::Stale { since, cause },
+                Self::Stale {
+                    since: other,
+                    cause: other_cause,
+                },
+            ) => since == other && cause.to_string() == other_cause.to_string(),
+            _ => false,
+        }
     }
-}
-
-fn revision(message: &WatchResponse) -> i64 {
-    message.header().map_or(0, ResponseHeader::revision)
 }

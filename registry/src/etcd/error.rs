@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     LeaseNotFound,
     /// There is such a lease already.
     LeaseExists,
-    /// The revision is no longer known: start from the current one.
+    /// The revision is no longer known, or not yet, where etcd was wiped: start from the current one.
     Compacted,
     /// The token is not valid (any more): log in again.
     Token,
@@ -80,10 +80,11 @@ impl From<Error> for EtcdError {
 /// Tells errors by etcd's messages (`api/v3rpc/rpctypes/error.go`), since some arrive without their
 /// code: as the reason of a cancelled watch, or as UNKNOWN.
 fn kind_of(message: &str) -> Kind {
-    const KINDS: [(&str, Kind); 9] = [
+    const KINDS: [(&str, Kind); 10] = [
         ("requested lease not found", Kind::LeaseNotFound),
         ("lease already exists", Kind::LeaseExists),
         ("required revision has been compacted", Kind::Compacted),
+        ("required revision is a future revision", Kind::Compacted),
         ("invalid auth token", Kind::Token),
         ("revision of auth store is old", Kind::Token),
         ("user name is empty", Kind::Denied),
@@ -128,6 +129,12 @@ mod tests {
         assert_eq!(
             status(tonic::Status::unknown("etcdserver: too many requests")),
             Kind::Other
+        );
+        assert_eq!(
+            status(tonic::Status::out_of_range(
+                "etcdserver: mvcc: required revision is a future revision"
+            )),
+            Kind::Compacted
         );
         assert_eq!(
             status(tonic::Status::unavailable("etcdserver: no leader")),

@@ -35,13 +35,7 @@ pub(super) fn encode(namespace: &Namespace, instance: &Instance) -> Record {
         name: instance.service().to_string(),
         version: instance.version().to_owned(),
         metadata: Some(instance.metadata().clone()),
-        endpoints: Some(
-            instance
-                .endpoints()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        ),
+        endpoints: Some(instance.origins().iter().map(ToString::to_string).collect()),
     };
     let value = serde_json::to_vec(&value).expect("strings and maps of strings are always JSON");
     Record { key, value }
@@ -84,7 +78,7 @@ mod tests {
             .with_version("v1");
         let instance = instance
             .with_metadata("weight", "10")
-            .with_endpoint("http://10.0.0.1:8000".parse().unwrap());
+            .with_origin("http://10.0.0.1:8000".parse().unwrap());
         let record = encode(
             &Namespace::default(),
             &instance.with_id("4d75".parse().unwrap()),
@@ -110,9 +104,9 @@ mod tests {
     fn nulls_missing_fields_and_unknown_ones_are_read() {
         let value = br#"{"id":"a","name":"greeter","metadata":null,"endpoints":null,"nodes":[1]}"#;
         let instance = decode(&greeter(), value).unwrap();
-        assert!(instance.endpoints().is_empty() && instance.metadata().is_empty());
+        assert!(instance.origins().is_empty() && instance.metadata().is_empty());
         let value = br#"{"id":"a","name":"greeter","endpoints":["tcp://h:1","grpc://h:2"]}"#;
-        assert_eq!(decode(&greeter(), value).unwrap().endpoints().len(), 1);
+        assert_eq!(decode(&greeter(), value).unwrap().origins().len(), 1);
     }
 
     #[test]

@@ -304,6 +304,11 @@ fn what_others_delete_or_spoil_is_put_back() {
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
     fixture.put("a", "garbage", 0, false);
     fixture.see("a");
+    assert!(
+        matches!(fixture.next(), Step::WaitUntil(_)),
+        "two who disagree do not spin"
+    );
+    fixture.now += PUT_BACK;
     fixture.settle();
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
 }
@@ -316,6 +321,16 @@ fn events_up_to_our_own_last_write_are_no_news() {
         .publication
         .seen("a".to_owned(), None, revision, fixture.now);
     assert_eq!(fixture.next(), Step::Wait);
+}
+
+#[test]
+fn the_key_is_watched_from_the_last_look_and_not_from_a_change_long_compacted() {
+    let mut fixture = Fixture::published();
+    fixture.revision += 1_000;
+    fixture.publication.lost_sight("a");
+    fixture.settle();
+    let watches = fixture.publication.watches();
+    assert_eq!(watches, Some(("a", fixture.revision + 1)));
 }
 
 #[test]
@@ -342,6 +357,24 @@ fn an_update_that_changes_the_key_moves_it_in_one_transaction() {
 }
 
 #[test]
+fn an_update_under_a_lease_that_may_have_expired_leaves_the_old_key_until_the_new_one_comes() {
+    let mut fixture = Fixture::published();
+    let expired = lease::Standing::Expired { id: OURS };
+    fixture.publication.session(expired, Some(cause()));
+    fixture
+        .publication
+        .update(record("b", "2"), IdKind::Derived);
+    fixture.settle();
+    assert_eq!(fixture.values(), [("a", "1", OURS)]);
+    let held = held(OURS, fixture.now);
+    fixture.publication.session(held, None);
+    let revision = fixture.revision;
+    fixture.settle();
+    assert_eq!(fixture.values(), [("b", "2", OURS)]);
+    assert_eq!(fixture.revision, revision + 1, "one transaction");
+}
+
+#[test]
 fn a_write_of_unknown_outcome_is_read_back_first() {
     let mut fixture = Fixture::new(IdKind::Derived);
     let step = fixture.next();
@@ -362,6 +395,105 @@ fn a_write_of_unknown_outcome_is_read_back_first() {
             keys: vec!["a".to_owned()]
         }
     );
+}
+
+#[test]
+fn while_etcd_can_be_read_and_not_written_the_waits_grow() {
+    let mut fixture = Fixture::new(IdKind::Derived);
+    let end = fixture.now + Duration::from_secs(60);
+    let mut writes = 0;
+    while fixture.now < end {
+        match fixture.next() {
+            step @ Step::Write(_) => {
+                writes += 1;
+                fixture
+                    .publication
+                    .failed(&step, cause(), fixture.now, &mut fixture.rng);
+            }
+            step => {
+                fixture.answer(step);
+                assert!(matches!(
+                    fixture.publication.status(),
+                    Status::Retrying { .. }
+                ));
+            }
+        }
+    }
+    assert!(writes < 30, "{writes} writes in a minute");
+    fixture.settle();
+    assert!(matches!(
+        fixture.publication.status(),
+        Status::Published { .. }
+    ));
+}
+
+#[test]
+fn while_the_key_can_be_read_and_not_watched_the_waits_grow() {
+    let mut fixture = Fixture::published();
+    let end = fixture.now + Duration::from_secs(60);
+    let mut watches = 0;
+    while fixture.now < end {
+        match fixture.next() {
+            Step::Wait => {
+                assert!(fixture.publication.watches().is_some());
+                watches += 1;
+                fixture.publication.lost_sight("a");
+                let step = Step::Read {
+                    keys: vec!["a".to_owned()],
+                };
+                fixture
+                    .publication
+                    .failed(&step, cause(), fixture.now, &mut fixture.rng);
+            }
+            step => fixture.answer(step),
+        }
+    }
+    assert!(watches < 30, "{watches} watches in a minute");
+}
+
+#[test]
+fn a_put_that_lands_after_it_was_read_back_does_not_outlive_a_stop() {
+    let mut fixture = Fixture::new(IdKind::Derived);
+    let step = fixture.next();
+    let Step::Write(late) = step.clone() else {
+        panic!("{step:?}")
+    };
+    fixture
+        .publication
+        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture.publication.stop();
+    let step = fixture.next();
+    assert!(matches!(step, Step::Read { .. }), "{step:?}");
+    fixture.answer(step);
+    assert!(!fixture.publication.is_done(), "it may yet land");
+    assert!(fixture.apply(&late));
+    while !fixture.publication.is_done() {
+        let step = fixture.next();
+        fixture.answer(step);
+    }
+    assert_eq!(fixture.values(), []);
+}
+
+#[test]
+fn a_put_that_lands_after_the_record_has_moved_is_deleted() {
+    let mut fixture = Fixture::new(IdKind::Derived);
+    let step = fixture.next();
+    let Step::Write(late) = step.clone() else {
+        panic!("{step:?}")
+    };
+    fixture
+        .publication
+        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture
+        .publication
+        .update(record("b", "2"), IdKind::Derived);
+    fixture.settle();
+    assert!(fixture.apply(&late));
+    while fixture.next() != Step::Wait {
+        let step = fixture.next();
+        fixture.answer(step);
+    }
+    assert_eq!(fixture.values(), [("b", "2", OURS)]);
 }
 
 #[test]
@@ -447,6 +579,21 @@ fn stopped_is_for_good_and_leaves_the_keys_of_others() {
     fixture.publication.resume();
     fixture.publication.pause();
     assert_eq!(fixture.next(), Step::Done);
+}
+
+#[test]
+fn a_command_after_a_refusal_is_tried_before_it_is_answered() {
+    let mut fixture = Fixture::published();
+    fixture
+        .publication
+        .update(record("a", "2"), IdKind::Derived);
+    fixture.next();
+    fixture.publication.denied(cause(), fixture.now);
+    fixture
+        .publication
+        .update(record("a", "3"), IdKind::Derived);
+    assert!(matches!(fixture.publication.status(), Status::Registering));
+    assert!(matches!(fixture.next(), Step::Write(_)));
 }
 
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etcd_client::{EventType, WatchResponse};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +12,8 @@ use super::{PublicationStatus, PublishError};
 use crate::{
     Instance, InstanceId, Layout, Namespace, clock,
     etcd::{
-        Etcd, EtcdError, KeyValue, Keys, Kind, Reachable, Reading, Watching, Written, next_message,
+        Etcd, EtcdError, KeyEvent, KeyValue, Keys, Kind, Message, Reachable, Reading, Watching,
+        Written, next_message,
     },
     layout::Record,
     publication::{Found, IdKind, Publication, Status, Step, Write},
@@ -42,14 +42,18 @@ pub(super) struct Performer {
     doubts: Session,
     etcd: Etcd,
     reachable: Reachable,
-    /// The watch on the key, and which key that is.
-    stream: Option<Watching>,
-    watched: String,
+    watch: Option<KeyWatch>,
     ttl: Duration,
     closing: CancellationToken,
     waiting: Vec<Done>,
     status: watch::Sender<PublicationStatus>,
     rng: fastrand::Rng,
+}
+
+/// A watch on one key.
+struct KeyWatch {
+    key: String,
+    stream: Watching,
 }
 
 /// Where records go.
@@ -62,7 +66,7 @@ struct Place {
 impl Place {
     fn record(&self, instance: &Instance) -> (Record, IdKind) {
         let derived = instance
-            .endpoints()
+            .origins()
             .first()
             .map(|endpoint| InstanceId::derived(instance.service(), endpoint.address()));
         let id = if derived.as_ref() == Some(instance.id()) {
@@ -74,12 +78,22 @@ impl Place {
     }
 }
 
+/// Who wants the instance in etcd.
+enum Owner {
+    /// A handle.
+    Holds,
+    /// Nobody any more.
+    Dropped,
+    /// The registry is closing: until when to go on trying to take it out.
+    Closing { until: Instant },
+}
+
 /// What a performer waits for.
 enum Event {
     Asked(Option<Command>),
     Closing,
     Session,
-    Seen(Result<WatchResponse, EtcdError>),
+    Seen(Result<Message, EtcdError>),
     Reachable,
     Time,
 }
@@ -104,8 +118,7 @@ impl Performer {
             doubts: session,
             reachable: etcd.reachable(),
             etcd,
-            stream: None,
-            watched: String::new(),
+            watch: None,
             ttl: shared.ttl,
             closing: shared.ending.asked.clone(),
             waiting: Vec::new(),
@@ -115,15 +128,12 @@ impl Performer {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        // How long to go on trying to delete the key once nobody waits for it.
-        let mut patience = None;
-        let mut is_abandoned = false;
-        let mut is_closing = false;
+        let mut owner = Owner::Holds;
         self.take_session();
         loop {
             let step = self.publication.next(clock::now());
             self.report();
-            if matches!(step, Step::Wait | Step::WaitUntil(_)) && self.watch().await {
+            if matches!(step, Step::Wait | Step::WaitUntil(_)) && self.follow().await {
                 // What is known may have changed meanwhile.
                 continue;
             }
@@ -136,27 +146,30 @@ impl Performer {
                     Some(clock::now())
                 }
             };
-            if patience.is_some_and(|until| until <= clock::now()) {
-                return;
-            }
+            let patience = match owner {
+                Owner::Closing { until } if until <= clock::now() => return,
+                Owner::Closing { until } => Some(until),
+                Owner::Holds | Owner::Dropped => None,
+            };
             let event = tokio::select! {
                 biased;
-                command = commands.recv(), if !is_abandoned => Event::Asked(command),
-                () = self.closing.cancelled(), if !is_closing => Event::Closing,
+                command = commands.recv(), if matches!(owner, Owner::Holds) => Event::Asked(command),
+                () = self.closing.cancelled(), if patience.is_none() => Event::Closing,
                 Ok(()) = self.session.changed() => Event::Session,
-                seen = next_message(&mut self.stream), if self.stream.is_some() => Event::Seen(seen),
+                seen = next_message(self.watch.as_mut().map(|watch| &mut watch.stream)), if self.watch.is_some() => Event::Seen(seen),
                 () = self.reachable.again() => Event::Reachable,
                 () = clock::until(earliest(wait, patience)) => Event::Time,
             };
             match event {
                 Event::Asked(Some(command)) => self.obey(command),
                 Event::Asked(None) => {
-                    is_abandoned = true;
+                    owner = Owner::Dropped;
                     self.publication.stop();
                 }
                 Event::Closing => {
-                    is_closing = true;
-                    patience = Some(clock::now() + self.ttl);
+                    owner = Owner::Closing {
+                        until: clock::now() + self.ttl,
+                    };
                     self.publication.stop();
                 }
                 Event::Session => self.take_session(),
@@ -188,7 +201,10 @@ impl Performer {
                 done
             }
         };
+        self.waiting.retain(|done| !done.is_closed());
         self.waiting.push(done);
+        // What keeps the session from having a lease keeps this from being done.
+        self.take_session();
     }
 
     fn take_session(&mut self) {
@@ -221,51 +237,52 @@ impl Performer {
 
     /// Opens the watch on the key, if there is to be one and there is not. Returns whether it was
     /// tried.
-    async fn watch(&mut self) -> bool {
+    async fn follow(&mut self) -> bool {
         let Some((key, from)) = self.publication.watches() else {
             return false;
         };
-        if self.stream.is_some() && self.watched == key {
+        if self.watch.as_ref().is_some_and(|watch| watch.key == key) {
             return false;
         }
-        self.watched = key.to_owned();
-        match self.etcd.watch(Keys::One(&self.watched), from).await {
-            Ok(stream) => self.stream = Some(stream),
-            Err(error) => self.see(Err(error)),
+        let key = key.to_owned();
+        match self.etcd.watch(Keys::One(&key), from).await {
+            Ok(stream) => self.watch = Some(KeyWatch { key, stream }),
+            Err(error) => self.lose_sight(key, error),
         }
         true
     }
 
     /// Takes in what the watch on the key says.
-    fn see(&mut self, seen: Result<WatchResponse, EtcdError>) {
+    fn see(&mut self, seen: Result<Message, EtcdError>) {
         let now = clock::now();
-        let seen = match seen {
-            // Compacted, or refused: what the key holds now is to be read.
-            Ok(message) if message.canceled() => Err(EtcdError::cancelled(message.cancel_reason())),
-            seen => seen,
-        };
-        match seen {
-            Ok(message) => {
-                for event in message.events() {
-                    let Some(kv) = event.kv() else { continue };
-                    let found = match event.event_type() {
-                        EventType::Put => Some(self.found(KeyValue::from(kv))),
-                        EventType::Delete => None,
+        let error = match seen {
+            Ok(Message::Opened { .. } | Message::Progress) => return self.publication.watching(),
+            Ok(Message::Events(events)) => {
+                for event in events {
+                    let (key, found, revision) = match event {
+                        KeyEvent::Put(kv) => {
+                            let revision = kv.revision;
+                            (kv.key.clone(), Some(self.found(kv)), revision)
+                        }
+                        KeyEvent::Delete { key, revision } => (key, None, revision),
                     };
-                    self.publication
-                        .seen(self.watched.clone(), found, kv.mod_revision(), now);
+                    let key = String::from_utf8_lossy(&key).into_owned();
+                    self.publication.seen(key, found, revision, now);
                 }
+                return;
             }
-            Err(error) => {
-                self.stream = None;
-                self.publication.lost_sight(&self.watched);
-                let step = Step::Read {
-                    keys: vec![self.watched.clone()],
-                };
-                self.publication
-                    .failed(&step, error.into_cause(), now, &mut self.rng);
-            }
+            // Compacted, or refused: what the key holds now is to be read.
+            Ok(Message::Cancelled { error, .. }) | Err(error) => error,
+        };
+        if let Some(KeyWatch { key, .. }) = self.watch.take() {
+            self.lose_sight(key, error);
         }
+    }
+
+    fn lose_sight(&mut self, key: String, error: EtcdError) {
+        self.publication.lost_sight(&key);
+        let step = Step::Read { keys: vec![key] };
+        self.fail(&step, error, clock::now());
     }
 
     fn fail(&mut self, step: &Step, error: EtcdError, now: Instant) {
@@ -287,6 +304,7 @@ impl Performer {
             value,
             lease,
             revision,
+            ..
         } = held;
         let theirs = self.place.layout.decode(self.instance.service(), &value);
         let same_server = theirs.is_ok_and(|theirs| theirs.is_same_server(&self.instance));
@@ -300,55 +318,44 @@ impl Performer {
 
     /// Tells those who watch, and those who wait for a command to be done.
     fn report(&mut self) {
-        let service = self.instance.service();
-        let error = match self.publication.status() {
-            Status::IdTaken { key } => Some(PublishError::IdTaken { key }),
-            Status::Denied { cause } => Some(PublishError::Denied {
-                service: service.clone(),
-                cause,
-            }),
-            Status::Superseded => Some(PublishError::Superseded {
-                service: service.clone(),
-            }),
-            _ => None,
-        };
+        let status = self.status();
+        let refusal = status.refusal(self.instance.service());
         if self.publication.is_settled() {
-            self.waiting
-                .drain(..)
-                .for_each(|done| drop(done.send(Ok(()))));
-        } else if let Some(error) = &error {
-            self.waiting
-                .drain(..)
-                .for_each(|done| drop(done.send(Err(error.clone()))));
+            self.answer(Ok(()));
+        } else if let Some(refusal) = refusal {
+            self.answer(Err(refusal));
         }
-        let status = match (self.publication.status(), error) {
-            (Status::Registering, _) => PublicationStatus::Registering,
-            (Status::Published { lease }, _) => PublicationStatus::Published {
-                lease,
-                since: clock::now(),
-            },
-            (Status::Paused, _) => PublicationStatus::Paused,
-            (Status::Stopped, _) => PublicationStatus::Stopped,
-            (Status::Superseded, _) => PublicationStatus::Superseded,
-            (Status::Retrying { cause }, _) => {
-                let cause = PublishError::Unavailable {
-                    service: service.clone(),
-                    cause,
-                };
-                PublicationStatus::Retrying {
-                    cause: Arc::new(cause),
-                }
-            }
-            (_, Some(error)) => PublicationStatus::Retrying {
-                cause: Arc::new(error),
-            },
-            (_, None) => PublicationStatus::Registering,
-        };
         let was = self.status.borrow().clone();
         if !status.is_like(&was) {
             self.log(&was, &status);
             self.status.send_replace(status);
         }
+    }
+
+    fn answer(&mut self, answer: Result<(), PublishError>) {
+        for done in self.waiting.drain(..) {
+            // Who no longer waits need not be told.
+            let _ = done.send(answer.clone());
+        }
+    }
+
+    fn status(&self) -> PublicationStatus {
+        let service = self.instance.service().clone();
+        let error = match self.publication.status() {
+            Status::Registering => return PublicationStatus::Registering,
+            Status::Published { lease } => {
+                let since = clock::now();
+                return PublicationStatus::Published { lease, since };
+            }
+            Status::Paused => return PublicationStatus::Paused,
+            Status::Superseded => return PublicationStatus::Superseded,
+            Status::Stopped => return PublicationStatus::Stopped,
+            Status::IdTaken { key } => PublishError::IdTaken { key },
+            Status::Denied { cause } => PublishError::Denied { service, cause },
+            Status::Retrying { cause } => PublishError::Unavailable { service, cause },
+        };
+        let cause = Arc::new(error);
+        PublicationStatus::Retrying { cause }
     }
 
     fn log(&self, was: &PublicationStatus, is: &PublicationStatus) {
@@ -367,9 +374,7 @@ impl Performer {
             PublicationStatus::Retrying { cause }
                 if !matches!(was, PublicationStatus::Retrying { .. }) =>
             {
-                let reason = std::error::Error::source(&**cause)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
+                let reason = cause.reason().unwrap_or_default();
                 tracing::warn!(name: "not_registered", %service, %id, %cause, reason, "not published");
             }
             PublicationStatus::Retrying { .. } | PublicationStatus::Registering => {}

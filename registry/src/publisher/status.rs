@@ -36,9 +36,17 @@ pub enum PublicationStatus {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The instance has no endpoint that others can dial.
+    /// The instance has nothing that others can dial.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// The instance is of another service than the one it was to take the place of.
+    #[error("another service: {given} (expected: {expected})")]
+    OtherService {
+        /// The service that was given.
+        given: ServiceName,
+        /// The one that is published.
+        expected: ServiceName,
+    },
     /// The given id names another server, which is alive. Choose another id, or stop that server.
     #[error("id taken: {key} (expected: an id that no other server has)")]
     IdTaken {
@@ -77,22 +85,36 @@ pub enum PublishError {
     },
 }
 
-impl PublishError {
-    /// Returns whether waiting alone may mend it.
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
-    }
-}
-
 impl PublicationStatus {
-    /// Whether nothing has changed that is worth telling.
+    /// Returns what keeps the instance from being in etcd and will not pass by waiting alone.
+    pub(super) fn refusal(&self, service: &ServiceName) -> Option<PublishError> {
+        let service = service.clone();
+        match self {
+            Self::Superseded => Some(PublishError::Superseded { service }),
+            Self::Stopped => Some(PublishError::Stopped { service }),
+            Self::Retrying { cause } => match &**cause {
+                PublishError::Unavailable { .. } => None,
+                refusal => Some(refusal.clone()),
+            },
+            Self::Registering | Self::Published { .. } | Self::Paused => None,
+        }
+    }
+
+    /// Returns whether nothing has changed that is worth telling.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Published { lease, .. }, Self::Published { lease: other, .. }) => lease == other,
             (Self::Retrying { cause }, Self::Retrying { cause: other }) => {
-                cause.to_string() == other.to_string()
+                (cause.to_string(), cause.reason()) == (other.to_string(), other.reason())
             }
             (this, other) => std::mem::discriminant(this) == std::mem::discriminant(other),
         }
+    }
+}
+
+impl PublishError {
+    /// Returns what etcd, or the way to it, says.
+    pub(super) fn reason(&self) -> Option<String> {
+        std::error::Error::source(self).map(ToString::to_string)
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// A TCP connection that fails to be read from once it is told to close.
+/// A TCP connection that fails once it is told to close.
 pub(super) struct Closable {
     stream: TcpStream,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -25,6 +25,15 @@ impl Closable {
         Self {
             stream,
             closed: Box::pin(close.cancelled_owned()),
+        }
+    }
+
+    /// Fails once it is told to close, and wakes whoever polls it then. One task both reads and writes, and which of the two
+    /// it waits for differs: a connection whose client no longer reads is not read from either, once it has a GOAWAY to send.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.closed.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
         }
     }
 }
@@ -43,11 +52,8 @@ impl AsyncRead for Closable {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A connection is always being read from, so whoever ends it wakes it here.
-        match self.closed.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Poll::Pending => Pin::new(&mut self.stream).poll_read(cx, buffer),
-        }
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -57,6 +63,7 @@ impl AsyncWrite for Closable {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -65,6 +72,7 @@ impl AsyncWrite for Closable {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -20,8 +20,8 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// How long to wait for etcd to confirm that the instance is gone. Not confirmed, the drain goes
-    /// on: the key goes with its lease.
+    /// How long to wait for etcd to confirm that the instance is gone. If it does not, the drain goes on:
+    /// the key goes with its lease.
     pub deregister: Duration,
     /// How long the server goes on serving, counted from the signal: longer than a watch event takes
     /// to reach the slowest client, or calls fail.
@@ -35,10 +35,20 @@ pub struct Drain {
 }
 
 impl Drain {
+    /// Returns when, counted from the signal, waiting for etcd to confirm is given up.
+    pub(crate) fn deregistered_by(&self) -> Duration {
+        self.deregister.min(self.forced_at())
+    }
+
+    /// Returns when, counted from the signal, the server begins to end its connections.
+    pub(crate) fn goaway_at(&self) -> Duration {
+        self.linger.min(self.forced_at())
+    }
+
     /// Returns when, counted from the signal, calls that are still in flight are ended.
-    pub(crate) fn last_call(&self) -> Duration {
-        let deregistered = self.deregister.max(self.linger);
-        (deregistered + self.finish).min(self.total.saturating_sub(self.revoke))
+    pub(crate) fn forced_at(&self) -> Duration {
+        let finished = self.deregister.max(self.linger).saturating_add(self.finish);
+        finished.min(self.total.saturating_sub(self.revoke))
     }
 }
 
@@ -61,17 +71,27 @@ mod tests {
     #[test]
     fn the_parts_fit_into_the_total() {
         let drain = Drain::default();
-        assert_eq!(drain.last_call(), Duration::from_secs(25));
-        assert!(drain.last_call() + drain.revoke <= drain.total);
+        assert_eq!(drain.forced_at(), Duration::from_secs(25));
+        assert!(drain.forced_at() + drain.revoke <= drain.total);
         let long = Drain {
             finish: Duration::from_secs(600),
             ..drain
         };
-        assert_eq!(long.last_call(), Duration::from_secs(26));
+        assert_eq!(long.forced_at(), Duration::from_secs(26));
         let short = Drain {
             total: Duration::from_secs(1),
             ..drain
         };
-        assert_eq!(short.last_call(), Duration::ZERO);
+        assert_eq!(short.forced_at(), Duration::ZERO);
+        assert_eq!(
+            (short.goaway_at(), short.deregistered_by()),
+            (Duration::ZERO, Duration::ZERO)
+        );
+        let patient = Drain {
+            finish: Duration::MAX,
+            total: Duration::MAX,
+            ..drain
+        };
+        assert_eq!(patient.forced_at(), Duration::MAX - drain.revoke);
     }
 }

@@ -103,7 +103,7 @@ impl Fixture {
     }
 
     fn is_stale(&self) -> bool {
-        matches!(self.watch.freshness(), Freshness::Stale { .. })
+        !matches!(self.watch.freshness(), Freshness::Fresh)
     }
 }
 
@@ -229,6 +229,28 @@ fn an_empty_range_is_listed_again_after_a_break() {
             revision: 0
         }
     );
+}
+
+#[test]
+fn while_an_empty_range_can_be_listed_and_not_watched_the_waits_grow() {
+    let mut fixture = Fixture::new();
+    let end = fixture.now + Duration::from_secs(60);
+    let mut lists = 0;
+    while fixture.now < end {
+        match fixture.next() {
+            Step::List { .. } => {
+                lists += 1;
+                fixture.page(10, vec![], false);
+            }
+            Step::Open { .. } => {
+                let why = Cancel::Other(cause());
+                fixture.watch.cancelled(why, fixture.now, &mut fixture.rng);
+            }
+            Step::WaitUntil(at) => fixture.now = at,
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(lists < 30, "{lists} lists in a minute");
 }
 
 #[test]
@@ -361,10 +383,7 @@ fn a_first_list_that_fails_says_why_and_is_tried_again() {
     fixture.fail();
     assert!(matches!(
         fixture.watch.freshness(),
-        Freshness::Stale {
-            since: None,
-            cause: Some(_)
-        }
+        Freshness::Unread { cause: Some(_) }
     ));
     assert!(matches!(fixture.next(), Step::WaitUntil(_)));
     fixture.watch.reachable();
@@ -385,9 +404,7 @@ fn it_is_stale_since_it_was_last_heard_of() {
     fixture.fail();
     fixture.now += Duration::from_secs(2);
     fixture.fail();
-    assert!(
-        matches!(fixture.watch.freshness(), Freshness::Stale { since: Some(since), .. } if *since == heard)
-    );
+    assert!(matches!(fixture.watch.freshness(), Freshness::Stale { since, .. } if *since == heard));
 }
 
 /// A history of one range: what each revision did, how much of it is forgotten, and how far its watch has got.

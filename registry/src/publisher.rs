@@ -9,13 +9,26 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::performer::{Command, Done, Performer};
 pub use self::status::{PublicationStatus, PublishError};
-use crate::{Instance, InstanceError, Registry, ServiceName};
+use crate::{Instance, InstanceError, Origin, Registry, ServiceName};
 
 /// An instance that is kept in etcd, for as long as this lives.
 ///
 /// Whatever happens to etcd or to the connection, it is put back; [`status`](Self::status) says how
 /// it is. Dropping it takes the instance away too, in the background; [`stop`](Self::stop) waits for
 /// that.
+///
+/// ```
+/// use switchboard_registry::{Instance, Registry};
+///
+/// async fn publish(registry: Registry) -> Result<(), Box<dyn std::error::Error>> {
+///     let publisher = registry.publish(Instance::new("greeter", "10.0.0.7:50051")?)?;
+///     publisher.published().await?;
+///     publisher.pause().await?; // gone from etcd
+///     publisher.resume().await?; // and back, under the same key
+///     publisher.stop().await?; // gone for good
+///     Ok(())
+/// }
+/// ```
 pub struct Publisher {
     service: ServiceName,
     ttl: Duration,
@@ -60,18 +73,13 @@ impl Publisher {
     /// Cancelling it changes nothing.
     pub async fn published(&self) -> Result<(), PublishError> {
         let mut status = self.status.clone();
-        let settled = status.wait_for(|status| match status {
-            PublicationStatus::Registering | PublicationStatus::Paused => false,
-            PublicationStatus::Retrying { cause } => !cause.is_passing(),
-            PublicationStatus::Published { .. } => true,
-            PublicationStatus::Superseded | PublicationStatus::Stopped => true,
+        let settled = status.wait_for(|status| {
+            matches!(status, PublicationStatus::Published { .. })
+                || status.refusal(&self.service).is_some()
         });
-        let service = self.service.clone();
-        match settled.await.as_deref() {
-            Ok(PublicationStatus::Published { .. }) => Ok(()),
-            Ok(PublicationStatus::Retrying { cause }) => Err(PublishError::clone(cause)),
-            Ok(PublicationStatus::Superseded) => Err(PublishError::Superseded { service }),
-            _ => Err(PublishError::Stopped { service }),
+        match settled.await {
+            Ok(status) => status.refusal(&self.service).map_or(Ok(()), Err),
+            Err(_) => Err(self.stopped()),
         }
     }
 
@@ -104,7 +112,8 @@ impl Publisher {
     }
 
     /// Puts `instance` in the place of the one before. If its id is another one, the new key comes
-    /// and the old one goes in one transaction. A paused publisher stays so.
+    /// and the old one goes in one transaction; if another server has the new id, the old key goes
+    /// all the same. A paused publisher stays so.
     ///
     /// # Errors
     ///
@@ -118,7 +127,7 @@ impl Publisher {
         check(&instance)?;
         if instance.service() != &self.service {
             let (given, expected) = (instance.service().clone(), self.service.clone());
-            return Err(InstanceError::Service { given, expected }.into());
+            return Err(PublishError::OtherService { given, expected });
         }
         self.ask(|done| Command::Update(Box::new(instance), done))
             .await
@@ -128,17 +137,18 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// etcd did not confirm that within one TTL. It is tried on in the background until the registry
-    /// closes; without renewals the key then goes with its lease.
+    /// etcd did not confirm that within one TTL, or before the registry closed. Until it closes it is
+    /// tried on in the background; without renewals the key then goes with its lease.
     ///
     /// # Cancel safety
     ///
     /// Once polled it is stopped all the same; only the waiting is given up.
     pub async fn stop(self) -> Result<(), PublishError> {
         match tokio::time::timeout(self.ttl, self.ask(Command::Stop)).await {
-            Ok(Err(PublishError::Stopped { .. })) => Ok(()),
-            Ok(answer) => answer,
-            Err(_) => match &*self.status.borrow() {
+            Ok(answer) if !matches!(answer, Err(PublishError::Stopped { .. })) => answer,
+            // Nobody works on it any more, or it takes too long.
+            _ => match &*self.status.borrow() {
+                PublicationStatus::Stopped => Ok(()),
                 PublicationStatus::Retrying { cause } => Err(PublishError::clone(cause)),
                 _ => Err(PublishError::Unavailable {
                     service: self.service.clone(),
@@ -148,18 +158,24 @@ impl Publisher {
         }
     }
 
-    /// Returns a watch on how the publication is. It ends with [`PublicationStatus::Stopped`].
+    /// Returns a watch on how the publication is. It ends with [`PublicationStatus::Stopped`], or, if
+    /// the registry closes while etcd does not answer, with what was last known.
     pub fn status(&self) -> watch::Receiver<PublicationStatus> {
         self.status.clone()
     }
 
     async fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), PublishError> {
-        let stopped = || PublishError::Stopped {
-            service: self.service.clone(),
-        };
         let (done, answer) = oneshot::channel();
-        self.commands.send(command(done)).map_err(|_| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        self.commands
+            .send(command(done))
+            .map_err(|_| self.stopped())?;
+        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    fn stopped(&self) -> PublishError {
+        PublishError::Stopped {
+            service: self.service.clone(),
+        }
     }
 }
 
@@ -179,13 +195,10 @@ struct Unconfirmed(Duration);
 
 /// What is published must be of use to somebody.
 fn check(instance: &Instance) -> Result<(), InstanceError> {
-    match instance
-        .endpoints()
-        .iter()
-        .find(|endpoint| endpoint.address().is_unspecified())
-    {
-        Some(endpoint) => Err(InstanceError::Unspecified(endpoint.address().clone())),
-        None if instance.endpoints().is_empty() => {
+    let unspecified = |origin: &&Origin| origin.address().is_unspecified();
+    match instance.origins().iter().find(unspecified) {
+        Some(origin) => Err(InstanceError::Unspecified(origin.address().clone())),
+        None if instance.origins().is_empty() => {
             Err(InstanceError::NoEndpoint(instance.service().clone()))
         }
         None => Ok(()),

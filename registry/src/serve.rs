@@ -39,6 +39,15 @@ type OnPublished = Box<dyn FnOnce() + Send>;
 
 /// A server that is about to serve and to be published; made by [`Registry::serve`], begun by
 /// awaiting it.
+///
+/// # Errors
+///
+/// Awaited, it fails if the instance cannot be published, or is not in the time that was required;
+/// or if tonic stops serving. etcd being away is no error.
+///
+/// # Cancel safety
+///
+/// Dropped, it stops serving at once, and takes the instance out of etcd in the background.
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve {
     registry: Registry,
@@ -56,18 +65,15 @@ pub struct Serve {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The instance cannot be published, or not in the time that was required.
+    /// The instance cannot be published.
     #[error("cannot publish")]
     Publish(#[from] PublishError),
     /// It was required that the instance is published within this time, and it was not.
-    #[error("not published within {0:?}")]
+    #[error("not published after {0:?} (expected: in etcd by then)")]
     NotPublished(Duration),
     /// tonic stopped serving.
     #[error("cannot serve")]
     Serve(#[from] tonic::transport::Error),
-    /// The listener cannot be used.
-    #[error("cannot listen")]
-    Listen(#[from] std::io::Error),
 }
 
 impl Registry {
@@ -78,8 +84,27 @@ impl Registry {
     /// [`with_graceful_shutdown`](Serve::with_graceful_shutdown) it stops in the reverse order; see
     /// [`Drain`].
     ///
-    /// If this is the last handle on the registry, the registry is closed when the server has
-    /// stopped.
+    /// It takes the handle, and closes the registry when the server has stopped, unless other
+    /// handles are left: clones, publishers, those who follow, channels that were dialed with it.
+    ///
+    /// ```
+    /// use switchboard_registry::{Instance, Registry, terminate};
+    /// use tokio::net::TcpListener;
+    /// use tonic::transport::server::Router;
+    ///
+    /// async fn serve(registry: Registry, router: Router) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let listener = TcpListener::bind("10.0.0.7:50051").await?;
+    ///     let instance = Instance::new("greeter", "10.0.0.7:50051")?;
+    ///     let serve = registry.serve(instance, router, listener);
+    ///     serve.with_graceful_shutdown(terminate()).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When awaited, if `router` already has a health service: give its reporter with
+    /// [`health_reporter`](Serve::health_reporter).
     pub fn serve<L, ResBody>(
         self,
         instance: Instance,
@@ -146,6 +171,9 @@ impl Serve {
 
     /// Reports health to the caller's own health service, which is in the router already. A second
     /// one on the same router would panic.
+    ///
+    /// Only the health of the whole server, the service `""`, is set; what the caller says of single
+    /// services stays.
     pub fn health_reporter(mut self, reporter: HealthReporter) -> Self {
         self.reporter = Some(reporter);
         self
@@ -161,6 +189,8 @@ impl Serve {
             }
         };
         let (goaway, force) = (CancellationToken::new(), CancellationToken::new());
+        // Dropping what serves leaves its connections to themselves, with all the time in the world.
+        let _force = force.clone().drop_guard();
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let closing = force.clone();
         let incoming = incoming.map_ok(move |stream| Closable::new(stream, closing.clone()));
@@ -218,14 +248,14 @@ impl Lifetime {
             .set_service_status("", ServingStatus::Serving)
             .await;
         let publisher = self.registry.publish(self.instance.clone())?;
-        if let Some(limit) = self.require_published {
-            match tokio::time::timeout(limit, publisher.published()).await {
-                Ok(published) => published?,
-                Err(_) => return Err(ServeError::NotPublished(limit)),
-            }
-        }
         let told = self.on_published;
-        let telling = async {
+        let publishing = async {
+            if let Some(limit) = self.require_published {
+                match tokio::time::timeout(limit, publisher.published()).await {
+                    Ok(published) => published?,
+                    Err(_) => return Err(ServeError::NotPublished(limit)),
+                }
+            }
             // What is refused is in the log, and may still be granted.
             let mut status = publisher.status();
             let is_published = |status: &_| matches!(status, PublicationStatus::Published { .. });
@@ -236,7 +266,7 @@ impl Lifetime {
         };
         tokio::select! {
             () = signal => {}
-            () = telling => {}
+            failed = publishing => return failed,
         }
         let stop = Stop {
             service: self.instance.service().clone(),
@@ -263,7 +293,7 @@ impl Stop {
     async fn run(self, publisher: Publisher, signalled: Instant) {
         let (service, drain) = (self.service, self.drain);
         tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
-        match tokio::time::timeout(drain.deregister, publisher.stop()).await {
+        match tokio::time::timeout(drain.deregistered_by(), publisher.stop()).await {
             Ok(Ok(())) => {}
             Ok(Err(cause)) => {
                 tracing::warn!(name: "not_deregistered", %service, %cause, "still in etcd; the lease does the rest")
@@ -277,15 +307,20 @@ impl Stop {
             .await;
 
         tracing::info!(name: "drain", %service, phase = "linger", "serving those who have not heard");
-        tokio::time::sleep_until(signalled + drain.linger).await;
+        sleep_until(signalled, drain.goaway_at()).await;
 
         tracing::info!(name: "drain", %service, phase = "finish", "finishing calls");
         self.goaway.cancel();
-        tokio::time::sleep_until(signalled + drain.last_call()).await;
+        sleep_until(signalled, drain.forced_at()).await;
 
         tracing::warn!(name: "drain", %service, phase = "force", "calls were still in flight");
         self.force.cancel();
     }
+}
+
+/// Waits until `after` has passed since `start`, however long that is.
+async fn sleep_until(start: Instant, after: Duration) {
+    tokio::time::sleep(after.saturating_sub(start.elapsed())).await;
 }
 
 impl IntoFuture for Serve {
@@ -293,9 +328,6 @@ impl IntoFuture for Serve {
     type IntoFuture = BoxFuture<'static, Result<(), ServeError>>;
 
     /// Serves until the signal has come and the last call has ended.
-    ///
-    /// Dropping the future stops serving at once, and takes the instance out of etcd in the
-    /// background.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }

@@ -1,0 +1,86 @@
+//! What etcd tells of keys, in our own words.
+
+use etcd_client::{EventType, ResponseHeader, WatchResponse};
+
+use super::EtcdError;
+use crate::lease::LeaseId;
+
+/// What one key holds.
+#[derive(Debug)]
+pub(crate) struct KeyValue {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+    /// 0 for a key without a lease.
+    pub(crate) lease: LeaseId,
+    /// The revision of its last change.
+    pub(crate) revision: i64,
+}
+
+/// One change of one key.
+#[derive(Debug)]
+pub(crate) enum KeyEvent {
+    Put(KeyValue),
+    Delete { key: Vec<u8>, revision: i64 },
+}
+
+/// What a watch says.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// It is open, at a member that is at `revision`.
+    Opened { revision: i64 },
+    /// It is over, or was never opened: with `compacted`, because it was to start from a revision
+    /// that is no longer known.
+    Cancelled { compacted: bool, error: EtcdError },
+    /// Changes in the order of their revisions, all those of a revision together.
+    Events(Vec<KeyEvent>),
+    /// It has told all there is.
+    Progress,
+}
+
+impl From<&etcd_client::KeyValue> for KeyValue {
+    fn from(kv: &etcd_client::KeyValue) -> Self {
+        Self {
+            key: kv.key().to_vec(),
+            value: kv.value().to_vec(),
+            lease: kv.lease(),
+            revision: kv.mod_revision(),
+        }
+    }
+}
+
+impl From<WatchResponse> for Message {
+    fn from(response: WatchResponse) -> Self {
+        // A watch that is refused is created and cancelled by one message.
+        if response.canceled() {
+            return Self::Cancelled {
+                compacted: response.compact_revision() > 0,
+                error: EtcdError::cancelled(response.cancel_reason()),
+            };
+        }
+        if response.created() {
+            return Self::Opened {
+                revision: revision(response.header()),
+            };
+        }
+        let events = response.events().iter().filter_map(|event| {
+            let kv = event.kv()?;
+            Some(match event.event_type() {
+                EventType::Put => KeyEvent::Put(kv.into()),
+                EventType::Delete => KeyEvent::Delete {
+                    key: kv.key().to_vec(),
+                    revision: kv.mod_revision(),
+                },
+            })
+        });
+        let events: Vec<_> = events.collect();
+        if events.is_empty() {
+            Self::Progress
+        } else {
+            Self::Events(events)
+        }
+    }
+}
+
+pub(super) fn revision(header: Option<&ResponseHeader>) -> i64 {
+    header.map_or(0, ResponseHeader::revision)
+}
