@@ -314,27 +314,20 @@ impl RegistryBuilder {
 /// or cut off (etcd closes connections that ping more often than every 5 s), and a member that is
 /// back is found within a second.
 fn channel(target: &Target) -> resolver::Builder {
-    let endpoints = target
-        .etcd()
-        .iter()
-        .cloned()
-        .map(resolver::Endpoint::new)
-        .collect();
-    Channel::builder(futures::stream::iter([resolver::Update::Snapshot(
-        endpoints,
-    )]))
-    .name("etcd")
-    .connect_timeout(Duration::from_secs(1))
-    .backoff(Backoff {
-        base: Duration::from_millis(100),
-        cap: Duration::from_secs(1),
-        ..Backoff::default()
-    })
-    .keep_alive(KeepAlive {
-        interval: Duration::from_secs(6),
-        timeout: Duration::from_secs(3),
-        while_idle: false,
-    })
+    Channel::balance(target.etcd().iter().cloned())
+        .expect("addresses are addresses")
+        .name("etcd")
+        .connect_timeout(Duration::from_secs(1))
+        .backoff(Backoff {
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(1),
+            ..Backoff::default()
+        })
+        .keep_alive(KeepAlive {
+            interval: Duration::from_secs(6),
+            timeout: Duration::from_secs(3),
+            while_idle: false,
+        })
 }
 
 /// Begins a channel to the service of a target, such as `etcd://h1:2379,h2:2379/greeter`.
