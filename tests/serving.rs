@@ -121,7 +121,8 @@ impl Serving {
     }
 }
 
-/// A call of `SayHellos` over a connection that nobody reads from, with windows as large as they can be.
+/// A call of `SayHellos` over a connection that nobody reads from, with windows as large as they
+/// can be.
 async fn deaf_call(address: SocketAddr) -> TcpStream {
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();
@@ -133,7 +134,8 @@ async fn deaf_call(address: SocketAddr) -> TcpStream {
     let largest = (i32::MAX as u32).to_be_bytes();
     let growth = (i32::MAX as u32 - 65_535).to_be_bytes();
     let headers = [
-        // POST and http, of HPACK's static table; then literals under names of it, and one under its own.
+        // POST and http, of HPACK's static table; then literals under names of it, and one under
+        // its own.
         vec![0x83, 0x86],
         [vec![0x04], text("/greeter.v1.Greeter/SayHellos")].concat(),
         [vec![0x01], text("greeter")].concat(),

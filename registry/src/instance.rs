@@ -25,15 +25,16 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Makes the record of a server that speaks gRPC in plain text at `address`, the one that others can dial.
+    /// Makes the record of a server that speaks gRPC in plain text at `address`, the one that
+    /// others can dial.
     ///
-    /// Its id is derived from the service and the address ([`InstanceId::derived`]), so that a server that comes back
-    /// takes its old place.
+    /// Its id is derived from the service and the address ([`InstanceId::derived`]), so that a
+    /// server that comes back takes its old place.
     ///
     /// # Errors
     ///
-    /// The name or the address is invalid, or the address is unspecified (`0.0.0.0`, `[::]`): one can listen there, but
-    /// nobody can dial it.
+    /// The name or the address is invalid, or the address is unspecified (`0.0.0.0`, `[::]`): one
+    /// can listen there, but nobody can dial it.
     pub fn new<N, A>(service: N, address: A) -> Result<Self, InstanceError>
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
@@ -72,7 +73,8 @@ impl Instance {
         }
     }
 
-    /// Sets an id of the caller's choice. Publishing it fails with `IdTaken` while it names another identity.
+    /// Sets an id of the caller's choice. Publishing it fails with `IdTaken` while it names another
+    /// identity.
     pub fn with_id(mut self, id: InstanceId) -> Self {
         self.id = id;
         self
@@ -123,7 +125,8 @@ impl Instance {
         &self.origins
     }
 
-    /// Returns whether both records are of one identity: the same service at the same first address.
+    /// Returns whether both records are of one identity: the same service at the same first
+    /// address.
     pub(crate) fn is_same_server(&self, other: &Self) -> bool {
         let address = |instance: &Self| {
             instance

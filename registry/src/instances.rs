@@ -26,9 +26,9 @@ const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
 /// The instances of one service: the last snapshot, and what changes.
 ///
 /// It follows etcd for as long as it lives. While etcd is away the last snapshot stays, and
-/// [`staleness`](Self::staleness) says so. As a [`Stream`] it yields the snapshot there is, and then
-/// each new one; a slow reader sees the newest only. The stream and [`changed`](Self::changed) do
-/// not know of each other: each tells of every change.
+/// [`staleness`](Self::staleness) says so. As a [`Stream`] it yields the snapshot there is, and
+/// then each new one; a slow reader sees the newest only. The stream and [`changed`](Self::changed)
+/// do not know of each other: each tells of every change.
 ///
 /// ```
 /// use switchboard_registry::Registry;

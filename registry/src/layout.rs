@@ -8,8 +8,8 @@ use crate::{Instance, Namespace, ServiceName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Layout {
-    /// kratos' own, and the default: `<namespace>/<service>/<id>` holds JSON with id, name, version, metadata and
-    /// endpoints (kratos, `contrib/registry/etcd`).
+    /// kratos' own, and the default: `<namespace>/<service>/<id>` holds JSON with id, name,
+    /// version, metadata and endpoints (kratos, `contrib/registry/etcd`).
     #[default]
     Kratos,
 }

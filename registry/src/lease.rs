@@ -11,14 +11,15 @@
 //! Releasing           revoked                          -> Released
 //! ```
 //!
-//! - The deadline is the *send* time of the last answered renewal plus the TTL that etcd granted, so it never lies after
-//!   etcd's own.
-//! - A lease that expired here may still live in etcd (a new leader gives every lease its full TTL again): it is renewed
-//!   first, and only etcd saying that it is gone makes a new one.
-//! - The id is chosen here, so that a grant whose answer was lost can be sent again without leaving a second lease behind.
+//! - The deadline is the *send* time of the last answered renewal plus the TTL that etcd granted,
+//!   so it never lies after etcd's own.
+//! - A lease that expired here may still live in etcd (a new leader gives every lease its full TTL
+//!   again): it is renewed first, and only etcd saying that it is gone makes a new one.
+//! - The id is chosen here, so that a grant whose answer was lost can be sent again without leaving
+//!   a second lease behind.
 //!
-//! It holds no clock, no randomness and no connection: [`Lease::next`] says what to do, and the answers come back as
-//! method calls.
+//! It holds no clock, no randomness and no connection: [`Lease::next`] says what to do, and the
+//! answers come back as method calls.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,8 @@ use crate::retry::RETRY;
 /// A lease's id, positive as etcd's own choices are.
 pub(crate) type LeaseId = i64;
 
-/// Between renewals that failed: it must fit into what is left of the shortest TTL (2 s) after the renewal at a third.
+/// Between renewals that failed: it must fit into what is left of the shortest TTL (2 s) after the
+/// renewal at a third.
 const RENEWAL: Backoff = Backoff {
     cap: Duration::from_millis(500),
     ..RETRY
@@ -147,7 +149,8 @@ impl Lease {
         }
     }
 
-    /// There is a lease of that id already: ours if an earlier request asked for it and its answer was lost.
+    /// There is a lease of that id already: ours if an earlier request asked for it and its answer
+    /// was lost.
     pub(crate) fn exists(&mut self, id: LeaseId) {
         if self.state == (State::Absent { asked: Some(id) }) {
             // Only a failed attempt can have left it behind; otherwise the id is somebody else's.
@@ -221,7 +224,8 @@ impl Lease {
         self.not_before = Some(now + backoff.delay(self.failures, rng.f64()));
     }
 
-    /// etcd can be reached again: waiting longer would be for nothing, and it may have lost the lease meanwhile.
+    /// etcd can be reached again: waiting longer would be for nothing, and it may have lost the
+    /// lease meanwhile.
     pub(crate) fn reachable(&mut self, now: Instant) {
         self.not_before = None;
         if let State::Held { id, deadline, .. } = self.state {

@@ -11,8 +11,9 @@
 //!   Session ──── lease ───────┘            └─ watch ── Instances
 //! ```
 //!
-//! What is hard is decided by types without a clock, a task or a connection (`lease`, `publication`,
-//! `watch`), and done by short loops that ask them (`session`, `publisher`, `watcher`).
+//! What is hard is decided by types without a clock, a task or a connection (`lease`,
+//! `publication`, `watch`), and done by short loops that ask them (`session`, `publisher`,
+//! `watcher`).
 
 mod clock;
 mod etcd;

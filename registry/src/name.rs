@@ -17,15 +17,16 @@ pub struct ServiceName(Box<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(Box<str>);
 
-/// The part of etcd's key space that services are kept in: `/microservices` unless set, which is also kratos' own.
+/// The part of etcd's key space that services are kept in: `/microservices` unless set, which is
+/// also kratos' own.
 ///
 /// One segment or several, separated by `/`; a trailing `/` makes no difference.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(Box<str>);
 
 impl InstanceId {
-    /// Derives the id that stands for an identity, the service and the address it is dialed at: the MD5, in hex, of
-    /// `<service>/<address>`.
+    /// Derives the id that stands for an identity, the service and the address it is dialed at: the
+    /// MD5, in hex, of `<service>/<address>`.
     ///
     /// A server that comes back at its address has the same id, so it writes the same key again.
     pub fn derived(service: &ServiceName, address: &Address) -> Self {

@@ -17,13 +17,14 @@
 //! A key that is under a lease is proof that the lease lives: etcd deletes both at once. So whoever
 //! has written it is alive too, or was less than its TTL ago.
 //!
-//! Invariants: a put always carries a lease that the session holds; the old key goes in the transaction that brings the new
-//! one; every put is guarded by the revision last seen, every delete by our lease; there is one write at a time, and after
-//! one of unknown outcome the keys are read before the next. A put of unknown outcome may be overtaken by that read, so
-//! where its key is no longer wanted, it is read once more. It never gives up by itself.
+//! Invariants: a put always carries a lease that the session holds; the old key goes in the
+//! transaction that brings the new one; every put is guarded by the revision last seen, every
+//! delete by our lease; there is one write at a time, and after one of unknown outcome the keys are
+//! read before the next. A put of unknown outcome may be overtaken by that read, so where its key
+//! is no longer wanted, it is read once more. It never gives up by itself.
 //!
-//! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and the answers come back as
-//! method calls.
+//! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and
+//! the answers come back as method calls.
 
 mod step;
 
@@ -41,14 +42,16 @@ use crate::{
     retry::RETRY,
 };
 
-/// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same identity.
+/// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same
+/// identity.
 const SLOW_RETRY: Duration = Duration::from_secs(10);
 
-/// How long a put of unknown outcome may yet land after etcd has answered a later read: it was sent before, and needs but a
-/// round of its members.
+/// How long a put of unknown outcome may yet land after etcd has answered a later read: it was sent
+/// before, and needs but a round of its members.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Before a key that others changed or deleted is put back, so that two programs that disagree about it do not spin.
+/// Before a key that others changed or deleted is put back, so that two programs that disagree
+/// about it do not spin.
 const PUT_BACK: Duration = Duration::from_millis(100);
 
 /// One instance's record, as it ought to stand in etcd.
@@ -62,7 +65,8 @@ pub(crate) struct Publication {
     session: lease::Standing,
     /// All keys that may hold something of ours, and the one that is wanted.
     keys: BTreeMap<String, Known>,
-    /// The keys of puts of unknown outcome, and until when those may land; `None` until etcd answers.
+    /// The keys of puts of unknown outcome, and until when those may land; `None` until etcd
+    /// answers.
     late: BTreeMap<String, Option<Instant>>,
     failures: u32,
     not_before: Option<Instant>,
@@ -345,9 +349,9 @@ impl Publication {
         }
     }
 
-    /// Returns the key to watch and the revision to watch it from, when there is nothing to do but to
-    /// see that it stays as it is. That revision is the one after the last look, since the one after the key's last
-    /// change may have been compacted long ago.
+    /// Returns the key to watch and the revision to watch it from, when there is nothing to do but
+    /// to see that it stays as it is. That revision is the one after the last look, since the
+    /// one after the key's last change may have been compacted long ago.
     pub(crate) fn watches(&self) -> Option<(&str, i64)> {
         if !self.is_settled() && self.conflict().is_none() {
             return None;
@@ -360,7 +364,8 @@ impl Publication {
         }
     }
 
-    /// Returns whether etcd holds what is wanted, as far as we know, so that there is nothing to do.
+    /// Returns whether etcd holds what is wanted, as far as we know, so that there is nothing to
+    /// do.
     pub(crate) fn is_settled(&self) -> bool {
         if self.keys.values().any(|known| *known == Known::Unknown) {
             return false;
@@ -432,7 +437,8 @@ impl Publication {
         self.want == Want::Present && self.record.key == key
     }
 
-    /// When a key that is not wanted is read once more, since a put of unknown outcome may have landed.
+    /// When a key that is not wanted is read once more, since a put of unknown outcome may have
+    /// landed.
     fn late_look(&self) -> Option<Instant> {
         let unwanted = self.late.iter().filter(|(key, _)| !self.is_wanted(key));
         unwanted.filter_map(|(_, until)| *until).min()
@@ -476,7 +482,8 @@ impl Publication {
             }
             Some(Known::Absent { .. } | Known::Unknown) | None => 0,
         };
-        // Under a lease that may have expired nothing is put: the session renews it, or finds it gone, first.
+        // Under a lease that may have expired nothing is put: the session renews it, or finds it
+        // gone, first.
         match self.session {
             lease::Standing::Held { .. } => Ok(Some(Put {
                 record: record.clone(),

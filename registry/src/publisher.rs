@@ -14,8 +14,8 @@ use crate::{Instance, InstanceError, Origin, Registry, ServiceName};
 /// An instance that is kept in etcd, for as long as this lives.
 ///
 /// Whatever happens to etcd or to the connection, it is put back; [`status`](Self::status) says how
-/// it is. Dropping it takes the instance away too, in the background; [`stop`](Self::stop) waits for
-/// that.
+/// it is. Dropping it takes the instance away too, in the background; [`stop`](Self::stop) waits
+/// for that.
 ///
 /// ```
 /// use switchboard_registry::{Instance, Registry};
@@ -83,8 +83,8 @@ impl Publisher {
         }
     }
 
-    /// Takes the instance out of etcd and keeps everything else, so that [`resume`](Self::resume) is
-    /// quick. Returns when it is gone, however long etcd is away.
+    /// Takes the instance out of etcd and keeps everything else, so that [`resume`](Self::resume)
+    /// is quick. Returns when it is gone, however long etcd is away.
     ///
     /// # Errors
     ///
@@ -137,8 +137,8 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// etcd did not confirm that within one TTL, or before the registry closed. Until it closes it is
-    /// tried on in the background; without renewals the key then goes with its lease.
+    /// etcd did not confirm that within one TTL, or before the registry closed. Until it closes it
+    /// is tried on in the background; without renewals the key then goes with its lease.
     ///
     /// # Cancel safety
     ///
@@ -158,8 +158,8 @@ impl Publisher {
         }
     }
 
-    /// Returns a watch on how the publication is. It ends with [`PublicationStatus::Stopped`], or, if
-    /// the registry closes while etcd does not answer, with what was last known.
+    /// Returns a watch on how the publication is. It ends with [`PublicationStatus::Stopped`], or,
+    /// if the registry closes while etcd does not answer, with what was last known.
     pub fn status(&self) -> watch::Receiver<PublicationStatus> {
         self.status.clone()
     }

@@ -121,9 +121,9 @@ impl Registry {
     }
 
     /// Ends everything that was begun with this registry: publications are taken out of etcd, then
-    /// the lease is revoked. Returns when that is done, or given up where etcd does not answer: after
-    /// one TTL, and the requests of 2 s each that were begun meanwhile. Channels that were dialed keep
-    /// the endpoints they know.
+    /// the lease is revoked. Returns when that is done, or given up where etcd does not answer:
+    /// after one TTL, and the requests of 2 s each that were begun meanwhile. Channels that
+    /// were dialed keep the endpoints they know.
     ///
     /// # Cancel safety
     ///
@@ -310,9 +310,9 @@ impl RegistryBuilder {
     }
 }
 
-/// The channel to etcd. Each request is bounded where it is made. Pings find a member that is frozen
-/// or cut off (etcd closes connections that ping more often than every 5 s), and a member that is
-/// back is found within a second.
+/// The channel to etcd. Each request is bounded where it is made. Pings find a member that is
+/// frozen or cut off (etcd closes connections that ping more often than every 5 s), and a member
+/// that is back is found within a second.
 fn channel(target: &Target) -> resolver::Builder {
     Channel::balance(target.etcd().iter().cloned())
         .expect("addresses are addresses")

@@ -79,8 +79,8 @@ pub enum ServeError {
 impl Registry {
     /// Serves `router` on `listener`, and publishes `instance` while it does.
     ///
-    /// In this order: it listens, its health is SERVING, it is published. Without etcd it serves all
-    /// the same, and is published when etcd is there. With
+    /// In this order: it listens, its health is SERVING, it is published. Without etcd it serves
+    /// all the same, and is published when etcd is there. With
     /// [`with_graceful_shutdown`](Serve::with_graceful_shutdown) it stops in the reverse order; see
     /// [`Drain`].
     ///
@@ -172,8 +172,8 @@ impl Serve {
     /// Reports health to the caller's own health service, which is in the router already. A second
     /// one on the same router would panic.
     ///
-    /// Only the health of the whole server, the service `""`, is set; what the caller says of single
-    /// services stays.
+    /// Only the health of the whole server, the service `""`, is set; what the caller says of
+    /// single services stays.
     pub fn health_reporter(mut self, reporter: HealthReporter) -> Self {
         self.reporter = Some(reporter);
         self
@@ -189,7 +189,8 @@ impl Serve {
             }
         };
         let (goaway, force) = (CancellationToken::new(), CancellationToken::new());
-        // Dropping what serves leaves its connections to themselves, with all the time in the world.
+        // Dropping what serves leaves its connections to themselves, with all the time in the
+        // world.
         let _force = force.clone().drop_guard();
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let closing = force.clone();
@@ -241,7 +242,8 @@ struct Lifetime {
 }
 
 impl Lifetime {
-    /// Publishes until `signal`, then drains. Returns when the last connection has been told to end.
+    /// Publishes until `signal`, then drains. Returns when the last connection has been told to
+    /// end.
     async fn run(self, signal: BoxFuture<'static, ()>) -> Result<(), ServeError> {
         // Every service of the server, by gRPC's health protocol.
         self.health

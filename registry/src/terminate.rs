@@ -15,7 +15,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 ///
 /// # Cancel safety
 ///
-/// Dropping the future gives the signals up, but they keep being caught: without it they do nothing.
+/// Dropping the future gives the signals up, but they keep being caught: without it they do
+/// nothing.
 pub fn terminate() -> impl Future<Output = ()> + Send + 'static {
     let caught = Caught::new();
     async move {

@@ -1,4 +1,5 @@
-//! Decides how a range of keys is followed: listed at a revision, watched from the next one, resumed, and listed again.
+//! Decides how a range of keys is followed: listed at a revision, watched from the next one,
+//! resumed, and listed again.
 //!
 //! ```text
 //! Listing     the last page                             -> Opening, after the list
@@ -13,17 +14,19 @@
 //!                                                          (Listing, if none is known)
 //! ```
 //!
-//! - A watch resumes *at* the last put that is known, which must come again: the revisions of an etcd that was
-//!   wiped and has grown past ours would otherwise pass for a continuation.
+//! - A watch resumes *at* the last put that is known, which must come again: the revisions of an
+//!   etcd that was wiped and has grown past ours would otherwise pass for a continuation.
 //! - It never resumes at the revision in a response's header, which can be ahead of what was
-//!   delivered (etcd, `mvcc/watchable_store.go`: a watcher that catches up gets old events under the
-//!   current header), nor at that of a progress notice (unsafe before etcd 3.4.25 and 3.5.8).
-//! - The entries change only when a whole list has arrived, or with events: nobody sees an empty or half-read range.
+//!   delivered (etcd, `mvcc/watchable_store.go`: a watcher that catches up gets old events under
+//!   the current header), nor at that of a progress notice (unsafe before etcd 3.4.25 and 3.5.8).
+//! - The entries change only when a whole list has arrived, or with events: nobody sees an empty or
+//!   half-read range.
 //! - A value that cannot be decoded never removes the good one it stands in place of.
-//! - Silence is not health: a watch that says nothing is asked for its progress, and one that does not answer is given up.
+//! - Silence is not health: a watch that says nothing is asked for its progress, and one that does
+//!   not answer is given up.
 //!
-//! It holds no clock, no randomness and no connection: [`Watch::next`] says what to do, and the answers come back as method
-//! calls.
+//! It holds no clock, no randomness and no connection: [`Watch::next`] says what to do, and the
+//! answers come back as method calls.
 
 use std::{
     collections::BTreeMap,
@@ -36,12 +39,14 @@ use switchboard_resolver::Cause;
 
 use crate::retry::RETRY;
 
-/// How long a watch may be silent before it is asked for its progress, and how long it has to answer. Together with opening
-/// another one they stay below 10 s, the time in which a watch leaves a member that was cut off.
+/// How long a watch may be silent before it is asked for its progress, and how long it has to
+/// answer. Together with opening another one they stay below 10 s, the time in which a watch leaves
+/// a member that was cut off.
 const SILENCE: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// The keys of one request of a list: larger lists come in pages, so that no answer grows without limit.
+/// The keys of one request of a list: larger lists come in pages, so that no answer grows without
+/// limit.
 pub(crate) const PAGE: usize = 10_000;
 
 /// A range of keys, followed.
@@ -101,14 +106,17 @@ pub(crate) struct Entry<T> {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Read up to [`PAGE`] keys after `after` at `revision` (0: the current one); answer with `page` or `failed`.
+    /// Read up to [`PAGE`] keys after `after` at `revision` (0: the current one); answer with
+    /// `page` or `failed`.
     List {
         after: Option<Vec<u8>>,
         revision: i64,
     },
-    /// Open a watch that starts at `from`, in place of the one before; answer with `opened`, `cancelled` or `failed`.
+    /// Open a watch that starts at `from`, in place of the one before; answer with `opened`,
+    /// `cancelled` or `failed`.
     Open { from: i64 },
-    /// Wait until then for what the watch has to say; answer with `events`, `progress`, `cancelled` or `failed`.
+    /// Wait until then for what the watch has to say; answer with `events`, `progress`, `cancelled`
+    /// or `failed`.
     Receive { until: Instant },
     /// Ask the watch for its progress; answer with `asked` or `failed`.
     AskProgress,
@@ -274,7 +282,8 @@ impl<T> Watch<T> {
             self.revision = revision;
             self.changed = true;
             self.state = State::Opening { at: None };
-            // That there is a list is no reason to believe that it can be watched: the waits go on growing.
+            // That there is a list is no reason to believe that it can be watched: the waits go on
+            // growing.
             self.heard = Some(now);
             self.freshness = Freshness::Fresh;
         }

@@ -14,7 +14,8 @@ use crate::{
     watch::{Cancel, Change, Freshness, Page, Put, Step, Watch},
 };
 
-/// What is known of the prefix: the last whole list, if there was one, and whether it is up to date.
+/// What is known of the prefix: the last whole list, if there was one, and whether it is up to
+/// date.
 #[derive(Debug, Clone)]
 pub(crate) struct View<T> {
     pub(crate) listing: Option<Arc<Listing<T>>>,

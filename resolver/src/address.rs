@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// A host and a port that can be dialed, as `host:port`.
 ///
-/// The host is a DNS name, an IPv4 address, or an IPv6 address in brackets. Two addresses are equal when they are
-/// written alike: names are not resolved, and an IPv6 address is kept in its canonical form.
+/// The host is a DNS name, an IPv4 address, or an IPv6 address in brackets. Two addresses are equal
+/// when they are written alike: names are not resolved, and an IPv6 address is kept in its
+/// canonical form.
 ///
 /// ```
 /// use switchboard_resolver::Address;
@@ -36,7 +37,8 @@ impl Address {
         self.port
     }
 
-    /// Returns whether the host is `0.0.0.0` or `::`: an address to listen on, of no use to who wants to dial it.
+    /// Returns whether the host is `0.0.0.0` or `::`: an address to listen on, of no use to who
+    /// wants to dial it.
     pub fn is_unspecified(&self) -> bool {
         self.ip().is_some_and(|ip| ip.is_unspecified())
     }

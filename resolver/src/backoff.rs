@@ -20,14 +20,14 @@ pub struct Backoff {
     pub factor: f64,
     /// The longest wait, before jitter.
     pub cap: Duration,
-    /// The share by which a wait is lengthened or shortened at random, from 0 to 1, so that clients that lost a server
-    /// together do not return together.
+    /// The share by which a wait is lengthened or shortened at random, from 0 to 1, so that
+    /// clients that lost a server together do not return together.
     pub jitter: f64,
 }
 
 impl Backoff {
-    /// Returns how long to wait after the `attempt`th failure in a row; the first is 1. `random` is uniform in 0..1, and
-    /// chooses within the jitter.
+    /// Returns how long to wait after the `attempt`th failure in a row; the first is 1. `random` is
+    /// uniform in 0..1, and chooses within the jitter.
     pub fn delay(&self, attempt: u32, random: f64) -> Duration {
         let exponent = attempt.saturating_sub(1).min(1_000) as i32;
         let grown = self.base.as_secs_f64() * self.factor.powi(exponent);

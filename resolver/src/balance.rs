@@ -1,7 +1,7 @@
 //! How one of several endpoints is chosen for a call.
 //!
-//! A picker is an immutable snapshot of what may be called, with whatever its policy counts. Picking takes no lock and
-//! waits for nothing.
+//! A picker is an immutable snapshot of what may be called, with whatever its policy counts.
+//! Picking takes no lock and waits for nothing.
 
 mod round_robin;
 

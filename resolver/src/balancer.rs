@@ -1,7 +1,8 @@
 //! The task that owns a channel's endpoints.
 //!
-//! It takes what the source says and what the endpoints' tasks report, one thing at a time, and publishes what follows
-//! from it: a [`View`] for the calls and a [`ChannelState`] for those who watch. It outlives every task it started.
+//! It takes what the source says and what the endpoints' tasks report, one thing at a time, and
+//! publishes what follows from it: a [`View`] for the calls and a [`ChannelState`] for those who
+//! watch. It outlives every task it started.
 //!
 //! Never waits for an endpoint, and never sees a call.
 
@@ -54,12 +55,14 @@ pub(crate) struct Balancer {
 struct EndpointHandle {
     task: task::Id,
     endpoint: Arc<Endpoint>,
-    /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task has panicked.
+    /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task
+    /// has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
     condition: Condition,
     last_failure: Option<Failure>,
     transport: Option<Transport>,
-    /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of thousands.
+    /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
+    /// thousands.
     state: Arc<EndpointState>,
 }
 
@@ -124,8 +127,8 @@ impl Balancer {
                 Input::Redial => self.tell_all(|| Command::Redial),
                 Input::Close => break,
             }
-            // What came at the same time is published at once: a thousand endpoints that connect together are not a
-            // thousand views of a thousand.
+            // What came at the same time is published at once: a thousand endpoints that connect
+            // together are not a thousand views of a thousand.
             while let Ok(report) = self.reports.try_recv() {
                 self.on_report(report);
             }
@@ -159,7 +162,8 @@ impl Balancer {
         let source = &mut self.source;
         let update = async {
             match source {
-                // Within tokio's budget: a source that always has more must leave its turn to others.
+                // Within tokio's budget: a source that always has more must leave its turn to
+                // others.
                 Some(source) => {
                     let next = AssertUnwindSafe(source.next()).catch_unwind();
                     tokio::task::coop::cooperative(next).await
@@ -279,7 +283,8 @@ impl Balancer {
         self.panic = error.try_into_panic().ok().or(self.panic.take());
     }
 
-    /// Takes in the tasks that have ended at the same time, of which there are many when a set is emptied.
+    /// Takes in the tasks that have ended at the same time, of which there are many when a set is
+    /// emptied.
     fn on_others_ended(&mut self) {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.on_ended(ended);
@@ -307,7 +312,8 @@ impl Balancer {
                     .values()
                     .filter_map(EndpointHandle::target)
                     .collect();
-                // A new picker starts anywhere; while the READY ones stay the same, so does the turn.
+                // A new picker starts anywhere; while the READY ones stay the same, so does the
+                // turn.
                 if self.published.views.load().has_targets(&targets) {
                     return self.publish_state();
                 }
@@ -423,7 +429,8 @@ impl EndpointHandle {
         self.state = Arc::new(state);
     }
 
-    /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts between are for debugging.
+    /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts
+    /// between are for debugging.
     fn log(&self, service: Option<&str>, report: &Report) {
         let service = service.unwrap_or_default();
         let endpoint = &self.endpoint;

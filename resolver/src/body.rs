@@ -25,8 +25,9 @@ use crate::{CallError, Endpoint, deadline::Deadline};
 
 /// The body of a request, on its way.
 ///
-/// It is polled by the tasks of its connection, which must not suffer for it: one that panics ends with an error instead.
-/// And they would go on with it after the call was given up, so it ends with an error then too, which resets the stream.
+/// It is polled by the tasks of its connection, which must not suffer for it: one that panics ends
+/// with an error instead. And they would go on with it after the call was given up, so it ends with
+/// an error then too, which resets the stream.
 pub(crate) struct RequestBody {
     body: UnsyncBoxBody<Bytes, BoxError>,
     given_up: oneshot::Receiver<Infallible>,
@@ -77,8 +78,8 @@ impl Body for RequestBody {
 
 /// The body of a response, on its way.
 ///
-/// It ends at the caller's deadline, if there is one, with DEADLINE_EXCEEDED, and if its connection breaks, with
-/// UNAVAILABLE. Dropping it resets the stream and leaves the connection usable.
+/// It ends at the caller's deadline, if there is one, with DEADLINE_EXCEEDED, and if its connection
+/// breaks, with UNAVAILABLE. Dropping it resets the stream and leaves the connection usable.
 pub struct ResponseBody {
     /// `None` once it has ended.
     incoming: Option<Incoming>,
@@ -102,8 +103,8 @@ impl ResponseBody {
         service: Option<Arc<str>>,
         endpoint: Arc<Endpoint>,
     ) -> Self {
-        // Most unary responses have ended with their headers or do with the next frame, but whether one will cannot be
-        // known here, and a timer costs nothing before it is polled.
+        // Most unary responses have ended with their headers or do with the next frame, but whether
+        // one will cannot be known here, and a timer costs nothing before it is polled.
         let expiry = deadline.of_body().map(|at| Expiry {
             sleep: Box::pin(tokio::time::sleep_until(Instant::from_std(at))),
             deadline,
@@ -151,8 +152,9 @@ impl Body for ResponseBody {
             return Poll::Ready(None);
         };
         let result = match Pin::new(incoming).poll_frame(cx) {
-            // A server that sends without a pause must not outrun the deadline, which is polled only in pauses. And one
-            // that breaks off then does it because of the deadline.
+            // A server that sends without a pause must not outrun the deadline, which is polled
+            // only in pauses. And one that breaks off then does it because of the
+            // deadline.
             Poll::Ready(Some(_)) if self.is_overdue() => Some(Err(self.expired())),
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => Some(Err(CallError::interrupted(

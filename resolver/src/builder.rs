@@ -54,11 +54,12 @@ pub struct Builder {
     seed: Option<u64>,
 }
 
-/// The connect timeout of gRPC's `connection-backoff.md`. Shorter than what a far or busy server needs to answer, and no
-/// attempt would ever succeed.
+/// The connect timeout of gRPC's `connection-backoff.md`. Shorter than what a far or busy server
+/// needs to answer, and no attempt would ever succeed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that is. As tokio has it.
+/// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that
+/// is. As tokio has it.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl Builder {
@@ -75,24 +76,25 @@ impl Builder {
         }
     }
 
-    /// Sets the service's name. Errors and logs use it, and calls send it as `:authority`; where it is not a valid
-    /// authority, each endpoint's address is sent instead.
+    /// Sets the service's name. Errors and logs use it, and calls send it as `:authority`; where it
+    /// is not a valid authority, each endpoint's address is sent instead.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into().into());
         self
     }
 
-    /// Sets how long a call may take until the headers of its response are there. Unset, it may take as long as its caller
-    /// allows.
+    /// Sets how long a call may take until the headers of its response are there. Unset, it may
+    /// take as long as its caller allows.
     ///
-    /// It never ends a response that has begun, however long that streams: that is for the caller's own `grpc-timeout`,
-    /// and the shorter one of both counts for the headers.
+    /// It never ends a response that has begun, however long that streams: that is for the caller's
+    /// own `grpc-timeout`, and the shorter one of both counts for the headers.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout.min(NEVER));
         self
     }
 
-    /// Sets how long one attempt to connect to an endpoint may take, until the server has spoken HTTP/2; 20 s unless set.
+    /// Sets how long one attempt to connect to an endpoint may take, until the server has spoken
+    /// HTTP/2; 20 s unless set.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.min(NEVER);
         self
@@ -118,8 +120,8 @@ impl Builder {
         self
     }
 
-    /// Sets how a byte stream is opened to the host and port of a URI; over TCP unless set. Given up, by being dropped,
-    /// when the connect timeout has passed or the endpoint is removed.
+    /// Sets how a byte stream is opened to the host and port of a URI; over TCP unless set. Given
+    /// up, by being dropped, when the connect timeout has passed or the endpoint is removed.
     ///
     /// ```
     /// use switchboard_resolver::Channel;
@@ -145,7 +147,8 @@ impl Builder {
         self
     }
 
-    /// Makes all the channel's random choices, which endpoint comes first and how backoffs vary, follow from `seed`.
+    /// Makes all the channel's random choices, which endpoint comes first and how backoffs vary,
+    /// follow from `seed`.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -205,13 +208,13 @@ impl Builder {
 
     /// Makes the channel and waits until an endpoint is READY.
     ///
-    /// It waits for the source's first answer and then for the first attempts to connect, twice the connect timeout at
-    /// most.
+    /// It waits for the source's first answer and then for the first attempts to connect, twice the
+    /// connect timeout at most.
     ///
     /// # Errors
     ///
-    /// As [`connect_lazy`](Self::connect_lazy); and if the source fails or names no endpoints, if every endpoint fails, or
-    /// if the time is over, with the cause.
+    /// As [`connect_lazy`](Self::connect_lazy); and if the source fails or names no endpoints, if
+    /// every endpoint fails, or if the time is over, with the cause.
     ///
     /// # Cancel safety
     ///

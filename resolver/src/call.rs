@@ -1,10 +1,11 @@
 //! The way of one call: pick an endpoint, or wait for one; send; pick again if it did not leave.
 //!
 //! - A pick takes no lock and asks no task.
-//! - A request that did not leave goes to another endpoint, unseen by the caller and as often as it takes. The connection
-//!   that did not take it is closed by then and never picked again, so this ends in a sent request or in a wait, and never
-//!   spins.
-//! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits for ever.
+//! - A request that did not leave goes to another endpoint, unseen by the caller and as often as it
+//!   takes. The connection that did not take it is closed by then and never picked again, so this
+//!   ends in a sent request or in a wait, and never spins.
+//! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits
+//!   for ever.
 
 use std::{sync::Arc, time::Duration};
 

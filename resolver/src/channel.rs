@@ -29,16 +29,16 @@ use crate::{
 ///
 /// Each endpoint is kept connected; calls go to those that are, in turn. What a call can expect:
 ///
-/// - While no endpoint can be reached it fails at once with UNAVAILABLE, naming the service and the cause, or waits if it
-///   carries [`WaitForReady`](crate::WaitForReady). While one is being connected for the first time, it waits: until its
-///   deadline, or for 20 s.
-/// - A `grpc-timeout` (`tonic::Request::set_timeout`) covers all of that and the response to its end. The channel's own
-///   timeout ends with the response's headers.
+/// - While no endpoint can be reached it fails at once with UNAVAILABLE, naming the service and the
+///   cause, or waits if it carries [`WaitForReady`](crate::WaitForReady). While one is being
+///   connected for the first time, it waits: until its deadline, or for 20 s.
+/// - A `grpc-timeout` (`tonic::Request::set_timeout`) covers all of that and the response to its
+///   end. The channel's own timeout ends with the response's headers.
 /// - A request that did not leave goes to another endpoint; one that did is never sent twice.
 /// - [`ServedBy`](crate::ServedBy) among the response's extensions tells who answered.
 ///
-/// Clones share the endpoints and are cheap. When the last one is dropped, calls in flight finish and nothing remains;
-/// [`close`](Self::close) does the same and waits for it.
+/// Clones share the endpoints and are cheap. When the last one is dropped, calls in flight finish
+/// and nothing remains; [`close`](Self::close) does the same and waits for it.
 ///
 /// ```
 /// use switchboard_proto::{HelloRequest, greeter_client::GreeterClient};
@@ -90,7 +90,8 @@ impl Channel {
             .into_iter()
             .map(|address| Ok(Endpoint::new(address.try_into()?)))
             .collect::<Result<_, AddressError>>()?;
-        // It never ends: a source that has ended is not known to be right any more, and a fixed list always is.
+        // It never ends: a source that has ended is not known to be right any more, and a fixed
+        // list always is.
         let snapshot = futures::stream::iter([Update::Snapshot(endpoints)]);
         Ok(Self::builder(snapshot.chain(futures::stream::pending())))
     }
@@ -117,20 +118,22 @@ impl Channel {
         self.shared.state.borrow().clone()
     }
 
-    /// Returns a watch on what the channel knows; it ends when the channel is closed and its last call has ended.
+    /// Returns a watch on what the channel knows; it ends when the channel is closed and its last
+    /// call has ended.
     pub fn watch_state(&self) -> watch::Receiver<Arc<ChannelState>> {
         self.shared.state.clone()
     }
 
-    /// Redials at once every endpoint that is backing off, for callers who know that the network is back.
+    /// Redials at once every endpoint that is backing off, for callers who know that the network is
+    /// back.
     pub fn reset_backoff(&self) {
         self.shared.redial.notify_one();
     }
 
     /// Closes the channel, all its clones included, and waits until every call in flight has ended.
     ///
-    /// Calls that start or wait from now on fail with UNAVAILABLE; those that were sent go on to their end, however long
-    /// that takes.
+    /// Calls that start or wait from now on fail with UNAVAILABLE; those that were sent go on to
+    /// their end, however long that takes.
     ///
     /// # Panics
     ///

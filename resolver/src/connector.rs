@@ -36,7 +36,8 @@ impl Connector {
         }))
     }
 
-    /// Opens TCP connections. A host name is resolved anew each time, and all its addresses are tried.
+    /// Opens TCP connections. A host name is resolved anew each time, and all its addresses are
+    /// tried.
     pub(crate) fn tcp() -> Self {
         Self::new(|uri| async move {
             let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
@@ -44,7 +45,8 @@ impl Connector {
             };
             let host = host.trim_matches(['[', ']']);
             let stream = TcpStream::connect((host, port)).await?;
-            // A call is a few small writes; with Nagle's algorithm each would wait for the last one's acknowledgement.
+            // A call is a few small writes; with Nagle's algorithm each would wait for the last
+            // one's acknowledgement.
             stream.set_nodelay(true)?;
             Ok(stream)
         })

@@ -1,8 +1,9 @@
 //! How long a call may take.
 //!
-//! The caller's `grpc-timeout` covers all of a call: waiting for an endpoint, the response's headers and its body. It is
-//! sent on as what remains of it. The channel's own timeout ends with the response headers and is *not* sent on: a server
-//! that knew it would cut streams that are meant to stay open.
+//! The caller's `grpc-timeout` covers all of a call: waiting for an endpoint, the response's
+//! headers and its body. It is sent on as what remains of it. The channel's own timeout ends with
+//! the response headers and is *not* sent on: a server that knew it would cut streams that are
+//! meant to stay open.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The header by which a gRPC client tells how long it waits.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// How long a call without a deadline waits for an endpoint: as long as gRPC gives a connection attempt. A shorter one
-/// would fail calls while the first attempt is still under way.
+/// How long a call without a deadline waits for an endpoint: as long as gRPC gives a connection
+/// attempt. A shorter one would fail calls while the first attempt is still under way.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a call may take.
@@ -35,8 +36,8 @@ pub(crate) enum Wait {
 }
 
 impl Deadline {
-    /// Reads the caller's timeout from the headers of a call that starts `now`. One that is malformed, or that ends
-    /// beyond what a clock can tell, counts as absent.
+    /// Reads the caller's timeout from the headers of a call that starts `now`. One that is
+    /// malformed, or that ends beyond what a clock can tell, counts as absent.
     pub(crate) fn new(headers: &HeaderMap, channel: Option<Duration>, now: Instant) -> Self {
         let caller = headers.get(GRPC_TIMEOUT).and_then(parse);
         Self {
@@ -59,7 +60,8 @@ impl Deadline {
         self.caller
     }
 
-    /// Returns how long a call that begins to wait `now` waits. One that was handed back unsent, however late, begins anew.
+    /// Returns how long a call that begins to wait `now` waits. One that was handed back unsent,
+    /// however late, begins anew.
     pub(crate) fn wait(&self, wait_for_ready: bool, now: Instant) -> Wait {
         match self.of_headers() {
             Some(end) => Wait::Until(end),
@@ -100,8 +102,8 @@ fn parse(value: &HeaderValue) -> Option<Duration> {
     })
 }
 
-/// Writes a timeout in the finest unit that leaves eight digits, rounded up: the server must not give up before the
-/// caller does.
+/// Writes a timeout in the finest unit that leaves eight digits, rounded up: the server must not
+/// give up before the caller does.
 fn format(timeout: Duration) -> HeaderValue {
     const UNITS: [(u128, char); 6] = [
         (1, 'n'),

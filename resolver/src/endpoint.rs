@@ -6,8 +6,9 @@ use crate::Address;
 
 /// Something that can be dialed: one server, under one address or several.
 ///
-/// An endpoint is known by the *unordered set* of its addresses (gRPC's rule, A61): the same addresses in another order
-/// are the same endpoint and keep its connection, and a change of metadata alone never reconnects.
+/// An endpoint is known by the *unordered set* of its addresses (gRPC's rule, A61): the same
+/// addresses in another order are the same endpoint and keep its connection, and a change of
+/// metadata alone never reconnects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     addresses: Vec<Address>,
@@ -31,8 +32,8 @@ impl Endpoint {
         self
     }
 
-    /// Adds something known of the server beside its addresses, such as its version or zone. The same key again replaces
-    /// its value.
+    /// Adds something known of the server beside its addresses, such as its version or zone. The
+    /// same key again replaces its value.
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self

@@ -1,8 +1,8 @@
 //! Turns whole snapshots into what changed.
 //!
-//! An endpoint is known by the unordered set of its addresses (gRPC's rule, A61), so the order of addresses, the order of
-//! the snapshot and repetitions within it mean nothing. Where two endpoints of one snapshot have the same addresses, the
-//! last one counts.
+//! An endpoint is known by the unordered set of its addresses (gRPC's rule, A61), so the order of
+//! addresses, the order of the snapshot and repetitions within it mean nothing. Where two endpoints
+//! of one snapshot have the same addresses, the last one counts.
 //!
 //! Holds no connection: what the changes cause is its owner's business.
 

@@ -1,7 +1,8 @@
 //! The task that keeps one endpoint connected.
 //!
-//! It does what its [`Subchannel`] decides, one thing at a time, and reports each change to the balancer. It lives until
-//! its endpoint is removed and the last stream on its connections has ended.
+//! It does what its [`Subchannel`] decides, one thing at a time, and reports each change to the
+//! balancer. It lives until its endpoint is removed and the last stream on its connections has
+//! ended.
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
@@ -37,7 +38,8 @@ pub(crate) struct Dialing {
 pub(crate) enum Command {
     /// Ends a backoff.
     Redial,
-    /// Replaces the endpoint by one with the same addresses, maybe in another order; it counts from the next dial on.
+    /// Replaces the endpoint by one with the same addresses, maybe in another order; it counts from
+    /// the next dial on.
     Update(Arc<Endpoint>),
 }
 
@@ -45,7 +47,8 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) key: EndpointKey,
-    /// Whose report it is: an endpoint that comes back has a second task while its first one drains.
+    /// Whose report it is: an endpoint that comes back has a second task while its first one
+    /// drains.
     pub(crate) task: task::Id,
     pub(crate) condition: Condition,
     pub(crate) last_failure: Option<Failure>,
@@ -103,8 +106,8 @@ struct Refused(Vec<(Address, Cause)>);
 impl EndpointTask {
     /// Keeps the endpoint connected until it is removed and its last stream has ended.
     pub(crate) async fn run(mut self) {
-        // hyper's tasks. Streams may outlive their connection's readiness, after a GOAWAY for one, so all connections share
-        // one tracker, and draining waits for it.
+        // hyper's tasks. Streams may outlive their connection's readiness, after a GOAWAY for one,
+        // so all connections share one tracker, and draining waits for it.
         let tasks = TaskTracker::new();
         let mut subchannel = Subchannel::new(self.dialing.backoff);
         let mut link = Link {
@@ -147,7 +150,8 @@ impl EndpointTask {
         }
     }
 
-    /// Takes in what the task was told or what its work came to, and returns what that is to the subchannel.
+    /// Takes in what the task was told or what its work came to, and returns what that is to the
+    /// subchannel.
     fn event(&mut self, input: Input, link: &mut Link, now: std::time::Instant) -> Option<Event> {
         Some(match input {
             Input::Command(Some(Command::Update(endpoint))) => {
@@ -177,8 +181,8 @@ impl EndpointTask {
         })
     }
 
-    /// Tries the addresses in order until one is connected. Each gets an equal share of the time that is left, so that one
-    /// that hangs leaves some to the next.
+    /// Tries the addresses in order until one is connected. Each gets an equal share of the time
+    /// that is left, so that one that hangs leaves some to the next.
     fn dial(
         &self,
         tasks: &TaskTracker,
@@ -258,7 +262,8 @@ impl Work {
         let tasks = tasks.clone();
         Box::pin(async move {
             if let Some(mut connection) = connection {
-                // Over once the last sender is dropped; calls that are just being sent still have one.
+                // Over once the last sender is dropped; calls that are just being sent still have
+                // one.
                 connection.lost().await;
             }
             tasks.close();

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::Endpoint;
 
-/// As an extension of a request: the call waits for an endpoint instead of failing while none can be reached.
+/// As an extension of a request: the call waits for an endpoint instead of failing while none can
+/// be reached.
 ///
-/// It waits until its deadline; without one, for ever. Either way it fails when the channel is closed.
+/// It waits until its deadline; without one, for ever. Either way it fails when the channel is
+/// closed.
 ///
 /// ```
 /// use std::time::Duration;

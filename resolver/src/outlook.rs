@@ -1,9 +1,10 @@
 //! Decides what a call that starts now may expect.
 //!
 //! - An endpoint is READY: it is called.
-//! - Nothing is known yet, or an endpoint is dialed for the first time or redialed after its connection was lost: the
-//!   call waits.
-//! - Otherwise it fails at once, with the newest of what went wrong: the last failed connection or the source's trouble.
+//! - Nothing is known yet, or an endpoint is dialed for the first time or redialed after its
+//!   connection was lost: the call waits.
+//! - Otherwise it fails at once, with the newest of what went wrong: the last failed connection or
+//!   the source's trouble.
 //!
 //! Reads no clock and holds no connection.
 
@@ -171,7 +172,8 @@ mod tests {
 
     use super::*;
 
-    /// Endpoints `a:1`, `b:1` and so on, each in a condition, with a failure as many seconds after the start.
+    /// Endpoints `a:1`, `b:1` and so on, each in a condition, with a failure as many seconds after
+    /// the start.
     struct Scene {
         start: Instant,
         source: SourceStatus,

@@ -24,8 +24,8 @@ pub struct ChannelState {
     pub service: Option<String>,
     /// What the source last said.
     pub source: SourceState,
-    /// The endpoints of the last snapshot, ordered by their addresses, then those that still drain. One that has not
-    /// changed is shared with the states before.
+    /// The endpoints of the last snapshot, ordered by their addresses, then those that still
+    /// drain. One that has not changed is shared with the states before.
     pub endpoints: Vec<Arc<EndpointState>>,
 }
 
@@ -51,11 +51,11 @@ pub enum SourceState {
         /// What stands in the way.
         cause: String,
     },
-    /// The source has ended, as when its registry was closed, or the channel was closed. The endpoints of the last snapshot
-    /// stay in use, right or not: nothing will replace them.
+    /// The source has ended, as when its registry was closed, or the channel was closed. The
+    /// endpoints of the last snapshot stay in use, right or not: nothing will replace them.
     ///
-    /// A fixed list ([`Channel::balance`](crate::Channel::balance)) never ends: it is right by definition. A source that
-    /// ends while it is stale or failed stays so, with its cause.
+    /// A fixed list ([`Channel::balance`](crate::Channel::balance)) never ends: it is right by
+    /// definition. A source that ends while it is stale or failed stays so, with its cause.
     Ended,
 }
 
@@ -80,7 +80,8 @@ pub struct EndpointState {
 pub enum Condition {
     /// It is dialed for the first time, or again after its connection was lost. Calls wait for it.
     Connecting,
-    /// It could not be reached, and is redialed in growing intervals until it is. Calls do not wait for it.
+    /// It could not be reached, and is redialed in growing intervals until it is. Calls do not wait
+    /// for it.
     Failing,
     /// It is connected and has spoken HTTP/2. Calls go there.
     Ready,

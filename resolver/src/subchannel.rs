@@ -15,11 +15,13 @@
 //! ```
 //!
 //! - A connection that is lost is redialed at once: servers restart, and most are back.
-//! - An endpoint that failed stays *failing* while it is redialed, until it is READY (gRPC's sticky TRANSIENT_FAILURE,
-//!   A62): calls fail fast meanwhile instead of waiting for each attempt.
-//! - A connection proves its worth by answering a call or by living as long as the first backoff. Losing one that did
-//!   neither counts as a failed attempt; otherwise a server that accepts and hangs up would be dialed in a hot loop.
-//! - The wait grows with each failure in a row and starts over once a connection has proved its worth.
+//! - An endpoint that failed stays *failing* while it is redialed, until it is READY (gRPC's sticky
+//!   TRANSIENT_FAILURE, A62): calls fail fast meanwhile instead of waiting for each attempt.
+//! - A connection proves its worth by answering a call or by living as long as the first backoff.
+//!   Losing one that did neither counts as a failed attempt; otherwise a server that accepts and
+//!   hangs up would be dialed in a hot loop.
+//! - The wait grows with each failure in a row and starts over once a connection has proved its
+//!   worth.
 //!
 //! Never dials, sleeps or reads a clock: `endpoint_task.rs` does, as told.
 
@@ -54,7 +56,8 @@ pub(crate) enum Event {
     Connected,
     /// The dial failed.
     Refused,
-    /// The connection that was READY takes no more calls; `answered` tells whether it ever answered one.
+    /// The connection that was READY takes no more calls; `answered` tells whether it ever answered
+    /// one.
     Lost { answered: bool },
     /// The wait is over.
     Elapsed,

@@ -1,10 +1,11 @@
 //! The seam to HTTP/2: how requests travel over one connection.
 //!
-//! Everything that knows hyper is here, and in the response's body. [`handshake`] makes the two halves of a connection: any
-//! number of [`Transport`]s to send requests with, and one [`Connection`] that does the work and tells when it is over.
+//! Everything that knows hyper is here, and in the response's body. [`handshake`] makes the two
+//! halves of a connection: any number of [`Transport`]s to send requests with, and one
+//! [`Connection`] that does the work and tells when it is over.
 //!
-//! A server's first frame is its SETTINGS, and a connection is good for calls only once it came: the HTTP/2 handshake
-//! itself also "succeeds" against a server that never says a word.
+//! A server's first frame is its SETTINGS, and a connection is good for calls only once it came:
+//! the HTTP/2 handshake itself also "succeeds" against a server that never says a word.
 
 use std::{
     fmt,
@@ -58,29 +59,32 @@ pub(crate) enum SendError {
 
 /// HTTP/2 pings that find out whether a connection still lives. Off unless set.
 ///
-/// Servers in Go close connections that ping more often than they allow, by default once in five minutes.
+/// Servers in Go close connections that ping more often than they allow, by default once in five
+/// minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
     /// How long a connection may be silent before it is pinged.
     pub interval: Duration,
-    /// How long the answer may take before the connection is closed and its calls fail with UNAVAILABLE.
+    /// How long the answer may take before the connection is closed and its calls fail with
+    /// UNAVAILABLE.
     pub timeout: Duration,
     /// Whether connections without a call in flight are pinged too.
     pub while_idle: bool,
 }
 
-/// The window of one stream: what a server may send ahead of a reader. Larger ones let a few unread streams hold much
-/// memory; smaller ones make a fast stream over a long distance wait.
+/// The window of one stream: what a server may send ahead of a reader. Larger ones let a few unread
+/// streams hold much memory; smaller ones make a fast stream over a long distance wait.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// The window of a connection, the largest that HTTP/2 allows: under a smaller one, streams that nobody reads would
-/// starve all other calls on the connection.
+/// The window of a connection, the largest that HTTP/2 allows: under a smaller one, streams that
+/// nobody reads would starve all other calls on the connection.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// As grpc-go: a smaller limit refuses the large metadata that it lets pass.
 const MAX_HEADER_LIST: u32 = 16 * 1024 * 1024;
 
-/// Begins HTTP/2 on `io` and waits until the server has spoken. The connection's own tasks run on `tasks`.
+/// Begins HTTP/2 on `io` and waits until the server has spoken. The connection's own tasks run on
+/// `tasks`.
 pub(crate) async fn handshake(
     io: Io,
     authority: Authority,
@@ -146,7 +150,8 @@ impl Transport {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Sends a request and waits for the headers of its response. Dropping the future resets the stream.
+    /// Sends a request and waits for the headers of its response. Dropping the future resets the
+    /// stream.
     pub(crate) async fn send(
         &self,
         request: Request<RequestBody>,
@@ -178,8 +183,9 @@ impl fmt::Debug for Transport {
 }
 
 impl Connection {
-    /// Works until the connection takes no more requests, and says why. Streams in flight may go on: tasks of the
-    /// tracker serve them. To be dropped then, which hands back the requests that were queued and not sent.
+    /// Works until the connection takes no more requests, and says why. Streams in flight may go
+    /// on: tasks of the tracker serve them. To be dropped then, which hands back the requests
+    /// that were queued and not sent.
     pub(crate) async fn lost(&mut self) -> Cause {
         match (&mut self.work).await {
             Ok(()) => Arc::new(io::Error::new(
@@ -205,8 +211,8 @@ where
     }
 }
 
-/// A byte stream that tells when its first frame was read, if that is the SETTINGS that HTTP/2 begins with. Whatever else
-/// comes first is not HTTP/2, and h2's to refuse.
+/// A byte stream that tells when its first frame was read, if that is the SETTINGS that HTTP/2
+/// begins with. Whatever else comes first is not HTTP/2, and h2's to refuse.
 pub(crate) struct Heard<T> {
     io: T,
     /// The head of the first frame, as much as was `read`.
@@ -215,7 +221,8 @@ pub(crate) struct Heard<T> {
     heard: Option<oneshot::Sender<()>>,
 }
 
-/// The size of the head of a frame: three bytes of length, one each of type and flags, four of stream id.
+/// The size of the head of a frame: three bytes of length, one each of type and flags, four of
+/// stream id.
 const HEAD: usize = 9;
 
 impl<T> Heard<T> {

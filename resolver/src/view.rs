@@ -1,7 +1,7 @@
 //! What every call looks at: the balancer's last word, replaced as a whole.
 //!
-//! One writer, any number of readers. Reading takes no lock; who has to wait creates [`Views::changed`] *before* it
-//! reads, so that a change in between is not missed.
+//! One writer, any number of readers. Reading takes no lock; who has to wait creates
+//! [`Views::changed`] *before* it reads, so that a change in between is not missed.
 
 use std::sync::Arc;
 

@@ -65,7 +65,8 @@ async fn c20_a_blocked_pick_ends_at_the_deadline_and_says_what_it_waited_for() {
 async fn c21_a_request_that_did_not_leave_goes_to_another_endpoint_unseen() {
     let network = Network::serving(&["a:1", "b:1"]);
     let channel = connected(&network, &["a:1", "b:1"]).await;
-    // Streams keep both connections open, so that nobody but the next request learns that one is closing.
+    // Streams keep both connections open, so that nobody but the next request learns that one is
+    // closing.
     let mut streams = Vec::new();
     for _ in 0..2 {
         streams.push(
@@ -312,7 +313,8 @@ async fn a_call_whose_time_is_over_before_it_begins_is_not_sent() {
         std::future::ready(Ok(ours))
     });
     let channel = builder.connect().await.unwrap();
-    // As often as it takes for the connection's task to be quicker than the end of a call, on some other thread.
+    // As often as it takes for the connection's task to be quicker than the end of a call, on some
+    // other thread.
     for _ in 0..5_000 {
         let request = with_timeout(hello("Ada"), Duration::ZERO);
         let status = client(&channel).say_hello(request).await.unwrap_err();

@@ -20,7 +20,8 @@ pub(crate) enum Kind {
     LeaseNotFound,
     /// There is such a lease already.
     LeaseExists,
-    /// The revision is no longer known, or not yet, where etcd was wiped: start from the current one.
+    /// The revision is no longer known, or not yet, where etcd was wiped: start from the current
+    /// one.
     Compacted,
     /// The token is not valid (any more): log in again.
     Token,

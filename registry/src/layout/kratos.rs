@@ -1,7 +1,8 @@
 //! kratos' layout (its `contrib/registry/etcd` and `registry/registry.go`).
 //!
-//! kratos clients fail a service's whole list on one value they cannot read, so what is written here keeps to their types
-//! to the letter: every metadata value is a string, and every endpoint is a URL.
+//! kratos clients fail a service's whole list on one value they cannot read, so what is written
+//! here keeps to their types to the letter: every metadata value is a string, and every endpoint is
+//! a URL.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +48,8 @@ pub(super) fn decode(service: &ServiceName, value: &[u8]) -> Result<Instance, Re
         return Err(RecordError::OtherService(value.name, service.clone()));
     }
     let id = InstanceId::try_from(value.id)?;
-    // An endpoint of a kind that is not known here is for others; it is no reason to lose those that are.
+    // An endpoint of a kind that is not known here is for others; it is no reason to lose those
+    // that are.
     let endpoints = value
         .endpoints
         .unwrap_or_default()

@@ -11,8 +11,8 @@ use crate::{layout::Record, lease::LeaseId};
 pub(crate) enum Step {
     /// Read these keys; answer with `found` or `failed`.
     Read { keys: Vec<String> },
-    /// Do all this in one transaction if its guards hold, else read the keys of it; answer with `written`, `found`,
-    /// `lease_gone`, `denied` or `failed`.
+    /// Do all this in one transaction if its guards hold, else read the keys of it; answer with
+    /// `written`, `found`, `lease_gone`, `denied` or `failed`.
     Write(Write),
     /// Nothing until then, unless something happens.
     WaitUntil(Instant),

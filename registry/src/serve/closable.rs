@@ -28,8 +28,9 @@ impl Closable {
         }
     }
 
-    /// Fails once it is told to close, and wakes whoever polls it then. One task both reads and writes, and which of the two
-    /// it waits for differs: a connection whose client no longer reads is not read from either, once it has a GOAWAY to send.
+    /// Fails once it is told to close, and wakes whoever polls it then. One task both reads and
+    /// writes, and which of the two it waits for differs: a connection whose client no longer
+    /// reads is not read from either, once it has a GOAWAY to send.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.closed.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),

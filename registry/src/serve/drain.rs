@@ -20,11 +20,11 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// How long to wait for etcd to confirm that the instance is gone. If it does not, the drain goes on:
-    /// the key goes with its lease.
+    /// How long to wait for etcd to confirm that the instance is gone. If it does not, the drain
+    /// goes on: the key goes with its lease.
     pub deregister: Duration,
-    /// How long the server goes on serving, counted from the signal: longer than a watch event takes
-    /// to reach the slowest client, or calls fail.
+    /// How long the server goes on serving, counted from the signal: longer than a watch event
+    /// takes to reach the slowest client, or calls fail.
     pub linger: Duration,
     /// How long calls in flight may take after that.
     pub finish: Duration,

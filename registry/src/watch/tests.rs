@@ -407,7 +407,8 @@ fn it_is_stale_since_it_was_last_heard_of() {
     assert!(matches!(fixture.watch.freshness(), Freshness::Stale { since, .. } if *since == heard));
 }
 
-/// A history of one range: what each revision did, how much of it is forgotten, and how far its watch has got.
+/// A history of one range: what each revision did, how much of it is forgotten, and how far its
+/// watch has got.
 #[derive(Default)]
 struct Etcd {
     history: Vec<Change<String>>,
@@ -495,7 +496,8 @@ fn answer(fixture: &mut Fixture, etcd: &mut Etcd, most: usize) {
             if revision != 0 && revision < etcd.compacted {
                 return fixture.watch.list_compacted();
             }
-            // Pages of two keys, of the current contents: the model keeps no old ones, so it lists in one go if asked to.
+            // Pages of two keys, of the current contents: the model keeps no old ones, so it lists
+            // in one go if asked to.
             assert!(after.is_none());
             let entries = etcd.contents().into_iter().map(
                 |(

@@ -1,7 +1,7 @@
 //! Each in its turn.
 //!
-//! A new picker starts anywhere: were it to start at the first, all clients that hear of a change together would send
-//! their next calls to the same server.
+//! A new picker starts anywhere: were it to start at the first, all clients that hear of a change
+//! together would send their next calls to the same server.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,8 @@ impl<T> RoundRobin<T> {
     /// Makes a picker whose first pick is the target at `start`, which may be any number.
     pub(crate) fn new(targets: impl IntoIterator<Item = T>, start: usize) -> Self {
         let targets: Box<[T]> = targets.into_iter().collect();
-        // The remainder, so that a start near the greatest number does not break the turn when it wraps.
+        // The remainder, so that a start near the greatest number does not break the turn when it
+        // wraps.
         let turn = start.checked_rem(targets.len()).unwrap_or(0);
         Self {
             targets,

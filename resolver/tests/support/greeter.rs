@@ -6,8 +6,8 @@ use switchboard_proto::{HelloReply, HelloRequest, HellosRequest, greeter_server:
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Greets as the server at an address. Two names are special: whoever is called `hang` is never answered, and
-/// `header:<name>` is answered with that header of the request.
+/// Greets as the server at an address. Two names are special: whoever is called `hang` is never
+/// answered, and `header:<name>` is answered with that header of the request.
 pub struct Polite {
     pub address: String,
 }

@@ -107,7 +107,8 @@ impl Network {
         self.put(address, Conduct::Refuse);
     }
 
-    /// Stops the server at the address in good order: GOAWAY, streams go on, new connections are refused.
+    /// Stops the server at the address in good order: GOAWAY, streams go on, new connections are
+    /// refused.
     pub fn shut_down(&self, address: &str) {
         self.at(address, |site| {
             match std::mem::take(&mut site.conduct) {
@@ -188,7 +189,8 @@ impl Network {
                     site.tasks.spawn_on(
                         async move {
                             theirs.write_all(&SETTINGS).await.expect("a reader");
-                            // Were it done in no time, a paused clock would stand still in a hot loop.
+                            // Were it done in no time, a paused clock would stand still in a hot
+                            // loop.
                             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                         },
                         &self.runtime,

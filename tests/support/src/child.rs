@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 /// A child process, killed and reaped when this is dropped.
 ///
-/// The kernel drops nothing when the test process itself is killed, so a watchdog guards each child: a shell that
-/// reads from a pipe which only the test process can write to, and kills the child when the pipe closes.
+/// The kernel drops nothing when the test process itself is killed, so a watchdog guards each
+/// child: a shell that reads from a pipe which only the test process can write to, and kills the
+/// child when the pipe closes.
 #[derive(Debug)]
 pub(crate) struct Child {
     child: std::process::Child,
@@ -50,8 +51,9 @@ impl Child {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Sends a signal. Where that is `STOP`, the child stands still when this returns; the kernel stops a process of many
-    /// threads one by one, and the last may answer a call after the signal was sent.
+    /// Sends a signal. Where that is `STOP`, the child stands still when this returns; the kernel
+    /// stops a process of many threads one by one, and the last may answer a call after the
+    /// signal was sent.
     ///
     /// # Panics
     ///
@@ -76,7 +78,8 @@ impl Child {
         matches!(status, Ok(Some(status)) if status.stopped())
     }
 
-    /// Kills the child, frozen or not, and returns how it ended, which may have been earlier and otherwise.
+    /// Kills the child, frozen or not, and returns how it ended, which may have been earlier and
+    /// otherwise.
     pub(crate) fn kill(&mut self) -> ExitStatus {
         end(&mut self.child)
     }

@@ -17,7 +17,8 @@ use crate::{
     ports::Ports,
 };
 
-/// A real etcd server with one member, on loopback, in a temporary folder. It is killed when this is dropped.
+/// A real etcd server with one member, on loopback, in a temporary folder. It is killed when this
+/// is dropped.
 ///
 /// ```no_run
 /// # use switchboard_test_support::Etcd;
@@ -40,7 +41,8 @@ pub struct Etcd {
     child: Child,
 }
 
-/// Between the start of a server and its answer that it is well: a second, or several where the machine is busy.
+/// Between the start of a server and its answer that it is well: a second, or several where the
+/// machine is busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 impl Etcd {
@@ -48,13 +50,14 @@ impl Etcd {
     ///
     /// # Panics
     ///
-    /// If there is no etcd and none can be had, with what to install or set; if it does not become healthy, with the
-    /// end of its log.
+    /// If there is no etcd and none can be had, with what to install or set; if it does not become
+    /// healthy, with the end of its log.
     pub async fn start() -> Self {
         Self::start_with([]).await
     }
 
-    /// Starts a server with further flags, such as `--auth-token-ttl=4`; see [`start`](Self::start).
+    /// Starts a server with further flags, such as `--auth-token-ttl=4`; see
+    /// [`start`](Self::start).
     pub async fn start_with(flags: impl IntoIterator<Item = &str>) -> Self {
         let binary = EtcdBinary::find().await;
         let flags: Vec<_> = flags.into_iter().map(str::to_owned).collect();
@@ -84,8 +87,8 @@ impl Etcd {
         &self.endpoint
     }
 
-    /// Returns a new client with a connection of its own, which gives up on a call after 2 s, and on a connection that
-    /// shows no life within 9 s.
+    /// Returns a new client with a connection of its own, which gives up on a call after 2 s, and
+    /// on a connection that shows no life within 9 s.
     ///
     /// # Panics
     ///
@@ -94,7 +97,8 @@ impl Etcd {
         let options = ConnectOptions::new()
             .with_timeout(Duration::from_secs(2))
             .with_connect_timeout(Duration::from_secs(1))
-            // etcd closes connections that ping more often than every 5 s, or without a call in flight.
+            // etcd closes connections that ping more often than every 5 s, or without a call in
+            // flight.
             .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
             .with_keep_alive_while_idle(false);
         Client::connect([&self.endpoint], Some(options))
@@ -102,12 +106,14 @@ impl Etcd {
             .expect("a client connects lazily")
     }
 
-    /// Kills the server, as a crash would, and waits until it is gone. What it had acknowledged is in its data folder.
+    /// Kills the server, as a crash would, and waits until it is gone. What it had acknowledged is
+    /// in its data folder.
     pub async fn kill(&mut self) {
         self.child.kill();
     }
 
-    /// Stops the server where it stands: its connections stay open, and nothing answers. [`thaw`](Self::thaw) wakes it.
+    /// Stops the server where it stands: its connections stay open, and nothing answers.
+    /// [`thaw`](Self::thaw) wakes it.
     ///
     /// # Panics
     ///
@@ -125,8 +131,8 @@ impl Etcd {
         self.child.signal(Signal::CONT);
     }
 
-    /// Starts the server again, with the same data on the same ports, and waits until it is healthy. One that still
-    /// runs is killed first.
+    /// Starts the server again, with the same data on the same ports, and waits until it is
+    /// healthy. One that still runs is killed first.
     ///
     /// # Panics
     ///
@@ -147,7 +153,8 @@ impl Etcd {
         }
     }
 
-    /// Starts the server again on the same ports, with nothing in it; see [`restart`](Self::restart).
+    /// Starts the server again on the same ports, with nothing in it; see
+    /// [`restart`](Self::restart).
     ///
     /// # Panics
     ///
@@ -158,7 +165,8 @@ impl Etcd {
         self.restart().await;
     }
 
-    /// Waits until the server says that it is healthy: it has a leader, and can commit. It accepts connections earlier.
+    /// Waits until the server says that it is healthy: it has a leader, and can commit. It accepts
+    /// connections earlier.
     ///
     /// # Panics
     ///

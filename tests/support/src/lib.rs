@@ -1,8 +1,9 @@
-//! What switchboard's tests run against: real etcd servers, and its examples as processes of their own.
+//! What switchboard's tests run against: real etcd servers, and its examples as processes of their
+//! own.
 //!
-//! Everything here serves tests, so what goes wrong panics, and says what there was to see: the end of a log, the
-//! lines a process wrote, the last state that was polled. What was started ends with the value that owns it, and with
-//! the test process, however that ends.
+//! Everything here serves tests, so what goes wrong panics, and says what there was to see: the end
+//! of a log, the lines a process wrote, the last state that was polled. What was started ends with
+//! the value that owns it, and with the test process, however that ends.
 
 mod child;
 mod etcd;

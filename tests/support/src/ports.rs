@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, TcpListener};
 
 /// A block of loopback ports, held for as long as this lives, whether or not its server runs.
 ///
-/// The first port of the block is bound for good: whoever binds it has the others. They lie below the range that
-/// kernels give to outgoing connections; otherwise a client that keeps dialing a killed server would, sooner or later,
-/// be given the very port that it dials as its own, connect to itself, and keep the server from coming back.
+/// The first port of the block is bound for good: whoever binds it has the others. They lie below
+/// the range that kernels give to outgoing connections; otherwise a client that keeps dialing a
+/// killed server would, sooner or later, be given the very port that it dials as its own, connect
+/// to itself, and keep the server from coming back.
 #[derive(Debug)]
 pub(crate) struct Ports {
     _guard: TcpListener,

@@ -19,10 +19,11 @@ use crate::{
     eventually,
 };
 
-/// A running program: its output line by line, signals to it, and how it ends. It is killed when this is dropped.
+/// A running program: its output line by line, signals to it, and how it ends. It is killed when
+/// this is dropped.
 ///
-/// Its output is read as it comes, so that it never waits for a test to read; what it writes to standard error is kept,
-/// and shown when something fails.
+/// Its output is read as it comes, so that it never waits for a test to read; what it writes to
+/// standard error is kept, and shown when something fails.
 #[derive(Debug)]
 pub struct Process {
     name: String,

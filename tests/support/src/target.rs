@@ -17,8 +17,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Finds the folders from the running executable, which lies in `<root>/[<triple>/]<profile>/deps`. A doctest's
-    /// lies elsewhere: it gets the usual ones.
+    /// Finds the folders from the running executable, which lies in
+    /// `<root>/[<triple>/]<profile>/deps`. A doctest's lies elsewhere: it gets the usual ones.
     pub(crate) fn of_this_test() -> Self {
         let executable = env::current_exe().expect("a process knows its executable");
         Self::of(&executable).unwrap_or_else(|| Self {

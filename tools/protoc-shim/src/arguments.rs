@@ -83,8 +83,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     }))
 }
 
-/// Returns what follows the flag's name in `-oVALUE` and `--long=VALUE`; nothing follows it in `-o` and `--long`, whose
-/// value is the next argument.
+/// Returns what follows the flag's name in `-oVALUE` and `--long=VALUE`; nothing follows it in `-o`
+/// and `--long`, whose value is the next argument.
 fn strip<'a>(flag: &'a str, short: &str, long: &str) -> Option<&'a str> {
     match flag.strip_prefix(long) {
         Some("") => Some(""),

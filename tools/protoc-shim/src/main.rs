@@ -1,5 +1,6 @@
-//! The part of protoc's command line that build scripts use, on protox: it reads `.proto` files and writes a
-//! `FileDescriptorSet`. What it does not know it refuses, so that no output is ever other than what was asked for.
+//! The part of protoc's command line that build scripts use, on protox: it reads `.proto` files and
+//! writes a `FileDescriptorSet`. What it does not know it refuses, so that no output is ever other
+//! than what was asked for.
 
 mod arguments;
 
