@@ -26,15 +26,14 @@
 //! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and
 //! the answers come back as method calls.
 
+mod keys;
 mod step;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use switchboard_resolver::Cause;
 
+use self::keys::Keys;
 pub(crate) use self::step::{Found, IdKind, Put, Status, Step, Write};
 use crate::{
     layout::Record,
@@ -45,10 +44,6 @@ use crate::{
 /// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same
 /// identity.
 const SLOW_RETRY: Duration = Duration::from_secs(10);
-
-/// How long a put of unknown outcome may yet land after etcd has answered a later read: it was sent
-/// before, and needs but a round of its members.
-const LATE: Duration = Duration::from_millis(500);
 
 /// Before a key that others changed or deleted is put back, so that two programs that disagree
 /// about it do not spin.
@@ -63,11 +58,7 @@ pub(crate) struct Publication {
     /// Which side it takes in a conflict over its key.
     claim: Claim,
     session: lease::Standing,
-    /// All keys that may hold something of ours, and the one that is wanted.
-    keys: BTreeMap<String, Known>,
-    /// The keys of puts of unknown outcome, and until when those may land; `None` until etcd
-    /// answers.
-    late: BTreeMap<String, Option<Instant>>,
+    keys: Keys,
     failures: u32,
     not_before: Option<Instant>,
     /// When a key that others hold is read again.
@@ -101,16 +92,6 @@ enum Trouble {
     Denied(Cause),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
-    /// To be read.
-    Unknown,
-    /// Not there, as of that revision; 0 where nobody looked yet.
-    Absent { revision: i64 },
-    /// There, as of that revision, which can be later than that of its last change.
-    Found { found: Found, as_of: i64 },
-}
-
 /// Why a key that others hold is left to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Conflict {
@@ -128,8 +109,7 @@ impl Publication {
             want: Want::Present,
             claim: Claim::Newcomer,
             session: lease::Standing::Absent,
-            keys: BTreeMap::new(),
-            late: BTreeMap::new(),
+            keys: Keys::default(),
             failures: 0,
             not_before: None,
             look_again: None,
@@ -174,7 +154,7 @@ impl Publication {
         if let Some(old) = id(self.session)
             && id(standing) != Some(old)
         {
-            self.drop_keys_of(old);
+            self.keys.lose_lease(old);
         }
         match standing {
             // What failed for want of a lease need not wait any longer.
@@ -193,20 +173,11 @@ impl Publication {
             return Step::WaitUntil(at);
         }
         self.not_before = None;
-        let is_due = |key: &String| {
-            let until = self.late.get(key).copied().flatten();
-            !self.is_wanted(key) && until.is_some_and(|until| until <= now)
-        };
-        let unknown: Vec<_> = self
-            .keys
-            .iter()
-            .filter(|(key, known)| **known == Known::Unknown || is_due(key))
-            .map(|(key, _)| key.clone())
-            .collect();
-        if !unknown.is_empty() {
-            return Step::Read { keys: unknown };
+        let keys = self.keys.to_read(self.wanted(), now);
+        if !keys.is_empty() {
+            return Step::Read { keys };
         }
-        match (self.due(now), self.late_look()) {
+        match (self.due(now), self.keys.next_look(self.wanted())) {
             (Step::Wait, Some(at)) => Step::WaitUntil(at),
             (Step::WaitUntil(until), Some(at)) => Step::WaitUntil(until.min(at)),
             (step, _) => step,
@@ -218,7 +189,7 @@ impl Publication {
         let Some(lease) = self.lease() else {
             return Step::Wait;
         };
-        let delete = self.strays(lease);
+        let delete = self.keys.strays(lease, self.wanted());
         let put = match self.owed_put(lease, now) {
             Ok(put) => put,
             // Until the put that is to replace them can be done, the old keys stay.
@@ -234,7 +205,7 @@ impl Publication {
     /// The transaction went through, at `revision`.
     pub(crate) fn written(&mut self, write: Write, revision: i64) {
         for key in write.delete {
-            self.keys.insert(key, Known::Absent { revision });
+            self.keys.know(key, None, revision);
         }
         if let Some(Put { record, .. }) = write.put {
             let found = Found {
@@ -243,15 +214,10 @@ impl Publication {
                 revision,
                 same_server: true,
             };
-            let as_of = revision;
-            self.keys.insert(record.key, Known::Found { found, as_of });
+            self.keys.know(record.key, Some(found), revision);
             self.claim = Claim::Holder;
         }
-        let (late, wanted) = (&self.late, &self.record.key);
-        let is_of_use = |key: &String, known: &Known| {
-            key == wanted || late.contains_key(key) || !matches!(known, Known::Absent { .. })
-        };
-        self.keys.retain(|key, known| is_of_use(key, known));
+        self.keys.prune(&self.record.key);
         self.succeed();
     }
 
@@ -263,11 +229,7 @@ impl Publication {
         now: Instant,
     ) {
         for (key, found) in keys {
-            match self.late.get_mut(&key) {
-                Some(Some(until)) if *until <= now => drop(self.late.remove(&key)),
-                Some(until @ None) => *until = Some(now + LATE),
-                _ => {}
-            }
+            self.keys.read(&key, now);
             self.know(key, found, revision, now);
         }
         self.not_before = None;
@@ -290,7 +252,7 @@ impl Publication {
         now: Instant,
         rng: &mut fastrand::Rng,
     ) {
-        self.drop_keys_of(lease);
+        self.keys.lose_lease(lease);
         self.try_later(cause, now, rng);
     }
 
@@ -309,13 +271,7 @@ impl Publication {
         rng: &mut fastrand::Rng,
     ) {
         if let Step::Write(write) = step {
-            let late = write.put.iter().map(|put| (put.record.key.clone(), None));
-            self.late.extend(late);
-            let put = write.put.iter().map(|put| put.record.key.clone());
-            self.keys.extend(
-                put.chain(write.delete.iter().cloned())
-                    .map(|key| (key, Known::Unknown)),
-            );
+            self.keys.doubt(write);
         }
         self.try_later(cause, now, rng);
     }
@@ -327,13 +283,11 @@ impl Publication {
 
     /// A watch saw this key change to that, or vanish, at `revision`.
     pub(crate) fn seen(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {
-        let known = match self.keys.get(&key) {
-            Some(Known::Absent { revision }) => *revision,
-            Some(Known::Found { as_of, .. }) => *as_of,
-            // It will be read anyway.
-            Some(Known::Unknown) => return,
-            None => 0,
-        };
+        // What is unknown will be read anyway.
+        if self.keys.is_unknown(&key) {
+            return;
+        }
+        let known = self.keys.as_of(&key).unwrap_or(0);
         if revision > known {
             self.know(key, found, revision, now);
             if self.want == Want::Present && self.conflict().is_none() {
@@ -344,9 +298,7 @@ impl Publication {
 
     /// The watch on this key has broken: it is to be read again.
     pub(crate) fn lost_sight(&mut self, key: &str) {
-        if let Some(known) = self.keys.get_mut(key) {
-            *known = Known::Unknown;
-        }
+        self.keys.forget(key);
     }
 
     /// Returns the key to watch and the revision to watch it from, when there is nothing to do but
@@ -356,33 +308,24 @@ impl Publication {
         if !self.is_settled() && self.conflict().is_none() {
             return None;
         }
-        match self.keys.get(&self.record.key)? {
-            Known::Found { as_of, .. } | Known::Absent { revision: as_of } => {
-                Some((&self.record.key, as_of.saturating_add(1)))
-            }
-            Known::Unknown => None,
-        }
+        let as_of = self.keys.as_of(&self.record.key)?;
+        Some((&self.record.key, as_of.saturating_add(1)))
     }
 
     /// Returns whether etcd holds what is wanted, as far as we know, so that there is nothing to
     /// do.
     pub(crate) fn is_settled(&self) -> bool {
-        if self.keys.values().any(|known| *known == Known::Unknown) {
-            return false;
-        }
-        let ours = |known: &Known, lease| matches!(known, Known::Found { found, .. } if found.lease == lease);
+        let is_clean = |lease| self.keys.strays(lease, self.wanted()).is_empty();
         match (self.want, self.session) {
+            _ if !self.keys.are_known() => false,
             (Want::Present, lease::Standing::Held { id, .. }) => {
-                let stands = |known: &Known| {
-                    ours(known, id)
-                        && matches!(known, Known::Found { found, .. } if found.value == self.record.value)
-                };
-                self.keys.get(&self.record.key).is_some_and(stands) && self.strays(id).is_empty()
+                let found = self.keys.found(&self.record.key);
+                found.is_some_and(|it| it.lease == id && it.value == self.record.value)
+                    && is_clean(id)
             }
             (Want::Present, _) => false,
             (Want::Paused | Want::Stopped, _) => {
-                let is_clean = |lease| self.strays(lease).is_empty();
-                self.late.is_empty() && self.lease().is_none_or(is_clean)
+                !self.keys.may_change() && self.lease().is_none_or(is_clean)
             }
         }
     }
@@ -433,28 +376,9 @@ impl Publication {
         }
     }
 
-    fn is_wanted(&self, key: &str) -> bool {
-        self.want == Want::Present && self.record.key == key
-    }
-
-    /// When a key that is not wanted is read once more, since a put of unknown outcome may have
-    /// landed.
-    fn late_look(&self) -> Option<Instant> {
-        let unwanted = self.late.iter().filter(|(key, _)| !self.is_wanted(key));
-        unwanted.filter_map(|(_, until)| *until).min()
-    }
-
-    /// The keys under our lease that are not wanted.
-    fn strays(&self, lease: LeaseId) -> Vec<String> {
-        let stray = |(key, known): &(&String, &Known)| {
-            !self.is_wanted(key)
-                && matches!(known, Known::Found { found, .. } if found.lease == lease)
-        };
-        self.keys
-            .iter()
-            .filter(stray)
-            .map(|(key, _)| key.clone())
-            .collect()
+    /// The key that is to hold the record.
+    fn wanted(&self) -> Option<&str> {
+        (self.want == Want::Present).then_some(&self.record.key)
     }
 
     /// The put that is owed, if there is one; or what is to be done before that can be told.
@@ -463,24 +387,17 @@ impl Publication {
             return Ok(None);
         }
         let record = &self.record;
-        let if_revision = match self.keys.get(&record.key) {
-            Some(Known::Found { found, .. })
-                if found.lease == lease && found.value == record.value =>
-            {
-                return Ok(None);
-            }
-            Some(Known::Found { found, .. }) => {
-                match (self.conflict_over(found), self.look_again) {
-                    (None, _) => found.revision,
-                    (Some(_), Some(at)) if at > now => return Err(Step::WaitUntil(at)),
-                    (Some(_), _) => {
-                        return Err(Step::Read {
-                            keys: vec![record.key.clone()],
-                        });
-                    }
+        let if_revision = match self.keys.found(&record.key) {
+            Some(found) if found.lease == lease && found.value == record.value => return Ok(None),
+            Some(found) => match (self.conflict_over(found), self.look_again) {
+                (None, _) => found.revision,
+                (Some(_), Some(at)) if at > now => return Err(Step::WaitUntil(at)),
+                (Some(_), _) => {
+                    let keys = vec![record.key.clone()];
+                    return Err(Step::Read { keys });
                 }
-            }
-            Some(Known::Absent { .. } | Known::Unknown) | None => 0,
+            },
+            None => 0,
         };
         // Under a lease that may have expired nothing is put: the session renews it, or finds it
         // gone, first.
@@ -505,42 +422,18 @@ impl Publication {
 
     /// The conflict that keeps the record from standing.
     fn conflict(&self) -> Option<Conflict> {
-        if self.want != Want::Present {
-            return None;
-        }
-        match self.keys.get(&self.record.key)? {
-            Known::Found { found, .. } => self.conflict_over(found),
-            Known::Absent { .. } | Known::Unknown => None,
-        }
+        self.conflict_over(self.keys.found(self.wanted()?)?)
     }
 
     fn know(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {
-        let known = match found {
-            Some(found) => {
-                if Some(found.lease) == self.lease() {
-                    self.claim = Claim::Holder;
-                }
-                Known::Found {
-                    found,
-                    as_of: revision,
-                }
-            }
-            None => Known::Absent { revision },
-        };
-        self.look_again = Some(now + SLOW_RETRY);
-        self.keys.insert(key, known);
-    }
-
-    /// A lease that is gone took its keys with it, and no put under it lands any more.
-    fn drop_keys_of(&mut self, lease: LeaseId) {
-        self.late.clear();
-        for known in self.keys.values_mut() {
-            if let Known::Found { found, as_of } = known
-                && found.lease == lease
-            {
-                *known = Known::Absent { revision: *as_of };
-            }
+        if found
+            .as_ref()
+            .is_some_and(|it| Some(it.lease) == self.lease())
+        {
+            self.claim = Claim::Holder;
         }
+        self.look_again = Some(now + SLOW_RETRY);
+        self.keys.know(key, found, revision);
     }
 
     fn succeed(&mut self) {

@@ -1,5 +1,7 @@
 //! Examples, and a model of etcd under which random histories are played.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
