@@ -47,7 +47,11 @@ fn rate(text: &str) -> Result<f64, String> {
 const DEADLINE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| fail(&*error))
+}
+
+async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -59,15 +63,28 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         .duration
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let summary = call_steadily(channel, arguments.rate, end, arguments.json).await?;
-    match arguments.json {
-        true => println!("{}", summary.json()),
-        false => println!("{}", summary.table()),
+    if arguments.json {
+        println!("{}", summary.json());
+    } else {
+        println!("{}", summary.table());
     }
     Ok(if summary.failed() == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Says what went wrong, down to its cause.
+fn fail(error: &dyn Error) -> ExitCode {
+    eprint!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
 }
 
 /// Starts calls at a steady rate, whether or not earlier ones have ended.

@@ -4,7 +4,7 @@
 //!
 //! Start several; `greeter_client` calls them all in turn.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use switchboard::{Address, Instance, Registry};
@@ -37,13 +37,22 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error),
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
 
-    let listener = TcpListener::bind(&arguments.listen).await?;
+    let listener = TcpListener::bind(&arguments.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
     let address = match arguments.advertise {
         Some(address) => address,
         None => listener.local_addr()?.try_into()?,
@@ -62,6 +71,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_graceful_shutdown(switchboard::terminate())
         .await?;
     Ok(())
+}
+
+/// Says what went wrong, down to its cause.
+fn fail(error: &dyn Error) -> ExitCode {
+    eprint!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
 }
 
 /// A greeter that says who it is.

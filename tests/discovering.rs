@@ -288,7 +288,8 @@ async fn dialed_after_its_registry_was_closed_a_channel_says_so_at_once() {
 #[tokio::test]
 async fn an_etcd_that_is_not_there_is_named() {
     let error = Registry::connect("127.0.0.1:1").await.unwrap_err();
-    let RegistryError::Unreachable(cause) = &error else {
+    assert_eq!(error.to_string(), "cannot reach etcd: 127.0.0.1:1");
+    let RegistryError::Unreachable { cause, .. } = &error else {
         panic!("{error:?}")
     };
     assert!(

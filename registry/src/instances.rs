@@ -43,6 +43,7 @@ const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
 ///     }
 /// }
 /// ```
+#[must_use = "whoever drops it no longer follows"]
 pub struct Instances {
     service: ServiceName,
     following: Following,

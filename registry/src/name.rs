@@ -112,6 +112,14 @@ macro_rules! name {
             }
         }
 
+        impl TryFrom<&String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: &String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = NameError;
 

@@ -29,6 +29,7 @@ use crate::{Instance, InstanceError, Origin, Registry, ServiceName};
 ///     Ok(())
 /// }
 /// ```
+#[must_use = "a publisher that is dropped takes its instance out of etcd"]
 pub struct Publisher {
     service: ServiceName,
     ttl: Duration,
@@ -60,7 +61,8 @@ impl Publisher {
         })
     }
 
-    /// Waits until the instance is in etcd.
+    /// Waits until the instance is in etcd, for as long as etcd is away: bound it with a timeout where
+    /// that matters.
     ///
     /// # Errors
     ///

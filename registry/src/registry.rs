@@ -106,7 +106,9 @@ impl Registry {
 
     /// Begins a channel to a service, over whatever instances of it live.
     ///
-    /// An invalid name is reported by `connect`, or by the calls.
+    /// Where there is no server yet, `connect` fails, and so do calls; with `connect_lazy`, calls that
+    /// carry [`WaitForReady`](resolver::WaitForReady) wait for one. An invalid name is reported by
+    /// `connect`, or by the calls.
     pub fn dial<N>(&self, service: N) -> resolver::Builder
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
@@ -223,8 +225,14 @@ pub enum RegistryError {
     #[error(transparent)]
     Channel(#[from] BuildError),
     /// etcd cannot be reached.
-    #[error("cannot reach etcd")]
-    Unreachable(#[source] ConnectError),
+    #[error("cannot reach etcd: {etcd}")]
+    Unreachable {
+        /// Its endpoints.
+        etcd: String,
+        /// What stands in the way.
+        #[source]
+        cause: ConnectError,
+    },
 }
 
 impl RegistryBuilder {
@@ -278,8 +286,13 @@ impl RegistryBuilder {
     /// Dropping the future drops the connection.
     pub async fn connect(self) -> Result<Registry, RegistryError> {
         self.validate()?;
-        let channel = channel(&self.target).connect().await;
-        Ok(self.registry(channel.map_err(RegistryError::Unreachable)?))
+        match channel(&self.target).connect().await {
+            Ok(channel) => Ok(self.registry(channel)),
+            Err(cause) => Err(RegistryError::Unreachable {
+                etcd: self.target.hosts(),
+                cause,
+            }),
+        }
     }
 
     fn validate(&self) -> Result<(), RegistryError> {

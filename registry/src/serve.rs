@@ -45,6 +45,8 @@ type OnPublished = Box<dyn FnOnce() + Send>;
 /// Awaited, it fails if the instance cannot be published, or is not in the time that was required;
 /// or if tonic stops serving. etcd being away is no error.
 ///
+/// To spawn it, take its [`into_future`](IntoFuture::into_future).
+///
 /// # Cancel safety
 ///
 /// Dropped, it stops serving at once, and takes the instance out of etcd in the background.
@@ -141,7 +143,8 @@ impl Registry {
 }
 
 impl Serve {
-    /// Stops, gracefully, once `signal` is ready; [`terminate`](crate::terminate) is such a signal.
+    /// Stops, gracefully, once `signal` is ready; [`terminate`](crate::terminate) is such a signal. Its
+    /// output is `()`: wrap others in `async { ... }`.
     pub fn with_graceful_shutdown(
         mut self,
         signal: impl Future<Output = ()> + Send + 'static,

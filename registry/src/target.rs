@@ -30,6 +30,12 @@ impl Target {
         &self.etcd
     }
 
+    /// Returns etcd's endpoints as text.
+    pub(crate) fn hosts(&self) -> String {
+        let hosts: Vec<_> = self.etcd.iter().map(ToString::to_string).collect();
+        hosts.join(",")
+    }
+
     /// Returns the service, if one is named.
     pub fn service(&self) -> Option<&ServiceName> {
         self.service.as_ref()
@@ -41,7 +47,7 @@ impl Target {
 #[non_exhaustive]
 pub enum TargetError {
     /// It has another scheme.
-    #[error("invalid target: {0:?} (expected: etcd://host:port,.../service)")]
+    #[error("invalid target: {0:?} (expected: host:port,... or etcd://host:port,...)")]
     Scheme(String),
     /// It names no endpoint of etcd.
     #[error("invalid target: {0:?} (expected: at least one endpoint of etcd)")]

@@ -269,9 +269,11 @@ impl<T: Clone + Send> Watcher<T> {
             return;
         }
         match (&was, freshness) {
-            (Freshness::Fresh, Freshness::Stale { cause, .. })
-            | (Freshness::Unread { cause: None }, Freshness::Unread { cause: Some(cause) }) => {
+            (Freshness::Fresh, Freshness::Stale { cause, .. }) => {
                 tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause, "the list may be out of date");
+            }
+            (Freshness::Unread { cause: None }, Freshness::Unread { cause: Some(cause) }) => {
+                tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause, "the list cannot be read");
             }
             (Freshness::Stale { .. } | Freshness::Unread { cause: Some(_) }, Freshness::Fresh) => {
                 tracing::info!(name: "watch_fresh", prefix = self.prefix, "the list is up to date");

@@ -61,6 +61,9 @@ impl FromStr for Address {
             text: text.to_owned(),
             expected,
         };
+        if text.contains("://") {
+            return Err(refuse("host:port, without a scheme"));
+        }
         let (host, port) = text.rsplit_once(':').ok_or(refuse("host:port"))?;
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let port = match port.parse::<u16>() {
@@ -125,6 +128,14 @@ impl TryFrom<&str> for Address {
     }
 }
 
+impl TryFrom<&String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: &String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
 impl TryFrom<std::net::SocketAddr> for Address {
     type Error = AddressError;
 
@@ -169,6 +180,7 @@ mod tests {
         for (text, expected) in [
             ("", "host:port"),
             ("host", "host:port"),
+            ("http://host:80", "without a scheme"),
             ("host:", "port"),
             ("host:0", "port"),
             ("host:65536", "port"),

@@ -366,7 +366,7 @@ impl Performer {
             }
             PublicationStatus::Paused => tracing::info!(name: "paused", %service, %id, "paused"),
             PublicationStatus::Stopped => {
-                tracing::info!(name: "deregistered", %service, %id, "taken out of etcd")
+                tracing::info!(name: "deregistered", %service, %id, "not in etcd any more")
             }
             PublicationStatus::Superseded => {
                 tracing::warn!(name: "superseded", %service, %id, "a newer publication of this server has taken over")

@@ -63,7 +63,7 @@ pub enum PublishError {
         cause: Cause,
     },
     /// etcd cannot be reached, or cannot answer.
-    #[error("etcd does not take {service} now")]
+    #[error("cannot publish {service} now")]
     Unavailable {
         /// The service.
         service: ServiceName,
