@@ -7,7 +7,7 @@ pub use switchboard_registry::{
     Target, TargetError, dial, terminate,
 };
 pub use switchboard_resolver::{
-    Address, AddressError, Backoff, BuildError, Builder as ChannelBuilder, CallError,
-    CallErrorKind, Cause, Channel, ChannelState, Condition, ConnectError, Endpoint, EndpointState,
-    KeepAlive, ResponseBody, ResponseFuture, ServedBy, Source, SourceState, Update, WaitForReady,
+    Address, AddressError, Backoff, BuildError, CallError, CallErrorKind, Cause, Channel,
+    ChannelBuilder, ChannelState, Condition, ConnectError, Endpoint, EndpointState, KeepAlive,
+    ResponseBody, ResponseFuture, ServedBy, Source, SourceState, Update, WaitForReady,
 };

@@ -109,7 +109,7 @@ impl Registry {
     /// Where there is no server yet, `connect` fails, and so do calls; with `connect_lazy`, calls that
     /// carry [`WaitForReady`](resolver::WaitForReady) wait for one. An invalid name is reported by
     /// `connect`, or by the calls.
-    pub fn dial<N>(&self, service: N) -> resolver::Builder
+    pub fn dial<N>(&self, service: N) -> resolver::ChannelBuilder
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
     {
@@ -326,7 +326,7 @@ impl RegistryBuilder {
 /// The channel to etcd. Each request is bounded where it is made. Pings find a member that is
 /// frozen or cut off (etcd closes connections that ping more often than every 5 s), and a member
 /// that is back is found within a second.
-fn channel(target: &Target) -> resolver::Builder {
+fn channel(target: &Target) -> resolver::ChannelBuilder {
     Channel::balance(target.etcd().iter().cloned())
         .expect("addresses are addresses")
         .name("etcd")
@@ -348,7 +348,7 @@ fn channel(target: &Target) -> resolver::Builder {
 /// # Errors
 ///
 /// The text is not a target, it names no service, or there is no tokio runtime here.
-pub fn dial(target: &str) -> Result<resolver::Builder, RegistryError> {
+pub fn dial(target: &str) -> Result<resolver::ChannelBuilder, RegistryError> {
     let parsed: Target = target.parse()?;
     let service = parsed
         .service()

@@ -43,7 +43,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[must_use = "a builder does nothing until it connects"]
-pub struct Builder {
+pub struct ChannelBuilder {
     source: BoxSource,
     name: Option<Arc<str>>,
     timeout: Option<Duration>,
@@ -62,7 +62,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// is. As tokio has it.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-impl Builder {
+impl ChannelBuilder {
     pub(crate) fn new(source: BoxSource) -> Self {
         Self {
             source,
@@ -284,9 +284,9 @@ fn authority(name: &str) -> Option<Authority> {
         .filter(|authority| !authority.as_str().contains('@'))
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for ChannelBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("ChannelBuilder")
             .field("name", &self.name)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
@@ -334,11 +334,11 @@ pub enum ConnectError {
 mod tests {
     use super::*;
 
-    fn builder() -> Builder {
+    fn builder() -> ChannelBuilder {
         Channel::balance(["a:1"]).unwrap()
     }
 
-    fn refusal(builder: Builder) -> String {
+    fn refusal(builder: ChannelBuilder) -> String {
         builder.connect_lazy().unwrap_err().to_string()
     }
 

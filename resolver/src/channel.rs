@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::{
-    Address, AddressError, Builder, CallError, ChannelState, Endpoint, ResponseBody, Source,
+    Address, AddressError, CallError, ChannelBuilder, ChannelState, Endpoint, ResponseBody, Source,
     Update, body::RequestBody, call::Calls,
 };
 
@@ -81,7 +81,9 @@ impl Channel {
     /// # Errors
     ///
     /// The first text that is not an address.
-    pub fn balance<A>(addresses: impl IntoIterator<Item = A>) -> Result<Builder, AddressError>
+    pub fn balance<A>(
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<ChannelBuilder, AddressError>
     where
         A: TryInto<Address>,
         AddressError: From<A::Error>,
@@ -109,8 +111,8 @@ impl Channel {
     /// # channel.close().await;
     /// # Ok(()) }
     /// ```
-    pub fn builder(source: impl Source) -> Builder {
-        Builder::new(Box::pin(source))
+    pub fn builder(source: impl Source) -> ChannelBuilder {
+        ChannelBuilder::new(Box::pin(source))
     }
 
     /// Returns what the channel knows now.

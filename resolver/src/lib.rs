@@ -43,7 +43,7 @@ mod view;
 pub use address::{Address, AddressError};
 pub use backoff::Backoff;
 pub use body::ResponseBody;
-pub use builder::{BuildError, Builder, ConnectError};
+pub use builder::{BuildError, ChannelBuilder, ConnectError};
 pub use channel::{Channel, ResponseFuture};
 pub use endpoint::Endpoint;
 pub use error::{CallError, CallErrorKind, Cause};

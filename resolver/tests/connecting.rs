@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use support::*;
 use switchboard_proto::HellosRequest;
-use switchboard_resolver::{Backoff, Builder, Channel, Condition, ConnectError, KeepAlive};
+use switchboard_resolver::{Backoff, Channel, ChannelBuilder, Condition, ConnectError, KeepAlive};
 use tokio::{io::AsyncWriteExt, runtime::Handle, task::JoinSet, time::Instant};
 use tokio_stream::StreamExt;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,7 @@ use tonic::Code;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn to_a(network: &Network) -> Builder {
+fn to_a(network: &Network) -> ChannelBuilder {
     let builder = Channel::balance(["a:1"])
         .expect("an address")
         .name("greeter");

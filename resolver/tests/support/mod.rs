@@ -9,7 +9,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use switchboard_proto::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{
-    Builder, Cause, Channel, ChannelState, Condition, Endpoint, Source, Update, WaitForReady,
+    Cause, Channel, ChannelBuilder, ChannelState, Condition, Endpoint, Source, Update, WaitForReady,
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -108,7 +108,7 @@ pub fn endpoint(addresses: &[&str]) -> Endpoint {
 }
 
 /// A channel named `greeter` over the network.
-pub fn builder(network: &Network, source: impl Source) -> Builder {
+pub fn builder(network: &Network, source: impl Source) -> ChannelBuilder {
     Channel::builder(source)
         .name("greeter")
         .connector(network.connector())
