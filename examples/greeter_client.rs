@@ -47,11 +47,7 @@ fn rate(text: &str) -> Result<f64, String> {
 const DEADLINE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    run().await.unwrap_or_else(|error| fail(&*error))
-}
-
-async fn run() -> Result<ExitCode, Box<dyn Error>> {
+async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -75,25 +71,13 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Says what went wrong, down to its cause.
-fn fail(error: &dyn Error) -> ExitCode {
-    eprint!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprint!(": {error}");
-        cause = error.source();
-    }
-    eprintln!();
-    ExitCode::FAILURE
-}
-
 /// Starts calls at a steady rate, whether or not earlier ones have ended.
 async fn call_steadily(
     channel: Channel,
     rate: f64,
     end: Option<Instant>,
     quiet: bool,
-) -> Result<Summary, Box<dyn Error>> {
+) -> anyhow::Result<Summary> {
     let mut summary = Summary::default();
     let mut calls = JoinSet::new();
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
@@ -154,7 +138,7 @@ struct Server {
 }
 
 impl Server {
-    fn new() -> Result<Self, Box<dyn Error>> {
+    fn new() -> anyhow::Result<Self> {
         Ok(Self {
             calls: 0,
             failed: 0,
@@ -164,7 +148,7 @@ impl Server {
 }
 
 impl Summary {
-    fn add(&mut self, call: Call, quiet: bool) -> Result<(), Box<dyn Error>> {
+    fn add(&mut self, call: Call, quiet: bool) -> anyhow::Result<()> {
         let (name, failed) = match &call.answer {
             Ok(reply) => {
                 if !quiet {

@@ -4,8 +4,9 @@
 //!
 //! Start several; `greeter_client` calls them all in turn.
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::Parser;
 use switchboard::{Address, Instance, Registry};
 use switchboard_proto::{
@@ -37,14 +38,7 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&*error),
-    }
-}
-
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -52,7 +46,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let listener = TcpListener::bind(&arguments.listen)
         .await
-        .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     let address = match arguments.advertise {
         Some(address) => address,
         None => listener.local_addr()?.try_into()?,
@@ -71,18 +65,6 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .with_graceful_shutdown(switchboard::terminate())
         .await?;
     Ok(())
-}
-
-/// Says what went wrong, down to its cause.
-fn fail(error: &dyn Error) -> ExitCode {
-    eprint!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprint!(": {error}");
-        cause = error.source();
-    }
-    eprintln!();
-    ExitCode::FAILURE
 }
 
 /// A greeter that says who it is.

@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt, stream};
 use switchboard_resolver::{Cause, Update};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use crate::{
     Instance, NameError, Registry, ServiceName,
@@ -121,9 +121,10 @@ impl Following {
         let prefix = layout.prefix(&shared.namespace, service);
         let decode = move |_key: &[u8], value: &[u8]| Ok(Arc::new(layout.decode(&name, value)?));
         let (watcher, view) = Watcher::new(shared.etcd.clone(), prefix, Box::new(decode));
-        let stop = CancellationToken::new();
-        let stops = [stop.clone(), shared.ending.asked.clone()];
-        shared.tasks.spawn_on(watcher.run(stops), &shared.runtime);
+        let stop = shared.ending.asked.child_token();
+        shared
+            .tasks
+            .spawn_on(watcher.run(stop.clone()), &shared.runtime);
         Self {
             view,
             _stop: stop.drop_guard(),

@@ -28,7 +28,7 @@ use tower::{Layer, Service};
 
 use self::closable::Closable;
 pub use self::drain::Drain;
-use crate::{Instance, PublicationStatus, PublishError, Publisher, Registry, ServiceName};
+use crate::{Instance, PublicationStatus, PublishError, Publisher, Registry};
 
 type Incoming = Pin<Box<dyn Stream<Item = std::io::Result<Closable>> + Send>>;
 type Serving = BoxFuture<'static, Result<(), tonic::transport::Error>>;
@@ -209,14 +209,13 @@ impl Serve {
             instance: self.instance,
             health: reporter,
             require_published: self.require_published,
-            on_published: self.on_published,
             drain: self.drain,
             goaway,
             force,
         };
         let served = tokio::select! {
             served = &mut serving => served.map_err(ServeError::from),
-            ended = lifetime.run(self.signal) => match ended {
+            ended = lifetime.run(self.signal, self.on_published) => match ended {
                 // Its connections have ended, or are ending by force.
                 Ok(()) => serving.await.map_err(ServeError::from),
                 Err(error) => Err(error),
@@ -238,7 +237,6 @@ struct Lifetime {
     instance: Instance,
     health: HealthReporter,
     require_published: Option<Duration>,
-    on_published: OnPublished,
     drain: Drain,
     goaway: CancellationToken,
     force: CancellationToken,
@@ -247,13 +245,16 @@ struct Lifetime {
 impl Lifetime {
     /// Publishes until `signal`, then drains. Returns when the last connection has been told to
     /// end.
-    async fn run(self, signal: BoxFuture<'static, ()>) -> Result<(), ServeError> {
-        // Every service of the server, by gRPC's health protocol.
+    async fn run(
+        self,
+        signal: BoxFuture<'static, ()>,
+        on_published: OnPublished,
+    ) -> Result<(), ServeError> {
+        // In gRPC's health protocol, "" is the server as a whole.
         self.health
             .set_service_status("", ServingStatus::Serving)
             .await;
         let publisher = self.registry.publish(self.instance.clone())?;
-        let told = self.on_published;
         let publishing = async {
             if let Some(limit) = self.require_published {
                 match tokio::time::timeout(limit, publisher.published()).await {
@@ -265,7 +266,7 @@ impl Lifetime {
             let mut status = publisher.status();
             let is_published = |status: &_| matches!(status, PublicationStatus::Published { .. });
             if status.wait_for(is_published).await.is_ok() {
-                told();
+                on_published();
             }
             std::future::pending().await
         };
@@ -273,30 +274,13 @@ impl Lifetime {
             () = signal => {}
             failed = publishing => return failed,
         }
-        let stop = Stop {
-            service: self.instance.service().clone(),
-            health: self.health,
-            drain: self.drain,
-            goaway: self.goaway,
-            force: self.force,
-        };
-        stop.run(publisher, Instant::now()).await;
+        self.stop(publisher, Instant::now()).await;
         Ok(())
     }
-}
 
-/// The way out.
-struct Stop {
-    service: ServiceName,
-    health: HealthReporter,
-    drain: Drain,
-    goaway: CancellationToken,
-    force: CancellationToken,
-}
-
-impl Stop {
-    async fn run(self, publisher: Publisher, signalled: Instant) {
-        let (service, drain) = (self.service, self.drain);
+    /// The way out.
+    async fn stop(self, publisher: Publisher, signalled: Instant) {
+        let (service, drain) = (self.instance.service(), self.drain);
         tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
         match tokio::time::timeout(drain.deregistered_by(), publisher.stop()).await {
             Ok(Ok(())) => {}

@@ -93,7 +93,6 @@ impl Keeper {
             ending.asked.cancelled().await;
             ending.writers.wait().await;
         });
-        let mut is_released = false;
         loop {
             let step = self.lease.next(clock::now(), &mut self.rng);
             self.report();
@@ -110,16 +109,13 @@ impl Keeper {
             };
             let event = tokio::select! {
                 biased;
-                () = &mut ended, if !is_released => Event::Ended,
+                () = &mut ended, if self.lease.standing() != Standing::Released => Event::Ended,
                 Some(lease) = doubted.recv() => Event::Doubted(lease),
                 () = self.reachable.again() => Event::Reachable,
                 () = clock::until(Some(wait)) => Event::Time,
             };
             match event {
-                Event::Ended => {
-                    is_released = true;
-                    self.lease.release();
-                }
+                Event::Ended => self.lease.release(),
                 Event::Doubted(lease) => self.lease.doubt(lease, clock::now()),
                 Event::Reachable => self.lease.reachable(clock::now()),
                 Event::Time => {}

@@ -90,9 +90,8 @@ impl<T: Clone + Send> Watcher<T> {
         (watcher, receiver)
     }
 
-    /// Follows the prefix until one of `stops` is cancelled.
-    pub(crate) async fn run(mut self, stops: [CancellationToken; 2]) {
-        let [one, other] = stops;
+    /// Follows the prefix until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let step = self.watch.next(clock::now(), &mut self.rng);
             self.report();
@@ -102,8 +101,7 @@ impl<T: Clone + Send> Watcher<T> {
                 step => {
                     tokio::select! {
                         biased;
-                        () = one.cancelled() => return,
-                        () = other.cancelled() => return,
+                        () = stop.cancelled() => return,
                         () = self.perform(step) => {}
                     }
                     continue;
@@ -111,8 +109,7 @@ impl<T: Clone + Send> Watcher<T> {
             };
             let event = tokio::select! {
                 biased;
-                () = one.cancelled() => Event::Stop,
-                () = other.cancelled() => Event::Stop,
+                () = stop.cancelled() => Event::Stop,
                 message = next_message(self.stream.as_mut()), if is_receiving => Event::Message(message),
                 () = self.reachable.again() => Event::Reachable,
                 () = clock::until(Some(until)) => Event::Time,
