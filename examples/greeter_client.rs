@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, error::Error, process::ExitCode, time::Duration
 use clap::Parser;
 use comfy_table::Table;
 use hdrhistogram::Histogram;
-use switchboard::{CallError, Channel, Registry};
+use switchboard::{CallError, Channel, Registry, Target};
 use switchboard_proto::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use tokio::{
     task::JoinSet,
@@ -24,6 +24,9 @@ struct Arguments {
     /// The name to call.
     #[arg(long, default_value = "greeter")]
     name: String,
+    /// What to call, as one text, such as etcd:///greeter, instead of --etcd and --name.
+    #[arg(long, conflicts_with_all = ["etcd", "name"])]
+    target: Option<Target>,
     /// Calls a second.
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     rate: f64,
@@ -53,8 +56,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .init();
 
-    let registry = Registry::builder(arguments.etcd)?.connect_lazy()?;
-    let channel = registry.dial(arguments.name).connect_lazy()?;
+    let channel = match arguments.target {
+        Some(target) => switchboard::dial(target)?,
+        None => {
+            let registry = Registry::builder(arguments.etcd)?.connect_lazy()?;
+            registry.dial(arguments.name)
+        }
+    };
+    let channel = channel.connect_lazy()?;
     let end = arguments
         .duration
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));

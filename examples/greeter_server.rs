@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use switchboard::{Address, Instance, Registry};
+use switchboard::{Advertise, Instance, Registry};
 use switchboard_proto::{
     HelloReply, HelloRequest, HellosRequest,
     greeter_server::{Greeter, GreeterServer},
@@ -26,12 +26,12 @@ struct Arguments {
     /// The name to publish under.
     #[arg(long, default_value = "greeter")]
     name: String,
-    /// The address to listen on; port 0 takes a free one.
+    /// The address to listen on, such as 0.0.0.0:0; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: String,
-    /// The address that clients dial, where it is not the one to listen on.
+    /// The host, or host:port, that clients dial, where it is not the one to listen on.
     #[arg(long)]
-    advertise: Option<Address>,
+    advertise: Option<Advertise>,
     /// How long the record outlives a crash, in seconds.
     #[arg(long, default_value_t = 10)]
     ttl: u64,
@@ -47,13 +47,12 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(&arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
-    let address = match arguments.advertise {
-        Some(address) => address,
-        None => listener.local_addr()?.try_into()?,
-    };
-    let registry = Registry::builder(arguments.etcd)?
-        .ttl(Duration::from_secs(arguments.ttl))
-        .connect_lazy()?;
+    let mut registry = Registry::builder(arguments.etcd)?.ttl(Duration::from_secs(arguments.ttl));
+    if let Some(advertise) = arguments.advertise {
+        registry = registry.advertise(advertise);
+    }
+    let registry = registry.connect_lazy()?;
+    let address = registry.advertised(listener.local_addr()?).await?;
     let instance = Instance::new(arguments.name, address.clone())?;
     let greeter = GreeterServer::new(Polite {
         address: address.to_string(),

@@ -1,13 +1,19 @@
 #![doc = include_str!("../README.md")]
 
 pub use switchboard_registry::{
-    DiscoverError, Drain, Instance, InstanceError, InstanceId, Instances, Layout, NameError,
-    Namespace, Origin, OriginError, PublicationStatus, PublishError, Publisher, Registry,
-    RegistryBuilder, RegistryError, Scheme, Serve, ServeError, ServiceName, Snapshot, Staleness,
-    Target, TargetError, dial, terminate,
+    Advertise, AdvertiseError, ConfigError, Credentials, CredentialsError, DirectTarget,
+    DiscoverError, Drain, EtcdTarget, Feeder, Instance, InstanceError, InstanceId, Instances,
+    InvalidAdvertise, KeyRule, Layout, LayoutError, LayoutNameError, NameError, Namespace, Origin,
+    OriginError, PublicationStatus, PublishError, Publisher, Record, RecordError, Registry,
+    RegistryBuilder, RegistryConfig, RegistryError, Scheme, Serve, ServeError, ServiceName,
+    ServiceTarget, ServicesError, Snapshot, Staleness, Target, TargetError, ValueRule, dial,
+    terminate,
 };
 pub use switchboard_resolver::{
     Address, AddressError, Backoff, BuildError, CallError, CallErrorKind, Cause, Channel,
-    ChannelBuilder, ChannelState, Condition, ConnectError, Endpoint, EndpointState, KeepAlive,
-    ResponseBody, ResponseFuture, ServedBy, Source, SourceState, Update, WaitForReady,
+    ChannelBuilder, ChannelState, Condition, ConnectError, Endpoint, EndpointChange,
+    EndpointChanges, EndpointKey, EndpointState, KeepAlive, ResponseBody, ResponseFuture, Security,
+    ServedBy, Source, SourceState, Update, WaitForReady,
 };
+#[cfg(feature = "tls")]
+pub use switchboard_resolver::{Tls, TlsError};

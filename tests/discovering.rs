@@ -11,6 +11,9 @@ use tokio_stream::StreamExt;
 
 const SOON: Duration = Duration::from_secs(5);
 
+/// How long what a wiped etcd held is carried over.
+const GRACE: Duration = Duration::from_secs(10);
+
 async fn registry(etcd: &Etcd) -> Registry {
     Registry::connect(etcd.endpoint())
         .await
@@ -38,6 +41,10 @@ fn hosts(snapshot: &Snapshot) -> Vec<String> {
 
 /// Waits for a snapshot of those hosts, and panics if an empty one comes in between.
 async fn wait_for(instances: &mut Instances, expected: &[&str]) {
+    wait_for_within(SOON, instances, expected).await;
+}
+
+async fn wait_for_within(limit: Duration, instances: &mut Instances, expected: &[&str]) {
     let reached = async {
         while hosts(&instances.snapshot()) != expected {
             let snapshot = instances.changed().await.expect("it goes on");
@@ -47,7 +54,7 @@ async fn wait_for(instances: &mut Instances, expected: &[&str]) {
             );
         }
     };
-    let reached = tokio::time::timeout(SOON, reached).await;
+    let reached = tokio::time::timeout(limit, reached).await;
     reached.unwrap_or_else(|_| panic!("not {expected:?}: {instances:?}"));
 }
 
@@ -211,7 +218,12 @@ async fn a_wiped_etcd_that_has_grown_past_the_old_one_is_seen_as_it_is() {
     for _ in 0..20 {
         put(&mut client, "elsewhere", "").await;
     }
-    wait_for(&mut instances, &["10.0.0.3"]).await;
+    // The put that the watch was opened at has two chances to come, 3 s apart.
+    let found = Duration::from_secs(10);
+    wait_for_within(found, &mut instances, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).await;
+    assert!(instances.staleness().is_some(), "two are carried over");
+    wait_for_within(GRACE + SOON, &mut instances, &["10.0.0.3"]).await;
+    assert!(instances.staleness().is_none());
 }
 
 #[tokio::test]

@@ -413,22 +413,55 @@ async fn a_watch_that_breaks_after_a_compaction_is_opened_again_once() {
 }
 
 #[tokio::test]
-async fn two_publications_of_one_server_in_one_registry_do_not_spin() {
+async fn the_newer_one_of_two_in_one_registry_has_the_key_until_it_stops() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let registry = registry(&etcd).await;
+    let older = publish(&registry, greeter().with_version("old")).await;
+    let newer = publish(&registry, greeter().with_version("new")).await;
+    let is_superseded =
+        |status: &PublicationStatus| matches!(status, PublicationStatus::Superseded);
+    wait_for(&older, "the older one gives way", is_superseded).await;
+    let (_, record) = only_record(&mut client).await;
+    assert_eq!(record.value["version"], "new");
+
+    // Whatever the older one is told, it leaves the key alone.
+    client.put("a sentinel", "", None).await.unwrap();
+    let update = older.update(greeter().with_version("older")).await;
+    assert!(
+        matches!(update, Err(PublishError::Superseded { .. })),
+        "{update:?}"
+    );
+    assert_eq!(only_record(&mut client).await.1, record);
+
+    newer.stop().await.unwrap();
+    older.published().await.unwrap();
+    let version = only_record(&mut client).await.1.value["version"].clone();
+    assert_eq!(version, "older");
+    let third = publish(&registry, greeter().with_version("third")).await;
+    older.stop().await.unwrap();
+    let version = only_record(&mut client).await.1.value["version"].clone();
+    assert_eq!(
+        version, "third",
+        "what stops takes nothing of others with it"
+    );
+    drop(third);
+}
+
+#[tokio::test]
+async fn a_given_id_that_another_server_of_the_registry_has_is_refused() {
     let etcd = Etcd::start().await;
     let registry = registry(&etcd).await;
-    let one = publish(&registry, greeter().with_version("1")).await;
-    let two = publish(&registry, greeter().with_version("2")).await;
-    let mut client = etcd.client().await;
-    let before = only_record(&mut client).await.1.revision;
-    // A span to count in, not one to hope for.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let after = only_record(&mut client).await.1.revision;
-    assert!(
-        after - before <= 20,
-        "{} writes in a second",
-        after - before
-    );
-    drop((one, two));
+    let id: InstanceId = "one".parse().unwrap();
+    let first = publish(&registry, greeter().with_id(id.clone())).await;
+    let other = Instance::new("greeter", "10.0.0.2:50051").unwrap();
+    let refused = registry.publish(other.with_id(id)).unwrap();
+    let error = refused.published().await.unwrap_err();
+    assert!(matches!(error, PublishError::IdTaken { .. }), "{error:?}");
+    first.stop().await.unwrap();
+    let is_published =
+        |status: &PublicationStatus| matches!(status, PublicationStatus::Published { .. });
+    wait_for(&refused, "the id is free", is_published).await;
 }
 
 #[tokio::test]
@@ -442,4 +475,26 @@ async fn a_stop_that_etcd_does_not_confirm_is_an_error_also_while_the_registry_c
         .stop()
         .await
         .expect_err("nobody knows whether the key is gone");
+}
+
+#[tokio::test]
+async fn resumed_a_publication_is_the_newest_again_also_if_its_pause_was_not_done() {
+    let mut etcd = Etcd::start().await;
+    let registry = registry(&etcd).await;
+    let older = publish(&registry, greeter().with_version("older")).await;
+    etcd.freeze();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), older.pause()).await;
+    given_up.expect_err("etcd is frozen");
+    let newer = registry.publish(greeter().with_version("newer")).unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), older.resume()).await;
+    given_up.expect_err("etcd is frozen");
+    etcd.thaw();
+    let is_published =
+        |status: &PublicationStatus| matches!(status, PublicationStatus::Published { .. });
+    let is_superseded =
+        |status: &PublicationStatus| matches!(status, PublicationStatus::Superseded);
+    wait_for(&newer, "the one that came before gives way", is_superseded).await;
+    wait_for(&older, "the newest has the key", is_published).await;
+    let version = only_record(&mut etcd.client().await).await.1.value["version"].clone();
+    assert_eq!(version, "older");
 }

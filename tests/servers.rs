@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use etcd_client::{Client, GetOptions};
+use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions};
 use switchboard::Registry;
 use switchboard_proto::{HellosRequest, greeter_client::GreeterClient};
 use switchboard_test_support::{Etcd, Example, Process, Signal, eventually};
@@ -18,8 +18,12 @@ struct Server {
 
 impl Server {
     async fn start(etcd: &Etcd, listen: &str) -> Self {
+        Self::start_with(etcd, &["--listen", listen]).await
+    }
+
+    async fn start_with(etcd: &Etcd, arguments: &[&str]) -> Self {
         let ttl = TTL.as_secs().to_string();
-        let arguments = ["--etcd", etcd.endpoint(), "--listen", listen, "--ttl", &ttl];
+        let arguments = [&["--etcd", etcd.endpoint(), "--ttl", &ttl], arguments].concat();
         let mut process = Example::build("greeter_server").await.spawn(arguments);
         let line = process
             .wait_for_line(SOON, |line| line.starts_with("published"))
@@ -333,4 +337,52 @@ async fn a_server_serves_without_etcd_and_is_published_when_it_comes() {
         .wait_for_line(Duration::from_secs(5), |line| line.starts_with("published"))
         .await;
     assert_eq!(keys(&mut etcd.client().await).await.len(), 1);
+}
+
+#[tokio::test]
+async fn of_two_processes_with_one_identity_the_newer_has_the_key_and_the_older_is_back_when_it_leaves()
+ {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let from = WatchOptions::new().with_prefix().with_start_revision(1);
+    let mut watch = client
+        .watch("/microservices/greeter/", Some(from))
+        .await
+        .expect("a watch");
+    // Both say that others dial them at one address.
+    let identity = ["--advertise", "127.0.0.1:50999"];
+    let _older = Server::start_with(&etcd, &identity).await;
+    let first = wait_for_keys(&mut client, 1, SOON).await;
+    let mut newer = Server::start_with(&etcd, &identity).await;
+    let second = wait_for_keys(&mut client, 1, SOON).await;
+    assert!(first.keys().eq(second.keys()) && first != second);
+
+    newer.process.signal(Signal::TERM);
+    eventually(SOON, "the older one is back", async || {
+        match keys(&mut client).await {
+            keys if keys == first => Ok(()),
+            keys => Err(format!("{keys:?}")),
+        }
+    })
+    .await;
+    // Each wrote once; the newer one went; the older one came back. Nobody fought.
+    let mut events = Vec::new();
+    while events.len() < 4 {
+        let message = tokio::time::timeout(SOON, watch.message()).await;
+        let message = message.expect("in time").expect("it goes on");
+        let message = message.expect("it goes on");
+        let kinds = message
+            .events()
+            .iter()
+            .map(|event| (event.event_type(), event.kv().map_or(0, KeyValue::lease)));
+        events.extend(kinds);
+    }
+    let leases = [&first, &second].map(|keys| *keys.values().next().expect("a lease"));
+    let expected = [
+        (EventType::Put, leases[0]),
+        (EventType::Put, leases[1]),
+        (EventType::Delete, 0),
+        (EventType::Put, leases[0]),
+    ];
+    assert_eq!(events, expected);
 }

@@ -1,27 +1,33 @@
 //! The connection to etcd: each request bounded in time, each error told by what can be done.
 //!
-//! Nothing here retries or keeps state; that is for the deciders and their performers.
+//! A request that etcd refuses for its token logs in and is sent once more. Nothing else here
+//! retries or keeps state; that is for the deciders and their performers.
 
+mod auth;
 mod error;
+mod key_stream;
 mod message;
+mod page_size;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KvClient, LeaseClient,
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, LeaseClient,
     LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
-    WatchClient, WatchOptions, WatchResponse, WatchStream,
+    TxnResponse, WatchClient, WatchOptions, WatchResponse, WatchStream,
 };
 use futures::FutureExt;
 use switchboard_resolver::{Channel, ChannelState, Condition};
 use tower::{Service, util::BoxCloneSyncService};
 
-use self::message::revision;
+use self::{auth::Auth, message::revision};
 pub(crate) use self::{
     error::{EtcdError, Kind},
+    key_stream::KeyStream,
     message::{KeyEvent, KeyValue, Message},
+    page_size::PageSize,
 };
-use crate::{lease::LeaseId, publication, watch::PAGE};
+use crate::{Credentials, lease::LeaseId, publication};
 
 /// How long a request may take; etcd answers in milliseconds, or it is away.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,8 +36,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read. etcd's own requests are at most 1.5 MiB, but a page of a list
-/// or a batch of events holds many values.
+/// or a batch of events holds many values. Below 1.5 MiB, a key that no answer has room for would
+/// keep a list from ever being read.
 const LARGEST_ANSWER: usize = 256 << 20;
+
+/// How many keys one transaction reads or writes at most: etcd refuses more than 128 operations
+/// (`--max-txn-ops`).
+pub(crate) const MOST_KEYS: usize = 100;
 
 /// A connection to etcd; clones share it.
 #[derive(Clone)]
@@ -39,30 +50,37 @@ pub(crate) struct Etcd {
     kv: KvClient,
     lease: LeaseClient,
     watch: WatchClient,
+    auth: Arc<Auth>,
     channel: Channel,
 }
 
 impl Etcd {
-    /// Speaks etcd's protocol over `channel`. Sends nothing yet.
-    pub(crate) fn new(channel: Channel) -> Self {
-        let calls = channel.clone();
-        let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
-            let response = calls.clone().call(request);
-            async { Ok::<_, tower::BoxError>(response.await?.map(tonic::body::Body::new)) }
-        });
-        let service = BoxCloneSyncService::new(service);
-        let options = ConnectOptions::new().with_require_leader(true);
-        let client = Client::from_channel(etcd_client::Channel::Custom(service), Some(options));
-        let client = client.now_or_never().and_then(Result::ok);
-        let client = client.expect("a client without a user sends nothing when it is made");
+    /// Speaks etcd's protocol over `channel`, as the user of `credentials`. Sends nothing yet. There
+    /// is a runtime.
+    pub(crate) fn new(channel: Channel, credentials: Option<Credentials>) -> Self {
+        let anonymous = client(&channel, |_request| {});
+        let auth = Arc::new(Auth::new(credentials, anonymous.auth_client()));
+        let token = auth.current();
+        let client = client(&channel, move |request| token.sign(request));
         Self {
             kv: client.kv_client().max_decoding_message_size(LARGEST_ANSWER),
             lease: client.lease_client(),
             watch: client
                 .watch_client()
                 .max_decoding_message_size(LARGEST_ANSWER),
+            auth,
             channel,
         }
+    }
+
+    /// Gets a new token, in place of one that etcd refused on an open stream.
+    pub(crate) async fn log_in(&self) -> Result<(), EtcdError> {
+        self.auth.log_in(&self.auth.token()).await
+    }
+
+    /// Ends a login that is under way: the channel would wait for it when it is closed.
+    pub(crate) async fn close(&self) {
+        self.auth.close().await;
     }
 
     /// Returns what tells when etcd can be reached again.
@@ -72,22 +90,27 @@ impl Etcd {
 
     /// Grants a lease of that id; returns the TTL that etcd gave it.
     pub(crate) async fn grant(&self, id: LeaseId, ttl: Duration) -> Result<Duration, EtcdError> {
-        let mut client = self.lease.clone();
-        let options = LeaseGrantOptions::new().with_id(id);
-        let granted = bounded(client.grant(ttl.as_secs() as i64, Some(options))).await?;
-        Ok(seconds(granted.ttl()))
+        let granted = self.request(&self.lease, REQUEST_TIMEOUT, |mut client| async move {
+            let options = LeaseGrantOptions::new().with_id(id);
+            client.grant(ttl.as_secs() as i64, Some(options)).await
+        });
+        Ok(seconds(granted.await?.ttl()))
     }
 
     /// Revokes a lease, with the keys under it.
     pub(crate) async fn revoke(&self, id: LeaseId) -> Result<(), EtcdError> {
-        let mut client = self.lease.clone();
-        bounded(client.revoke(id)).await.map(drop)
+        let revoked = self.request(&self.lease, REQUEST_TIMEOUT, |mut client| async move {
+            client.revoke(id).await
+        });
+        revoked.await.map(drop)
     }
 
     /// Opens a stream that renews a lease, and renews it once.
     pub(crate) async fn keep_alive(&self, id: LeaseId) -> Result<KeepAlive, EtcdError> {
-        let mut client = self.lease.clone();
-        let (keeper, stream) = bounded(client.keep_alive(id)).await?;
+        let opened = self.request(&self.lease, REQUEST_TIMEOUT, |mut client| async move {
+            client.keep_alive(id).await
+        });
+        let (keeper, stream) = opened.await?;
         Ok(KeepAlive { keeper, stream })
     }
 
@@ -97,8 +120,7 @@ impl Etcd {
             .iter()
             .map(|key| TxnOp::get(key.as_str(), None))
             .collect();
-        let mut client = self.kv.clone();
-        let response = bounded(client.txn(Txn::new().and_then(gets))).await?;
+        let response = self.transact(Txn::new().and_then(gets)).await?;
         let revision = revision(response.header());
         Ok(Reading {
             revision,
@@ -134,8 +156,7 @@ impl Etcd {
             .map(|key| TxnOp::get(key.as_str(), None))
             .collect();
         let txn = Txn::new().when(guards).and_then(writes).or_else(reads);
-        let mut client = self.kv.clone();
-        let response = bounded(client.txn(txn)).await?;
+        let response = self.transact(txn).await?;
         let revision = revision(response.header());
         Ok(if response.succeeded() {
             Written::Done { revision }
@@ -147,55 +168,142 @@ impl Etcd {
         })
     }
 
-    /// Reads a page of the keys that start with `prefix`: those after `after`, at `revision`.
+    /// Deletes a key if it was last changed at `revision`; returns whether it was.
+    pub(crate) async fn delete_at(&self, key: &str, revision: i64) -> Result<bool, EtcdError> {
+        let unchanged = Compare::mod_revision(key, CompareOp::Equal, revision);
+        let txn = Txn::new()
+            .when([unchanged])
+            .and_then([TxnOp::delete(key, None)]);
+        Ok(self.transact(txn).await?.succeeded())
+    }
+
+    /// Reads a page of the keys that start with `prefix`: `size` of those after `after`, at
+    /// `revision`.
     pub(crate) async fn list(
         &self,
         prefix: &str,
         after: Option<&[u8]>,
         revision: i64,
+        size: PageSize,
+        part: Part,
     ) -> Result<KeyPage, EtcdError> {
-        let mut client = self.kv.clone();
         let options = GetOptions::new()
-            .with_limit(PAGE as i64)
+            .with_limit(size.keys())
             .with_revision(revision);
+        let options = match part {
+            Part::Whole => options,
+            Part::KeysOnly => options.with_keys_only(),
+        };
         let (from, options) = match after {
             Some(after) => ([after, &[0]].concat(), options.with_range(end_of(prefix))),
             None => (prefix.into(), options.with_prefix()),
         };
-        let page = bounded_by(LIST_TIMEOUT, client.get(from, Some(options))).await?;
+        let (from, options) = (&from, &options);
+        let page = self.request(&self.kv, LIST_TIMEOUT, |mut client| async move {
+            client.get(from.as_slice(), Some(options.clone())).await
+        });
+        let mut page = page.await?;
         Ok(KeyPage {
             revision: self::revision(page.header()),
-            keys: page.kvs().iter().map(KeyValue::from).collect(),
+            keys: page.take_kvs().into_iter().map(KeyValue::from).collect(),
             more: page.more(),
         })
     }
 
-    /// Reads the current revision from a majority.
-    pub(crate) async fn revision(&self) -> Result<i64, EtcdError> {
-        let mut client = self.kv.clone();
-        // A linearizable read of no key at all: only its header matters.
-        let options = GetOptions::new().with_count_only();
-        let response = bounded(client.get("\0", Some(options))).await?;
-        Ok(revision(response.header()))
+    /// Reads the current revision from a majority. It is asked by way of a key that the user may
+    /// read.
+    pub(crate) async fn revision(&self, key: &str) -> Result<i64, EtcdError> {
+        let read = self.request(&self.kv, REQUEST_TIMEOUT, |mut client| async move {
+            // A linearizable read of whatever the key holds: only its header matters.
+            let options = GetOptions::new().with_count_only();
+            client.get(key, Some(options)).await
+        });
+        Ok(revision(read.await?.header()))
     }
 
-    /// Watches keys, from a revision on. etcd's first message has come.
-    pub(crate) async fn watch(&self, keys: Keys<'_>, from: i64) -> Result<Watching, EtcdError> {
-        let mut client = self.watch.clone();
-        let options = WatchOptions::new().with_start_revision(from);
-        let (key, options) = match keys {
-            Keys::One(key) => (key, options),
-            Keys::Under(prefix) => (prefix, options.with_prefix()),
-        };
-        let mut stream = bounded(client.watch(key, Some(options))).await?;
-        let first = bounded(stream.message())
-            .await?
-            .ok_or_else(EtcdError::ended)?;
-        Ok(Watching {
-            stream,
-            first: Some(first),
-        })
+    /// Watches the keys that start with `prefix`, from a revision on. etcd's first message has come.
+    pub(crate) async fn watch(&self, prefix: &str, from: i64) -> Result<Watching, EtcdError> {
+        let options = WatchOptions::new().with_start_revision(from).with_prefix();
+        let (stream, first) = self.open(prefix, &options).await?;
+        let first = Some(first.into());
+        Ok(Watching { stream, first })
     }
+
+    /// Opens a stream with its first watch, and waits for what etcd says to that.
+    async fn open(
+        &self,
+        key: &str,
+        options: &WatchOptions,
+    ) -> Result<(WatchStream, WatchResponse), EtcdError> {
+        let opened = self.request(&self.watch, REQUEST_TIMEOUT, |mut client| async move {
+            let mut stream = client.watch(key, Some(options.clone())).await?;
+            let first = stream.message().await?.ok_or_else(EtcdError::ended)?;
+            if first.canceled() {
+                // Only here does etcd look at the token of a watch, and it says so in a message.
+                let error = EtcdError::cancelled(first.cancel_reason());
+                if error.kind == Kind::Token {
+                    return Err(error);
+                }
+            }
+            Ok((stream, first))
+        });
+        opened.await
+    }
+
+    async fn transact(&self, txn: Txn) -> Result<TxnResponse, EtcdError> {
+        let txn = &txn;
+        let done = self.request(&self.kv, REQUEST_TIMEOUT, |mut client| async move {
+            client.txn(txn.clone()).await
+        });
+        done.await
+    }
+
+    /// Sends a request; if etcd refuses it for its token, logs in and sends it again, once.
+    ///
+    /// That is as safe for a write as for a read: etcd looks at the token before it proposes a
+    /// request to its members (`etcdserver/v3_server.go`), and at the revision of users and roles
+    /// that the token was checked against before it applies one (`auth/store.go`). What it refuses
+    /// for either has changed nothing.
+    async fn request<C, T, E, F>(
+        &self,
+        client: &C,
+        limit: Duration,
+        send: impl Fn(C) -> F,
+    ) -> Result<T, EtcdError>
+    where
+        C: Clone,
+        F: Future<Output = Result<T, E>>,
+        EtcdError: From<E>,
+    {
+        let token = self.auth.token();
+        match bounded_by(limit, send(client.clone())).await {
+            Err(error) if error.kind == Kind::Token => {}
+            // Where etcd demands certificates (`--client-cert-auth`), a request without a token is
+            // one of the user that ours is named after.
+            Err(error) if error.kind == Kind::Denied && self.auth.has_yet_to(&token) => {}
+            answer => return answer,
+        }
+        self.auth.log_in(&token).await?;
+        bounded_by(limit, send(client.clone())).await
+    }
+}
+
+/// A client of etcd's over `channel`, whose requests go through `sign`.
+fn client(
+    channel: &Channel,
+    sign: impl Fn(&mut http::Request<tonic::body::Body>) + Clone + Send + Sync + 'static,
+) -> Client {
+    let channel = channel.clone();
+    let service = tower::service_fn(move |mut request| {
+        sign(&mut request);
+        let response = channel.clone().call(request);
+        async { Ok::<_, tower::BoxError>(response.await?.map(tonic::body::Body::new)) }
+    });
+    let service = BoxCloneSyncService::new(service);
+    let options = ConnectOptions::new().with_require_leader(true);
+    let client = Client::from_channel(etcd_client::Channel::Custom(service), Some(options));
+    let client = client.now_or_never().and_then(Result::ok);
+    client.expect("a client without a user sends nothing when it is made")
 }
 
 /// A stream that renews one lease.
@@ -215,17 +323,10 @@ impl KeepAlive {
     }
 }
 
-/// Which keys to watch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Keys<'a> {
-    One(&'a str),
-    Under(&'a str),
-}
-
 /// An open watch.
 pub(crate) struct Watching {
     stream: WatchStream,
-    first: Option<WatchResponse>,
+    first: Option<Message>,
 }
 
 impl Watching {
@@ -235,16 +336,11 @@ impl Watching {
     ///
     /// Cancelling it loses no message.
     pub(crate) async fn message(&mut self) -> Result<Message, EtcdError> {
-        let response = match self.first.take() {
-            Some(first) => first,
-            None => self
-                .stream
-                .message()
-                .await
-                .map_err(EtcdError::from)?
-                .ok_or_else(EtcdError::ended)?,
-        };
-        Ok(response.into())
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let response = self.stream.message().await?;
+        Ok(response.ok_or_else(EtcdError::ended)?.into())
     }
 
     /// Asks for a progress notice.
@@ -253,16 +349,12 @@ impl Watching {
     }
 }
 
-/// Waits for what a watch says; one that is not open has ended.
-///
-/// # Cancel safety
-///
-/// Cancelling it loses no message.
-pub(crate) async fn next_message(stream: Option<&mut Watching>) -> Result<Message, EtcdError> {
-    match stream {
-        Some(stream) => stream.message().await,
-        None => Err(EtcdError::ended()),
-    }
+/// What of each key is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    Whole,
+    /// All but the values.
+    KeysOnly,
 }
 
 /// A part of a list.
@@ -328,14 +420,20 @@ fn is_ready(state: &ChannelState) -> bool {
         .any(|endpoint| endpoint.condition == Condition::Ready)
 }
 
-async fn bounded<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, EtcdError> {
+async fn bounded<T, E>(request: impl Future<Output = Result<T, E>>) -> Result<T, EtcdError>
+where
+    EtcdError: From<E>,
+{
     bounded_by(REQUEST_TIMEOUT, request).await
 }
 
-async fn bounded_by<T>(
+async fn bounded_by<T, E>(
     limit: Duration,
-    request: impl Future<Output = Result<T, Error>>,
-) -> Result<T, EtcdError> {
+    request: impl Future<Output = Result<T, E>>,
+) -> Result<T, EtcdError>
+where
+    EtcdError: From<E>,
+{
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map_err(EtcdError::from),
         Err(_) => Err(EtcdError::new(

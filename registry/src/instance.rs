@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use switchboard_resolver::{Address, AddressError, Endpoint};
+use switchboard_resolver::{Address, AddressError, Endpoint, Security};
 
-use crate::{InstanceId, NameError, Origin, Scheme, ServiceName};
+use crate::{InstanceId, NameError, Origin, Scheme, ServiceName, name};
+
+/// The entry of metadata that tells the zone. Under another one, those who prefer servers of their
+/// own zone would not find them.
+const ZONE: &str = "zone";
 
 /// One running server's record in the registry: what is published, and what discovery finds.
 ///
@@ -18,23 +22,35 @@ use crate::{InstanceId, NameError, Origin, Scheme, ServiceName};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     service: ServiceName,
-    id: InstanceId,
+    id: Id,
     version: String,
     metadata: BTreeMap<String, String>,
     origins: Vec<Origin>,
+}
+
+/// What becomes the id in the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Id {
+    /// This one; or, where it is the one that stands for the identity, the layout's own way to have
+    /// such an id.
+    Fixed(InstanceId),
+    /// The lease's, once there is one; this one stands for the identity meanwhile.
+    OfLease(InstanceId),
 }
 
 impl Instance {
     /// Makes the record of a server that speaks gRPC in plain text at `address`, the one that
     /// others can dial.
     ///
-    /// Its id is derived from the service and the address ([`InstanceId::derived`]), so that a
-    /// server that comes back takes its old place.
+    /// Its id is derived from the service and the address ([`InstanceId::derived`], or as the
+    /// layout's [`KeyRule`](crate::KeyRule) has it), so that a server that comes back takes its old
+    /// place.
     ///
     /// # Errors
     ///
     /// The name or the address is invalid, or the address is unspecified (`0.0.0.0`, `[::]`): one
     /// can listen there, but nobody can dial it.
+    /// [`Registry::advertised`](crate::Registry::advertised) finds the one to dial.
     pub fn new<N, A>(service: N, address: A) -> Result<Self, InstanceError>
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
@@ -49,7 +65,7 @@ impl Instance {
         let origins = vec![Origin::new(Scheme::Grpc, address)];
         Ok(Self {
             service,
-            id,
+            id: Id::Fixed(id),
             version: String::new(),
             metadata: BTreeMap::new(),
             origins,
@@ -66,7 +82,7 @@ impl Instance {
     ) -> Self {
         Self {
             service,
-            id,
+            id: Id::Fixed(id),
             version,
             metadata,
             origins,
@@ -74,9 +90,18 @@ impl Instance {
     }
 
     /// Sets an id of the caller's choice. Publishing it fails with `IdTaken` while it names another
-    /// identity.
+    /// identity, and at once if the layout has no such ids.
     pub fn with_id(mut self, id: InstanceId) -> Self {
-        self.id = id;
+        self.id = Id::Fixed(id);
+        self
+    }
+
+    /// Takes the id of the lease that it is published under, in decimal: go-zero's own way. When
+    /// the registry gets another lease, the key moves.
+    ///
+    /// A registry has one lease, so one instance of a service can be published in this way.
+    pub fn with_lease_id(mut self) -> Self {
+        self.id = Id::OfLease(InstanceId::digest(self.identity()));
         self
     }
 
@@ -92,6 +117,30 @@ impl Instance {
         self
     }
 
+    /// Sets the zone, unless there is one or none to set.
+    pub(crate) fn in_zone(mut self, zone: Option<&str>) -> Self {
+        if let Some(zone) = zone
+            && !self.metadata.contains_key(ZONE)
+        {
+            self.metadata.insert(ZONE.to_owned(), zone.to_owned());
+        }
+        self
+    }
+
+    /// Says that the server speaks gRPC inside TLS and not in plain text: what was `grpc://` is
+    /// `grpcs://`, which only channels with TLS dial. The id stays.
+    pub fn with_tls(mut self) -> Self {
+        let inside_tls = |origin: Origin| match origin.scheme() {
+            Scheme::Grpc => Origin::new(Scheme::Grpcs, origin.address().clone()),
+            _ => origin,
+        };
+        let origins = std::mem::take(&mut self.origins);
+        origins
+            .into_iter()
+            .map(inside_tls)
+            .fold(self, Self::with_origin)
+    }
+
     /// Adds a further way to reach the server, such as its HTTP port.
     pub fn with_origin(mut self, origin: Origin) -> Self {
         if !self.origins.contains(&origin) {
@@ -105,9 +154,27 @@ impl Instance {
         &self.service
     }
 
-    /// Returns the id, unique in the service.
+    /// Returns the id, unique in the service: the one in the registry if the instance was found
+    /// there, else the one that was chosen, else the one that kratos' layout derives.
     pub fn id(&self) -> &InstanceId {
+        match &self.id {
+            Id::Fixed(id) | Id::OfLease(id) => id,
+        }
+    }
+
+    /// Returns what becomes the id in the key.
+    pub(crate) fn id_rule(&self) -> &Id {
         &self.id
+    }
+
+    /// Returns whether the id is the one that stands for the identity.
+    pub(crate) fn has_derived_id(&self) -> bool {
+        *self.id() == InstanceId::digest(self.identity())
+    }
+
+    /// Returns what tells this server from others.
+    pub(crate) fn identity(&self) -> String {
+        name::identity(&self.service, self.origins.first().map(Origin::address))
     }
 
     /// Returns the version that the server runs; empty where none was set.
@@ -128,26 +195,33 @@ impl Instance {
     /// Returns whether both records are of one identity: the same service at the same first
     /// address.
     pub(crate) fn is_same_server(&self, other: &Self) -> bool {
-        let address = |instance: &Self| {
-            instance
-                .origins
-                .first()
-                .map(|origin| origin.address().clone())
-        };
-        self.service == other.service && address(self) == address(other)
+        self.identity() == other.identity()
     }
 
-    /// Returns what a channel in plain text can dial, if there is anything.
-    pub(crate) fn to_endpoint(&self) -> Option<Endpoint> {
-        let dialable = |origin: &&Origin| {
-            origin.scheme() == Scheme::Grpc && !origin.address().is_unspecified()
-        };
-        let mut plain = self.origins.iter().filter(dialable);
-        let first = Endpoint::new(plain.next()?.address().clone());
-        let all = plain.fold(first, |endpoint, origin| {
+    /// Returns what channels can dial: an endpoint of what speaks gRPC in plain text, and one of
+    /// what speaks it inside TLS. Each channel takes the one of its kind.
+    pub(crate) fn to_endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        let kinds = [
+            (Scheme::Grpc, Security::Plaintext),
+            (Scheme::Grpcs, Security::Tls),
+        ];
+        kinds
+            .into_iter()
+            .filter_map(|(scheme, security)| self.to_endpoint(scheme, security))
+    }
+
+    fn to_endpoint(&self, scheme: Scheme, security: Security) -> Option<Endpoint> {
+        let dialable =
+            |origin: &&Origin| origin.scheme() == scheme && !origin.address().is_unspecified();
+        let mut origins = self.origins.iter().filter(dialable);
+        let first = Endpoint::new(origins.next()?.address().clone());
+        let all = origins.fold(first, |endpoint, origin| {
             endpoint.with_address(origin.address().clone())
         });
-        Some(all.with_all_metadata(self.metadata.clone()))
+        Some(
+            all.with_all_metadata(self.metadata.clone())
+                .with_security(security),
+        )
     }
 }
 
@@ -162,7 +236,9 @@ pub enum InstanceError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// One can listen at the address, but nobody can dial it.
-    #[error("invalid address to publish: {0} (expected: one that others can dial)")]
+    #[error(
+        "invalid address to publish: {0} (expected: one that others can dial; `Registry::advertised` finds it)"
+    )]
     Unspecified(Address),
     /// There is nothing to dial.
     #[error("no endpoint: {0} (expected: at least one)")]
@@ -194,23 +270,31 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_in_plain_text_dials_plain_grpc_only() {
+    fn what_speaks_grpc_is_one_endpoint_in_plain_text_and_one_inside_tls() {
         let instance = Instance::new("greeter", "h:1").unwrap();
         let instance = instance.with_origin("grpcs://h:2".parse().unwrap());
         let instance = instance.with_origin("http://h:3".parse().unwrap());
         let instance = instance.with_origin("grpc://h:4".parse().unwrap());
-        let addresses: Vec<_> = instance
-            .to_endpoint()
-            .unwrap()
-            .addresses()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(addresses, ["h:1", "h:4"]);
-        let secure = Instance {
-            origins: vec!["grpcs://h:2".parse().unwrap()],
-            ..instance
+        let endpoints = |instance: &Instance| -> Vec<_> {
+            let endpoints = instance.to_endpoints();
+            endpoints
+                .map(|it| (it.to_string(), it.security()))
+                .collect()
         };
-        assert!(secure.to_endpoint().is_none());
+        let plain = ("h:1,h:4".to_owned(), Some(Security::Plaintext));
+        let secure = ("h:2".to_owned(), Some(Security::Tls));
+        assert_eq!(endpoints(&instance), [plain, secure]);
+        let secure = ("h:1,h:2,h:4".to_owned(), Some(Security::Tls));
+        assert_eq!(endpoints(&instance.with_tls()), [secure]);
+    }
+
+    #[test]
+    fn a_server_inside_tls_is_the_same_one() {
+        let plain = Instance::new("greeter", "h:1").unwrap();
+        let secure = plain.clone().with_tls();
+        assert_eq!(secure.origins()[0].to_string(), "grpcs://h:1");
+        assert!(secure.is_same_server(&plain) && secure.id() == plain.id());
+        let both = plain.with_origin("grpcs://h:1".parse().unwrap());
+        assert_eq!(both.with_tls(), secure, "nothing twice");
     }
 }

@@ -9,15 +9,15 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use switchboard_resolver::{Cause, Update};
+use switchboard_resolver::{Cause, EndpointChanges, Update};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
-use tokio_util::sync::DropGuard;
 
 use crate::{
     Instance, NameError, Registry, ServiceName,
+    following::Following,
     watch::Freshness,
-    watcher::{Listing, View, Watcher},
+    watcher::{Listing, View},
 };
 
 /// How long the first list may take: longer than etcd needs to elect a leader.
@@ -46,19 +46,15 @@ const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
 #[must_use = "whoever drops it no longer follows"]
 pub struct Instances {
     service: ServiceName,
-    following: Following,
+    following: Arc<Following>,
+    view: watch::Receiver<View<Arc<Instance>>>,
     stream: Pin<Box<dyn Stream<Item = Snapshot> + Send + Sync>>,
 }
 
-/// What follows a service, until it is dropped.
-struct Following {
-    view: watch::Receiver<View<Arc<Instance>>>,
-    _stop: DropGuard,
-    /// Following goes on while this lives, whatever becomes of the other handles.
-    _registry: Registry,
-}
-
 /// All instances of a service at one revision of etcd. Cheap to clone.
+///
+/// While an etcd that came back without its data fills again, those that it held before are in it
+/// too, and it is [stale](Instances::staleness). They go when 10 s have passed.
 #[derive(Clone)]
 pub struct Snapshot(Arc<Listing<Arc<Instance>>>);
 
@@ -66,6 +62,12 @@ impl Snapshot {
     /// Returns the revision of etcd at which this was so.
     pub fn revision(&self) -> i64 {
         self.0.revision
+    }
+
+    /// Returns how many records of the service were left out since they could not be read. Each is
+    /// in the log once, with the reason.
+    pub fn rejected(&self) -> usize {
+        self.0.rejected
     }
 
     /// Returns the instances, in the order of their keys.
@@ -79,6 +81,7 @@ impl fmt::Debug for Snapshot {
         f.debug_struct("Snapshot")
             .field("revision", &self.0.revision)
             .field("instances", &self.0.values)
+            .field("rejected", &self.0.rejected)
             .finish()
     }
 }
@@ -109,28 +112,19 @@ pub enum DiscoverError {
         #[source]
         cause: Cause,
     },
+    /// etcd does not let us, until somebody changes that: it wants another user or password, the
+    /// user lacks a permission, or it is no etcd.
+    #[error("etcd refuses to list the instances of {service}")]
+    Denied {
+        /// The service.
+        service: ServiceName,
+        /// What etcd says.
+        #[source]
+        cause: Cause,
+    },
     /// The registry was closed.
     #[error("the registry is closed")]
     Closed,
-}
-
-impl Following {
-    fn start(registry: &Registry, service: &ServiceName) -> Self {
-        let shared = &registry.shared;
-        let (layout, name) = (shared.layout, service.clone());
-        let prefix = layout.prefix(&shared.namespace, service);
-        let decode = move |_key: &[u8], value: &[u8]| Ok(Arc::new(layout.decode(&name, value)?));
-        let (watcher, view) = Watcher::new(shared.etcd.clone(), prefix, Box::new(decode));
-        let stop = shared.ending.asked.child_token();
-        shared
-            .tasks
-            .spawn_on(watcher.run(stop.clone()), &shared.runtime);
-        Self {
-            view,
-            _stop: stop.drop_guard(),
-            _registry: registry.clone(),
-        }
-    }
 }
 
 /// Returns what feeds a channel with the endpoints of a service.
@@ -138,24 +132,30 @@ pub(crate) fn updates(
     registry: &Registry,
     service: Result<ServiceName, NameError>,
 ) -> impl Stream<Item = Update> + Send + use<> {
-    let following = match service {
-        Ok(service) => Following::start(registry, &service),
+    match service {
+        Ok(service) => updates_of(Following::of(registry, &service)).right_stream(),
         Err(error) => {
             let cause = Arc::new(error);
-            return stream::iter([Update::Failed { cause }]).left_stream();
+            stream::iter([Update::Failed { cause }]).left_stream()
         }
-    };
+    }
+}
+
+/// Returns what is followed, from the view that there is now on.
+fn updates_of(following: Arc<Following>) -> impl Stream<Item = Update> + Send {
     let mut shown = None;
-    let views = WatchStream::new(following.view.clone());
-    let updates = views.flat_map(move |view| {
+    WatchStream::new(following.view()).flat_map(move |view| {
         // It lives in the closure, as long as the stream.
         let _following = &following;
         let snapshot = view.news(&shown).map(|listing| {
             let endpoints = listing.values.iter();
-            Update::Snapshot(endpoints.filter_map(|it| it.to_endpoint()).collect())
+            Update::Snapshot(endpoints.flat_map(|it| it.to_endpoints()).collect())
         });
         let freshness = match &view.freshness {
             Freshness::Unread { cause } => cause.clone().map(|cause| Update::Failed { cause }),
+            Freshness::Denied { cause } => Some(Update::Failed {
+                cause: cause.clone(),
+            }),
             Freshness::Fresh => Some(Update::Fresh),
             Freshness::Stale { since, cause } => Some(Update::Stale {
                 since: *since,
@@ -164,8 +164,7 @@ pub(crate) fn updates(
         };
         shown = view.listing;
         stream::iter(snapshot.into_iter().chain(freshness))
-    });
-    updates.right_stream()
+    })
 }
 
 impl Instances {
@@ -174,18 +173,21 @@ impl Instances {
         registry: &Registry,
         service: ServiceName,
     ) -> Result<Self, DiscoverError> {
-        let mut following = Following::start(registry, &service);
-        let has_list = |view: &View<_>| view.listing.is_some();
-        let first = tokio::time::timeout(FIRST_SNAPSHOT, following.view.wait_for(has_list)).await;
-        match first.map(|first| first.is_ok()) {
-            Ok(true) => Ok(Self {
+        let following = Following::of(registry, &service);
+        let mut view = following.view();
+        let is_settled = |view: &View<_>| view.listing.is_some() || view.refusal().is_some();
+        let first = tokio::time::timeout(FIRST_SNAPSHOT, view.wait_for(is_settled)).await;
+        match first.map(|first| first.map(|view| view.refusal())) {
+            Ok(Ok(None)) => Ok(Self {
                 service,
-                stream: Box::pin(snapshots(following.view.clone())),
+                stream: Box::pin(snapshots(following.view())),
+                view,
                 following,
             }),
-            Ok(false) => Err(DiscoverError::Closed),
+            Ok(Ok(Some(cause))) => Err(DiscoverError::Denied { service, cause }),
+            Ok(Err(_)) => Err(DiscoverError::Closed),
             Err(elapsed) => {
-                let cause = match &following.view.borrow().freshness {
+                let cause = match &view.borrow().freshness {
                     Freshness::Unread { cause: Some(cause) } => cause.clone(),
                     _ => Arc::new(elapsed),
                 };
@@ -201,19 +203,32 @@ impl Instances {
 
     /// Returns the last snapshot.
     pub fn snapshot(&self) -> Snapshot {
-        let listing = self.following.view.borrow().listing.clone();
+        let listing = self.view.borrow().listing.clone();
         Snapshot(listing.expect("a handle is given out when the first snapshot has been read"))
     }
 
     /// Returns since when the snapshot may be out of date; `None` while it is known to be right.
     pub fn staleness(&self) -> Option<Staleness> {
-        match &self.following.view.borrow().freshness {
+        match &self.view.borrow().freshness {
             Freshness::Stale { since, cause } => Some(Staleness {
                 since: *since,
                 cause: cause.clone(),
             }),
-            Freshness::Fresh | Freshness::Unread { .. } => None,
+            Freshness::Fresh | Freshness::Unread { .. } | Freshness::Denied { .. } => None,
         }
+    }
+
+    /// Makes single changes of the snapshots, from the one that there is now on: all that can be
+    /// dialed of this service, for balancers other than [`dial`](Registry::dial)'s.
+    ///
+    /// See [`EndpointChanges`] for how it becomes tower's `Discover`, and [`feed`](Self::feed) for a
+    /// task that sends the changes.
+    pub fn endpoint_changes(self) -> EndpointChanges {
+        EndpointChanges::new(updates_of(self.following))
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        self.following.registry()
     }
 
     /// Waits until the snapshot or its staleness has changed since this last returned, and returns
@@ -227,8 +242,7 @@ impl Instances {
     ///
     /// Cancelling it misses nothing: the next call returns at once.
     pub async fn changed(&mut self) -> Result<Snapshot, DiscoverError> {
-        self.following
-            .view
+        self.view
             .changed()
             .await
             .map_err(|_| DiscoverError::Closed)?;
@@ -248,7 +262,7 @@ impl fmt::Debug for Instances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instances")
             .field("service", &self.service)
-            .field("view", &*self.following.view.borrow())
+            .field("view", &*self.view.borrow())
             .finish()
     }
 }

@@ -15,6 +15,8 @@
 //!   so it never lies after etcd's own.
 //! - A lease that expired here may still live in etcd (a new leader gives every lease its full TTL
 //!   again): it is renewed first, and only etcd saying that it is gone makes a new one.
+//! - What etcd refuses is tried again slowly, unless a lease is at stake: until the deadline of one
+//!   that is held, a refusal is tried again as quickly as any failure.
 //! - The id is chosen here, so that a grant whose answer was lost can be sent again without leaving
 //!   a second lease behind.
 //!
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use switchboard_resolver::Backoff;
 
-use crate::retry::RETRY;
+use crate::retry::{RETRY, SLOW_RETRY};
 
 /// A lease's id, positive as etcd's own choices are.
 pub(crate) type LeaseId = i64;
@@ -68,9 +70,9 @@ enum State {
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Grant the lease `id`; answer with `granted`, `exists` or `failed`.
+    /// Grant the lease `id`; answer with `granted`, `exists`, `denied` or `failed`.
     Grant { id: LeaseId, ttl: Duration },
-    /// Renew the lease `id`; answer with `renewed`, `gone` or `failed`.
+    /// Renew the lease `id`; answer with `renewed`, `gone`, `denied` or `failed`.
     Renew { id: LeaseId },
     /// Revoke the lease `id`; answer with `revoked` or `failed`.
     Revoke { id: LeaseId },
@@ -222,6 +224,14 @@ impl Lease {
             RETRY
         };
         self.not_before = Some(now + backoff.delay(self.failures, rng.f64()));
+    }
+
+    /// etcd does not let us.
+    pub(crate) fn denied(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        self.failed(now, rng);
+        if !matches!(self.state, State::Held { .. }) {
+            self.not_before = Some(now + SLOW_RETRY);
+        }
     }
 
     /// etcd can be reached again: waiting longer would be for nothing, and it may have lost the

@@ -11,14 +11,31 @@
 //!   Session ──── lease ───────┘            └─ watch ── Instances
 //! ```
 //!
-//! What is hard is decided by types without a clock, a task or a connection (`lease`,
-//! `publication`, `watch`), and done by short loops that ask them (`session`, `publisher`,
-//! `watcher`).
+//! What is hard is decided by types without a clock, a task or a connection, and done by short
+//! loops that ask them. Where things are:
+//!
+//! | | |
+//! |---|---|
+//! | the handle, and its settings | `registry`, `builder`, `config`, `credentials`, `target`, `advertise` |
+//! | an instance, and its record | `instance`, `name`, `origin`; `layout` |
+//! | publishing | `lease`, done by `session`; `publication`, done by `publisher`, which takes `turns` and asks `key_watcher` |
+//! | discovering | `watch`, done by `watcher`; `following` shares that; `instances`, `feeder`, `services` |
+//! | dialing and serving | `dial`; `serve`, `terminate` |
+//! | requests to etcd | `etcd`; `retry`, `trouble` |
 
+mod advertise;
+mod builder;
 mod clock;
+mod config;
+mod credentials;
+mod dial;
 mod etcd;
+mod excerpt;
+mod feeder;
+mod following;
 mod instance;
 mod instances;
+mod key_watcher;
 mod layout;
 mod lease;
 mod name;
@@ -28,19 +45,32 @@ mod publisher;
 mod registry;
 mod retry;
 mod serve;
+mod services;
 mod session;
+mod strays;
 mod target;
 mod terminate;
+#[cfg(test)]
+mod transitions;
+mod trouble;
+mod turns;
 mod watch;
 mod watcher;
 
+pub use advertise::{Advertise, AdvertiseError, InvalidAdvertise};
+pub use builder::{RegistryBuilder, RegistryError};
+pub use config::{ConfigError, RegistryConfig};
+pub use credentials::{Credentials, CredentialsError};
+pub use dial::dial;
+pub use feeder::Feeder;
 pub use instance::{Instance, InstanceError};
 pub use instances::{DiscoverError, Instances, Snapshot, Staleness};
-pub use layout::Layout;
+pub use layout::{KeyRule, Layout, LayoutError, LayoutNameError, Record, RecordError, ValueRule};
 pub use name::{InstanceId, NameError, Namespace, ServiceName};
 pub use origin::{Origin, OriginError, Scheme};
 pub use publisher::{PublicationStatus, PublishError, Publisher};
-pub use registry::{Registry, RegistryBuilder, RegistryError, dial};
+pub use registry::Registry;
 pub use serve::{Drain, Serve, ServeError};
-pub use target::{Target, TargetError};
+pub use services::ServicesError;
+pub use target::{DirectTarget, EtcdTarget, ServiceTarget, Target, TargetError};
 pub use terminate::terminate;

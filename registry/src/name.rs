@@ -1,15 +1,18 @@
 //! Names that make up keys, parsed once: what holds one need not check it again.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use md5::{Digest, Md5};
 use switchboard_resolver::Address;
 
+use crate::{excerpt::excerpt, lease::LeaseId};
+
 /// The name of a service, such as `greeter` or `helloworld.v1`.
 ///
-/// Not empty, without `/` and without control characters: it is one segment of a key.
+/// Not empty, without `/` and without control characters: it is one segment of a key. Cheap to
+/// clone: every instance of a service holds it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceName(Box<str>);
+pub struct ServiceName(Arc<str>);
 
 /// The id of an instance, unique among those of its service.
 ///
@@ -24,18 +27,63 @@ pub struct InstanceId(Box<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(Box<str>);
 
+/// kratos' namespace unless set (its `contrib/registry/etcd`). With another one its clients would
+/// not find our servers, nor we theirs, without a setting.
+const KRATOS: &str = "/microservices";
+
 impl InstanceId {
     /// Derives the id that stands for an identity, the service and the address it is dialed at: the
     /// MD5, in hex, of `<service>/<address>`.
     ///
     /// A server that comes back at its address has the same id, so it writes the same key again.
     pub fn derived(service: &ServiceName, address: &Address) -> Self {
-        let digest = Md5::digest(format!("{service}/{address}"));
-        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self::digest(identity(service, Some(address)))
+    }
+
+    /// Returns the MD5, in hex, of whatever is to be told apart.
+    pub(crate) fn digest(of: impl AsRef<[u8]>) -> Self {
+        let digest = Md5::digest(of);
+        Self(format!("{:032x}", u128::from_be_bytes(digest.into())).into())
+    }
+
+    /// Returns a positive integer of 63 bits that stands for an identity, for keys that take no
+    /// other ids.
+    pub(crate) fn integer(identity: impl AsRef<[u8]>) -> Self {
+        let digest = Md5::digest(identity);
+        let bits = digest
+            .iter()
+            .take(8)
+            .fold(0, |bits, byte| bits << 8 | i64::from(*byte));
+        Self((bits & i64::MAX).max(1).to_string().into())
+    }
+
+    /// Returns an address as an id, for keys that end in one.
+    pub(crate) fn of_address(address: &Address) -> Self {
+        Self(address.to_string().into())
+    }
+
+    /// Returns the id of a lease, in decimal, as go-zero has it.
+    pub(crate) fn of_lease(lease: LeaseId) -> Self {
+        Self(lease.to_string().into())
+    }
+}
+
+/// Returns what tells one server from another: its service, and where it is dialed.
+pub(crate) fn identity(service: &ServiceName, address: Option<&Address>) -> String {
+    match address {
+        Some(address) => format!("{service}/{address}"),
+        None => format!("{service}/"),
     }
 }
 
 impl Namespace {
+    /// Returns whether kratos clients read here: in their namespace, or below it, since the prefix
+    /// that they read has no `/` at its end.
+    pub(crate) fn is_of_kratos(&self) -> bool {
+        let below = self.0.strip_prefix(KRATOS);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Returns the prefix that the keys of all services share: it ends in `/`.
     pub(crate) fn prefix(&self) -> String {
         format!("{}/", self.0)
@@ -44,7 +92,7 @@ impl Namespace {
 
 impl Default for Namespace {
     fn default() -> Self {
-        Self("/microservices".into())
+        Self(KRATOS.into())
     }
 }
 
@@ -69,7 +117,7 @@ fn segment(what: &'static str, text: &str) -> Result<Box<str>, NameError> {
     };
     Err(NameError {
         what,
-        text: text.to_owned(),
+        text: excerpt(text),
         expected,
     })
 }
@@ -79,7 +127,7 @@ fn segments(what: &'static str, text: &str) -> Result<Box<str>, NameError> {
     for part in trimmed.strip_prefix('/').unwrap_or(trimmed).split('/') {
         if let Err(error) = segment(what, part) {
             return Err(NameError {
-                text: text.to_owned(),
+                text: excerpt(text),
                 ..error
             });
         }
@@ -100,7 +148,7 @@ macro_rules! name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                $parse($what, text).map(Self)
+                $parse($what, text).map(|text| Self(text.into()))
             }
         }
 

@@ -12,6 +12,8 @@
 //! Found    another server's, with the given id     -> left to it, read again slowly: refused
 //! any      a write whose outcome is unknown        -> Unknown
 //! any      its watch broke                         -> Unknown
+//! any      passed on to a newer publication of     -> not our concern, until it is our turn again
+//!          this registry: superseded
 //! ```
 //!
 //! A key that is under a lease is proof that the lease lives: etcd deletes both at once. So whoever
@@ -34,16 +36,13 @@ use std::time::{Duration, Instant};
 use switchboard_resolver::Cause;
 
 use self::keys::Keys;
-pub(crate) use self::step::{Found, IdKind, Put, Status, Step, Write};
+pub(crate) use self::step::{Conflict, Found, IdKind, Put, Status, Step, Turn, Write};
 use crate::{
     layout::Record,
     lease::{self, LeaseId},
-    retry::RETRY,
+    retry::{RETRY, SLOW_RETRY},
+    trouble::Trouble,
 };
-
-/// Between looks at what waiting alone does not mend: a refusal, or a newer server of the same
-/// identity.
-const SLOW_RETRY: Duration = Duration::from_secs(10);
 
 /// Before a key that others changed or deleted is put back, so that two programs that disagree
 /// about it do not spin.
@@ -57,6 +56,8 @@ pub(crate) struct Publication {
     want: Want,
     /// Which side it takes in a conflict over its key.
     claim: Claim,
+    /// Whose turn the wanted key is, within the registry.
+    turn: Turn,
     session: lease::Standing,
     keys: Keys,
     failures: u32,
@@ -83,24 +84,6 @@ enum Claim {
     Holder,
 }
 
-/// What keeps the record from standing as wanted.
-#[derive(Debug)]
-enum Trouble {
-    /// It may pass by itself.
-    Passing(Cause),
-    /// etcd refuses, until somebody changes that.
-    Denied(Cause),
-}
-
-/// Why a key that others hold is left to them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Conflict {
-    /// A newer publication of the same server has it.
-    Superseded,
-    /// Another server has it.
-    IdTaken,
-}
-
 impl Publication {
     pub(crate) fn new(record: Record, id: IdKind) -> Self {
         Self {
@@ -108,6 +91,7 @@ impl Publication {
             id,
             want: Want::Present,
             claim: Claim::Newcomer,
+            turn: Turn::Next,
             session: lease::Standing::Absent,
             keys: Keys::default(),
             failures: 0,
@@ -121,6 +105,7 @@ impl Publication {
     pub(crate) fn update(&mut self, record: Record, id: IdKind) {
         if self.record.key != record.key {
             self.claim = Claim::Newcomer;
+            self.turn = Turn::Next;
         }
         self.record = record;
         self.id = id;
@@ -132,12 +117,15 @@ impl Publication {
         self.want(Want::Paused);
     }
 
-    /// The record shall be there again, also if a newer publication of the same server is.
-    pub(crate) fn resume(&mut self) {
-        if self.want == Want::Paused {
+    /// The record shall be there again, also if a newer publication of the same server is. Returns
+    /// whether it was paused.
+    pub(crate) fn resume(&mut self) -> bool {
+        let was_paused = self.want == Want::Paused;
+        if was_paused {
             self.claim = Claim::Newcomer;
         }
         self.want(Want::Present);
+        was_paused
     }
 
     /// The record shall not be there, ever again.
@@ -145,8 +133,42 @@ impl Publication {
         self.want(Want::Stopped);
     }
 
-    /// The session's lease stands so now, and `cause` keeps it from standing better.
-    pub(crate) fn session(&mut self, standing: lease::Standing, cause: Option<Cause>) {
+    /// It is this one's turn at the wanted key now.
+    pub(crate) fn turn(&mut self, turn: Turn) {
+        if turn != self.turn {
+            self.turn = turn;
+            self.begin();
+        }
+    }
+
+    /// Lets go of the key if it was asked for, and no write of ours is in doubt there: what it holds
+    /// is not our concern from then on. Returns whether it did.
+    pub(crate) fn let_go(&mut self) -> bool {
+        let key = &self.record.key;
+        let lets_go = matches!(self.turn, Turn::Asked(_)) && !self.keys.is_in_doubt(key);
+        if lets_go {
+            self.keys.leave(key);
+        }
+        lets_go
+    }
+
+    /// Returns where the id in the key comes from.
+    pub(crate) fn id(&self) -> IdKind {
+        self.id
+    }
+
+    /// Returns the key that it has to be its turn for.
+    pub(crate) fn claims(&self) -> Option<&str> {
+        (self.want == Want::Present).then_some(&self.record.key)
+    }
+
+    /// Returns whether it may yet write this key.
+    pub(crate) fn concerns(&self, key: &str) -> bool {
+        self.claims() == Some(key) || self.keys.concern(key)
+    }
+
+    /// The session's lease stands so now, and `trouble` keeps it from standing better.
+    pub(crate) fn session(&mut self, standing: lease::Standing, trouble: Option<Trouble>) {
         let id = |standing| match standing {
             lease::Standing::Held { id, .. } | lease::Standing::Expired { id } => Some(id),
             lease::Standing::Absent | lease::Standing::Released => None,
@@ -160,7 +182,7 @@ impl Publication {
             // What failed for want of a lease need not wait any longer.
             lease::Standing::Held { .. } if id(self.session) != id(standing) => self.hurry(),
             lease::Standing::Held { .. } => {}
-            _ => self.trouble = cause.map(Trouble::Passing).or(self.trouble.take()),
+            _ => self.trouble = trouble.or(self.trouble.take()),
         }
         self.session = standing;
     }
@@ -189,7 +211,7 @@ impl Publication {
         let Some(lease) = self.lease() else {
             return Step::Wait;
         };
-        let delete = self.keys.strays(lease, self.wanted());
+        let delete = self.strays(lease);
         let put = match self.owed_put(lease, now) {
             Ok(put) => put,
             // Until the put that is to replace them can be done, the old keys stay.
@@ -283,11 +305,10 @@ impl Publication {
 
     /// A watch saw this key change to that, or vanish, at `revision`.
     pub(crate) fn seen(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {
-        // What is unknown will be read anyway.
-        if self.keys.is_unknown(&key) {
+        // What is unknown will be read anyway, and what was left is no concern of ours.
+        let Some(known) = self.keys.as_of(&key) else {
             return;
-        }
-        let known = self.keys.as_of(&key).unwrap_or(0);
+        };
         if revision > known {
             self.know(key, found, revision, now);
             if self.want == Want::Present && self.conflict().is_none() {
@@ -308,16 +329,17 @@ impl Publication {
         if !self.is_settled() && self.conflict().is_none() {
             return None;
         }
-        let as_of = self.keys.as_of(&self.record.key)?;
-        Some((&self.record.key, as_of.saturating_add(1)))
+        let key = self.wanted()?;
+        Some((key, self.keys.as_of(key)?.saturating_add(1)))
     }
 
     /// Returns whether etcd holds what is wanted, as far as we know, so that there is nothing to
     /// do.
     pub(crate) fn is_settled(&self) -> bool {
-        let is_clean = |lease| self.keys.strays(lease, self.wanted()).is_empty();
+        let is_clean = |lease| self.strays(lease).is_empty();
         match (self.want, self.session) {
             _ if !self.keys.are_known() => false,
+            (Want::Present, _) if self.turn != Turn::Ours => false,
             (Want::Present, lease::Standing::Held { id, .. }) => {
                 let found = self.keys.found(&self.record.key);
                 found.is_some_and(|it| it.lease == id && it.value == self.record.value)
@@ -378,13 +400,22 @@ impl Publication {
 
     /// The key that is to hold the record.
     fn wanted(&self) -> Option<&str> {
-        (self.want == Want::Present).then_some(&self.record.key)
+        self.claims().filter(|_| self.turn == Turn::Ours)
+    }
+
+    /// The keys under our lease that are not to be there. One that is somebody else's turn is not
+    /// among them.
+    fn strays(&self, lease: LeaseId) -> Vec<String> {
+        self.keys.strays(lease, self.claims())
     }
 
     /// The put that is owed, if there is one; or what is to be done before that can be told.
     fn owed_put(&self, lease: LeaseId, now: Instant) -> Result<Option<Put>, Step> {
-        if self.want != Want::Present {
-            return Ok(None);
+        match self.turn {
+            _ if self.want != Want::Present => return Ok(None),
+            Turn::Ours => {}
+            Turn::Next => return Err(Step::Wait),
+            Turn::Asked(_) | Turn::Theirs(_) => return Ok(None),
         }
         let record = &self.record;
         let if_revision = match self.keys.found(&record.key) {
@@ -422,7 +453,12 @@ impl Publication {
 
     /// The conflict that keeps the record from standing.
     fn conflict(&self) -> Option<Conflict> {
-        self.conflict_over(self.keys.found(self.wanted()?)?)
+        match self.turn {
+            _ if self.want != Want::Present => None,
+            Turn::Asked(conflict) | Turn::Theirs(conflict) => Some(conflict),
+            Turn::Next => None,
+            Turn::Ours => self.conflict_over(self.keys.found(&self.record.key)?),
+        }
     }
 
     fn know(&mut self, key: String, found: Option<Found>, revision: i64, now: Instant) {

@@ -36,18 +36,18 @@ pub struct Publisher {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<PublicationStatus>,
     /// What is published stays so while this lives, whatever becomes of the other handles.
-    _registry: Registry,
+    registry: Registry,
 }
 
 impl Publisher {
     pub(crate) fn start(registry: Registry, instance: Instance) -> Result<Self, PublishError> {
-        check(&instance)?;
+        let instance = prepare(&registry, instance)?;
         let (commands, received) = mpsc::unbounded_channel();
         let (status_sender, status) = watch::channel(PublicationStatus::Registering);
         let service = instance.service().clone();
         let shared = &registry.shared;
         let ttl = shared.ttl;
-        let performer = Performer::new(shared, instance, status_sender);
+        let performer = Performer::new(&registry, instance, status_sender)?;
         shared
             .ending
             .writers
@@ -57,7 +57,7 @@ impl Publisher {
             ttl,
             commands,
             status,
-            _registry: registry,
+            registry,
         })
     }
 
@@ -126,7 +126,7 @@ impl Publisher {
     ///
     /// Once polled the instance is replaced all the same; only the waiting is given up.
     pub async fn update(&self, instance: Instance) -> Result<(), PublishError> {
-        check(&instance)?;
+        let instance = prepare(&self.registry, instance)?;
         if instance.service() != &self.service {
             let (given, expected) = (instance.service().clone(), self.service.clone());
             return Err(PublishError::OtherService { given, expected });
@@ -194,6 +194,12 @@ impl fmt::Debug for Publisher {
 #[derive(Debug, thiserror::Error)]
 #[error("no answer in {} s", _0.as_secs())]
 struct Unconfirmed(Duration);
+
+/// Makes of what was given what is to be published.
+fn prepare(registry: &Registry, instance: Instance) -> Result<Instance, InstanceError> {
+    check(&instance)?;
+    Ok(instance.in_zone(registry.shared.zone.as_deref()))
+}
 
 /// What is published must be of use to somebody.
 fn check(instance: &Instance) -> Result<(), InstanceError> {

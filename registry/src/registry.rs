@@ -1,24 +1,36 @@
-//! The handle on a registry, and how it is connected.
+//! The handle on a registry.
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use switchboard_resolver::{
-    self as resolver, Backoff, BuildError, Channel, ConnectError, KeepAlive,
-};
-use tokio::runtime::Handle;
+use switchboard_resolver::{self as resolver, Address, Channel};
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    DiscoverError, Instance, Instances, Layout, NameError, Namespace, PublishError, Publisher,
-    ServiceName, Target, TargetError,
+    AdvertiseError, DiscoverError, Instance, Instances, Layout, NameError, Namespace, PublishError,
+    Publisher, RegistryBuilder, RegistryConfig, RegistryError, ServiceName, ServicesError, Target,
+    TargetError,
+    advertise::{Advertised, Machine},
     etcd::Etcd,
+    following::Followings,
     instances,
+    key_watcher::KeyWatcher,
+    layout::Place,
+    services,
     session::{Ending, Session},
+    strays::Strays,
+    turns::Turns,
 };
+
+/// How many reads and writes of publications are under way at a time. With many more, a process of
+/// thousands of them that loses its lease would keep an etcd that has just come up from everybody
+/// else; with a few, they would be back late.
+const AT_ONCE: usize = 32;
 
 /// A registry of services in etcd. Cheap to clone; the clones share one connection and one lease.
 ///
@@ -27,38 +39,63 @@ use crate::{
 #[derive(Clone)]
 pub struct Registry {
     pub(crate) shared: Arc<Shared>,
+    /// Where the records lie that are written and read through this handle.
+    pub(crate) place: Arc<Place>,
 }
 
 /// What the handles share.
 pub(crate) struct Shared {
     pub(crate) etcd: Etcd,
     pub(crate) runtime: Handle,
-    pub(crate) namespace: Namespace,
-    pub(crate) layout: Layout,
     pub(crate) ttl: Duration,
+    pub(crate) zone: Option<String>,
+    advertised: Advertised,
     session: OnceLock<Session>,
+    key_watcher: OnceLock<KeyWatcher>,
+    strays: OnceLock<Strays>,
+    pub(crate) turns: Turns,
+    /// How many publications may be at etcd at a time.
+    pub(crate) gate: Arc<Semaphore>,
     pub(crate) ending: Ending,
+    pub(crate) followings: Followings,
     /// The session's task and those of all who follow; publishers' tasks are in `ending`.
     pub(crate) tasks: TaskTracker,
     channel: Channel,
 }
 
 impl Registry {
-    /// Begins a registry in the etcd at `target`: a list of endpoints or an `etcd://` target.
+    /// Begins a registry in the etcd at `target`: a list of endpoints or an `etcd://` target,
+    /// perhaps with a namespace and a layout.
     ///
     /// # Errors
     ///
-    /// What is given is not a target, or one that names a service.
+    /// What is given is not a target, one that names a service, or one without endpoints of etcd.
     pub fn builder<T>(target: T) -> Result<RegistryBuilder, TargetError>
     where
         T: TryInto<Target>,
         TargetError: From<T::Error>,
     {
-        let target = target.try_into()?;
-        match target.service() {
+        let target = match target.try_into()? {
+            Target::Etcd(target) => target,
+            target => return Err(TargetError::NotEtcd(target.to_string())),
+        };
+        match &target.service {
             Some(service) => Err(TargetError::Service(service.clone())),
-            None => Ok(RegistryBuilder::new(target)),
+            None => Ok(RegistryBuilder::at(&target)),
         }
+    }
+
+    /// Begins the registry that a configuration tells of.
+    ///
+    /// ```
+    /// use switchboard_registry::{Registry, RegistryConfig};
+    ///
+    /// async fn connect() -> Result<Registry, Box<dyn std::error::Error>> {
+    ///     Ok(Registry::from_config(RegistryConfig::from_env()?).connect().await?)
+    /// }
+    /// ```
+    pub fn from_config(config: RegistryConfig) -> RegistryBuilder {
+        config.into()
     }
 
     /// Connects to the etcd at `target`, with default settings.
@@ -78,25 +115,54 @@ impl Registry {
         Self::builder(target)?.connect().await
     }
 
+    /// Returns a handle on the same registry that writes in another layout, and looks where that
+    /// layout has its keys. It shares the connection and the lease; one instance may be published
+    /// through several.
+    pub fn with_layout(&self, layout: Layout) -> Self {
+        self.at(Place {
+            layout,
+            namespace: self.place.namespace.clone(),
+        })
+    }
+
+    /// Returns a handle on the same registry that uses another part of etcd's key space. It shares
+    /// the connection and the lease.
+    pub fn with_namespace(&self, namespace: Namespace) -> Self {
+        self.at(Place {
+            layout: self.place.layout,
+            namespace,
+        })
+    }
+
+    fn at(&self, place: Place) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            place: Arc::new(place),
+        }
+    }
+
     /// Puts an instance into etcd and keeps it there, for as long as the publisher lives. etcd need
     /// not be there yet.
     ///
     /// # Errors
     ///
-    /// The instance has nothing that others can dial. Everything else is told by the publisher.
+    /// The instance has nothing that others can dial, or the layout has no place for it: nothing
+    /// but kratos' values is published under `/microservices`. Everything else is told by the
+    /// publisher.
     pub fn publish(&self, instance: Instance) -> Result<Publisher, PublishError> {
         Publisher::start(self.clone(), instance)
     }
 
-    /// Follows the instances of a service; returns when the first snapshot has been read.
+    /// Follows the instances of a service; returns when the first snapshot has been read. All who
+    /// follow or dial a service share one watch, and find its snapshot at hand.
     ///
     /// # Errors
     ///
-    /// The name is invalid, etcd did not answer within 10 s, or the registry was closed.
+    /// The name is invalid, etcd refuses or did not answer within 10 s, or the registry was closed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the following.
+    /// Dropping the future ends the following, unless others share it.
     pub async fn discover<N>(&self, service: N) -> Result<Instances, DiscoverError>
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
@@ -104,11 +170,29 @@ impl Registry {
         Instances::first(self, service.try_into().map_err(Into::into)?).await
     }
 
+    /// Lists the services that have records, in order, each once, whether or not there is anything
+    /// to dial.
+    ///
+    /// # Errors
+    ///
+    /// The layout lies at the root, where there is no telling what is a service; or etcd did not
+    /// answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it changes nothing.
+    pub async fn services(&self) -> Result<Vec<ServiceName>, ServicesError> {
+        services::list(self).await
+    }
+
     /// Begins a channel to a service, over whatever instances of it live.
     ///
     /// Where there is no server yet, `connect` fails, and so do calls; with `connect_lazy`, calls that
     /// carry [`WaitForReady`](resolver::WaitForReady) wait for one. An invalid name is reported by
     /// `connect`, or by the calls.
+    ///
+    /// With TLS set it dials what is published as `grpcs://` and nothing else, and without it what
+    /// is published as `grpc://`.
     pub fn dial<N>(&self, service: N) -> resolver::ChannelBuilder
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
@@ -119,6 +203,45 @@ impl Registry {
         match name {
             Some(name) => channel.name(name),
             None => channel,
+        }
+    }
+
+    /// Returns the address that others dial where a server listens on `bound`.
+    ///
+    /// The one that was [given](RegistryBuilder::advertise) counts before all. A specific address
+    /// is returned as it is. For `0.0.0.0` and `[::]` it is `$POD_IP`, else the address from which
+    /// this machine reaches etcd, else that of the first network interface that is up. A loopback
+    /// is returned only if it was given, or if etcd is on loopback too; link-local addresses never,
+    /// unless given.
+    ///
+    /// Nothing is sent to etcd; where its endpoints are names, they are resolved, for 2 s at most.
+    ///
+    /// ```
+    /// use switchboard_registry::{Instance, Registry};
+    /// use tokio::net::TcpListener;
+    ///
+    /// async fn greeter(registry: &Registry) -> Result<Instance, Box<dyn std::error::Error>> {
+    ///     let listener = TcpListener::bind("0.0.0.0:0").await?;
+    ///     let address = registry.advertised(listener.local_addr()?).await?;
+    ///     Ok(Instance::new("greeter", address)?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no address that others can dial, or `$POD_IP` is not one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it changes nothing.
+    pub async fn advertised(&self, bound: SocketAddr) -> Result<Address, AdvertiseError> {
+        let advertised = &self.shared.advertised;
+        match advertised.by_setting(bound)? {
+            Some(address) => Ok(address),
+            None => {
+                let machine = Machine::look(advertised.etcd()).await;
+                advertised.by_machine(bound, &machine)
+            }
         }
     }
 
@@ -135,6 +258,7 @@ impl Registry {
         self.shared.ending.writers.wait().await;
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        self.shared.etcd.close().await;
         self.shared.channel.clone().close().await;
     }
 
@@ -145,6 +269,35 @@ impl Registry {
 }
 
 impl Shared {
+    /// Puts together what is shared; it runs where it is made.
+    pub(crate) fn new(
+        etcd: Etcd,
+        channel: Channel,
+        ttl: Duration,
+        zone: Option<String>,
+        advertised: Advertised,
+    ) -> Self {
+        Self {
+            etcd,
+            runtime: Handle::current(),
+            ttl,
+            zone,
+            advertised,
+            session: OnceLock::new(),
+            key_watcher: OnceLock::new(),
+            strays: OnceLock::new(),
+            turns: Turns::default(),
+            gate: Arc::new(Semaphore::new(AT_ONCE)),
+            ending: Ending {
+                asked: CancellationToken::new(),
+                writers: TaskTracker::new(),
+            },
+            followings: Followings::default(),
+            tasks: TaskTracker::new(),
+            channel,
+        }
+    }
+
     /// Returns the session, which starts with the first who needs it.
     pub(crate) fn session(&self) -> &Session {
         self.session.get_or_init(|| {
@@ -152,6 +305,28 @@ impl Shared {
                 self.etcd.clone(),
                 self.ttl,
                 self.ending.clone(),
+                &self.tasks,
+                &self.runtime,
+            )
+        })
+    }
+
+    /// Returns what watches single keys, which starts with the first who needs it.
+    pub(crate) fn key_watcher(&self) -> &KeyWatcher {
+        self.key_watcher.get_or_init(|| {
+            let stop = self.ending.asked.clone();
+            KeyWatcher::start(self.etcd.clone(), stop, &self.tasks, &self.runtime)
+        })
+    }
+
+    /// Returns what looks after keys that may yet come, which starts with the first who needs it.
+    pub(crate) fn strays(&self) -> &Strays {
+        self.strays.get_or_init(|| {
+            Strays::start(
+                self.etcd.clone(),
+                self.turns.clone(),
+                self.session().state(),
+                self.ending.asked.clone(),
                 &self.tasks,
                 &self.runtime,
             )
@@ -173,187 +348,9 @@ impl Drop for Shared {
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry")
-            .field("namespace", &self.shared.namespace)
+            .field("namespace", &self.place.namespace)
+            .field("layout", &self.place.layout)
             .field("etcd", &self.shared.channel.state())
             .finish_non_exhaustive()
     }
-}
-
-/// Sets up a [`Registry`].
-///
-/// ```
-/// use std::time::Duration;
-/// use switchboard_registry::Registry;
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let registry = Registry::builder("10.0.0.1:2379,10.0.0.2:2379")?
-///     .namespace("/shop".parse()?)
-///     .ttl(Duration::from_secs(15))
-///     .connect_lazy()?;
-/// # registry.close().await;
-/// # Ok(()) }
-/// ```
-#[derive(Debug)]
-#[must_use = "a builder does nothing until it connects"]
-pub struct RegistryBuilder {
-    target: Target,
-    namespace: Namespace,
-    layout: Layout,
-    ttl: Duration,
-}
-
-/// The TTL unless set: a server that crashed is in the list for that long at most. It is go-zero's.
-const TTL: Duration = Duration::from_secs(10);
-
-/// What etcd raises shorter TTLs to.
-const SHORTEST_TTL: Duration = Duration::from_secs(2);
-
-/// What etcd refuses longer TTLs than (`lease/lessor.go`).
-const LONGEST_TTL: Duration = Duration::from_secs(9_000_000_000);
-
-/// Why a registry cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// What was given is not a target.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// A TTL that etcd cannot keep.
-    #[error("invalid TTL: {0:?} (expected: whole seconds, from 2 to 9000000000)")]
-    Ttl(Duration),
-    /// The channel to etcd cannot be made: there is no tokio runtime here.
-    #[error(transparent)]
-    Channel(#[from] BuildError),
-    /// etcd cannot be reached.
-    #[error("cannot reach etcd: {etcd}")]
-    Unreachable {
-        /// Its endpoints.
-        etcd: String,
-        /// What stands in the way.
-        #[source]
-        cause: ConnectError,
-    },
-}
-
-impl RegistryBuilder {
-    fn new(target: Target) -> Self {
-        Self {
-            target,
-            namespace: Namespace::default(),
-            layout: Layout::default(),
-            ttl: TTL,
-        }
-    }
-
-    /// Sets the part of etcd's key space to use; `/microservices` unless set.
-    pub fn namespace(mut self, namespace: Namespace) -> Self {
-        self.namespace = namespace;
-        self
-    }
-
-    /// Sets where records lie and what they look like; as kratos has them unless set.
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// Sets how long a record outlives its server; 10 s unless set. Whole seconds, from 2 to
-    /// 9,000,000,000, as etcd has it.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// Makes the registry and begins to connect. etcd need not be there.
-    ///
-    /// # Errors
-    ///
-    /// A TTL that etcd cannot keep, or that there is no tokio runtime here.
-    pub fn connect_lazy(self) -> Result<Registry, RegistryError> {
-        self.validate()?;
-        let channel = channel(&self.target).connect_lazy()?;
-        Ok(self.registry(channel))
-    }
-
-    /// Makes the registry and waits until etcd can be reached.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_lazy`](Self::connect_lazy); and if etcd cannot be reached.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops the connection.
-    pub async fn connect(self) -> Result<Registry, RegistryError> {
-        self.validate()?;
-        match channel(&self.target).connect().await {
-            Ok(channel) => Ok(self.registry(channel)),
-            Err(cause) => Err(RegistryError::Unreachable {
-                etcd: self.target.hosts(),
-                cause,
-            }),
-        }
-    }
-
-    fn validate(&self) -> Result<(), RegistryError> {
-        if !(SHORTEST_TTL..=LONGEST_TTL).contains(&self.ttl) || self.ttl.subsec_nanos() != 0 {
-            return Err(RegistryError::Ttl(self.ttl));
-        }
-        Ok(())
-    }
-
-    /// Puts a registry together; there is a runtime, since the channel runs on it.
-    fn registry(self, channel: Channel) -> Registry {
-        Registry {
-            shared: Arc::new(Shared {
-                etcd: Etcd::new(channel.clone()),
-                runtime: Handle::current(),
-                namespace: self.namespace,
-                layout: self.layout,
-                ttl: self.ttl,
-                session: OnceLock::new(),
-                ending: Ending {
-                    asked: CancellationToken::new(),
-                    writers: TaskTracker::new(),
-                },
-                tasks: TaskTracker::new(),
-                channel,
-            }),
-        }
-    }
-}
-
-/// The channel to etcd. Each request is bounded where it is made. Pings find a member that is
-/// frozen or cut off (etcd closes connections that ping more often than every 5 s), and a member
-/// that is back is found within a second.
-fn channel(target: &Target) -> resolver::ChannelBuilder {
-    Channel::balance(target.etcd().iter().cloned())
-        .expect("addresses are addresses")
-        .name("etcd")
-        .connect_timeout(Duration::from_secs(1))
-        .backoff(Backoff {
-            base: Duration::from_millis(100),
-            cap: Duration::from_secs(1),
-            ..Backoff::default()
-        })
-        .keep_alive(KeepAlive {
-            interval: Duration::from_secs(6),
-            timeout: Duration::from_secs(3),
-            while_idle: false,
-        })
-}
-
-/// Begins a channel to the service of a target, such as `etcd://h1:2379,h2:2379/greeter`.
-///
-/// # Errors
-///
-/// The text is not a target, it names no service, or there is no tokio runtime here.
-pub fn dial(target: &str) -> Result<resolver::ChannelBuilder, RegistryError> {
-    let parsed: Target = target.parse()?;
-    let service = parsed
-        .service()
-        .cloned()
-        .ok_or_else(|| TargetError::NoService(target.to_owned()))?;
-    let registry = RegistryBuilder::new(parsed).connect_lazy()?;
-    Ok(registry.dial(service))
 }

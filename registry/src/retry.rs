@@ -12,3 +12,8 @@ pub(crate) const RETRY: Backoff = Backoff {
     cap: Duration::from_secs(5),
     jitter: 0.2,
 };
+
+/// Between attempts at what waiting alone does not mend: a refusal, or a newer server of the same
+/// identity. Longer, and those who have mended it wait for it to be noticed; shorter, and an etcd
+/// full of refused clients has nothing else to do.
+pub(crate) const SLOW_RETRY: Duration = Duration::from_secs(10);

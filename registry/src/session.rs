@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use switchboard_resolver::Cause;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
@@ -13,6 +12,7 @@ use crate::{
     clock,
     etcd::{Etcd, EtcdError, KeepAlive, Kind, Reachable},
     lease::{Lease, LeaseId, Standing, Step},
+    trouble::Trouble,
 };
 
 /// A lease, shared by all who write under it.
@@ -26,7 +26,7 @@ pub(crate) struct Session {
 #[derive(Debug, Clone)]
 pub(crate) struct SessionState {
     pub(crate) standing: Standing,
-    pub(crate) cause: Option<Cause>,
+    pub(crate) trouble: Option<Trouble>,
 }
 
 /// When a session ends: asked to, and with nobody left who writes under its lease.
@@ -47,7 +47,7 @@ impl Session {
     ) -> Self {
         let initial = SessionState {
             standing: Standing::Absent,
-            cause: None,
+            trouble: None,
         };
         let (state_sender, state) = watch::channel(initial);
         let (doubts, doubted) = mpsc::unbounded_channel();
@@ -56,7 +56,7 @@ impl Session {
             etcd,
             lease: Lease::new(ttl),
             stream: None,
-            cause: None,
+            trouble: None,
             rng: fastrand::Rng::new(),
             state: state_sender,
         };
@@ -82,7 +82,7 @@ struct Keeper {
     reachable: Reachable,
     lease: Lease,
     stream: Option<KeepAlive>,
-    cause: Option<Cause>,
+    trouble: Option<Trouble>,
     rng: fastrand::Rng,
     state: watch::Sender<SessionState>,
 }
@@ -146,7 +146,7 @@ impl Keeper {
             Ok(None) => {
                 self.stream = None;
                 self.lease.gone(id);
-                self.cause = Some(Arc::new(LeaseGone(id)));
+                self.trouble = Some(Trouble::Passing(Arc::new(LeaseGone(id))));
                 tracing::warn!(name: "lease_lost", lease = id, "etcd has no such lease any more");
             }
             Err(error) => {
@@ -159,15 +159,19 @@ impl Keeper {
 
     /// Renews over the open stream, or over a new one, whose opening renews too.
     async fn renewal(&mut self, id: LeaseId) -> Result<Option<Duration>, EtcdError> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => match self.etcd.keep_alive(id).await {
-                Ok(stream) => self.stream.insert(stream),
-                Err(error) if error.kind == Kind::LeaseNotFound => return Ok(None),
-                Err(error) => return Err(error),
-            },
-        };
-        stream.renew().await
+        if let Some(stream) = &mut self.stream {
+            match stream.renew().await {
+                // Newer versions look at a stream's token with each renewal (`checkLeaseRenew`);
+                // to open another one logs in.
+                Err(error) if error.kind == Kind::Token => self.stream = None,
+                answer => return answer,
+            }
+        }
+        match self.etcd.keep_alive(id).await {
+            Ok(stream) => self.stream.insert(stream).renew().await,
+            Err(error) if error.kind == Kind::LeaseNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn revoke(&mut self, id: LeaseId) {
@@ -180,31 +184,39 @@ impl Keeper {
     }
 
     fn succeed(&mut self, id: LeaseId) {
-        if self.cause.take().is_some() {
+        if self.trouble.take().is_some() {
             tracing::info!(name: "lease_renewed", lease = id, "lease granted or renewed again");
         }
     }
 
     fn fail(&mut self, error: EtcdError) {
-        self.lease.failed(clock::now(), &mut self.rng);
-        let cause = error.into_cause();
-        if self.cause.replace(cause.clone()).is_none() {
-            tracing::warn!(name: "lease_not_renewed", cause = %cause, "lease neither granted nor renewed");
+        let trouble = error.into_trouble();
+        match &trouble {
+            Trouble::Passing(_) => self.lease.failed(clock::now(), &mut self.rng),
+            Trouble::Denied(_) => self.lease.denied(clock::now(), &mut self.rng),
         }
+        if self.trouble.is_none() {
+            let cause = trouble.cause();
+            tracing::warn!(name: "lease_not_renewed", %cause, "lease neither granted nor renewed");
+        }
+        self.trouble = Some(trouble);
     }
 
     fn report(&self) {
-        let text = |cause: &Option<Cause>| cause.as_ref().map(ToString::to_string);
         let standing = self.lease.standing();
         self.state.send_if_modified(|state| {
-            let is_new = state.standing != standing || text(&state.cause) != text(&self.cause);
-            if is_new {
-                *state = SessionState {
-                    standing,
-                    cause: self.cause.clone(),
-                };
+            let is_same = match (&state.trouble, &self.trouble) {
+                (Some(was), Some(is)) => was.is_like(is),
+                (was, is) => was.is_none() && is.is_none(),
+            };
+            if state.standing == standing && is_same {
+                return false;
             }
-            is_new
+            *state = SessionState {
+                standing,
+                trouble: self.trouble.clone(),
+            };
+            true
         });
     }
 }

@@ -1,93 +1,166 @@
-//! Where etcd is, and which service is meant, as one text.
+//! What to dial, and in which registry, as one text.
+//!
+//! A target never holds a secret, and errors about one never repeat it as a whole.
 
-use std::str::FromStr;
+mod addresses;
+mod error;
+mod escape;
+mod parameters;
+mod parse;
+#[cfg(test)]
+mod tests;
 
-use switchboard_resolver::{Address, AddressError};
+use std::fmt;
 
-use crate::{NameError, ServiceName};
+use switchboard_resolver::{Address, Security};
 
-/// etcd's endpoints, and perhaps a service: `etcd://h1:2379,h2:2379/greeter`.
+pub(crate) use self::addresses::Addresses;
+pub use self::error::TargetError;
+use crate::{Layout, Namespace, ServiceName};
+
+/// What to dial, and in which registry, as one text.
 ///
-/// The endpoints alone, `h1:2379,h2:2379`, are a target too.
+/// | target | dials |
+/// |---|---|
+/// | `etcd://h1:2379,h2:2379/greeter` | a service of the etcd at those endpoints |
+/// | `etcds://h1:2379,h2:2379/greeter` | the same; etcd is spoken to inside TLS |
+/// | `etcd:///greeter` | a service of the default registry |
+/// | `discovery:///greeter` | the same, kratos' spelling: as kratos lays it out |
+/// | `etcd:///h1:2379,h2:2379?key=user.rpc` | a service as go-zero lays it out, go-zero's spelling |
+/// | `direct:///h1:50051,h2:50051` | these servers, with no etcd at all |
+/// | `h1:2379,h2:2379` or `etcd://h1:2379,h2:2379` | nothing: an etcd, for [`Registry::builder`](crate::Registry::builder) |
+///
+/// The `etcd` ones take the parameters `layout` and `namespace`, as in
+/// `etcd:///greeter?layout=kratos&namespace=/shop`. Names and values are percent-encoded as in
+/// URLs. The default registry is that of
+/// [`RegistryConfig::from_env`](crate::RegistryConfig::from_env).
 ///
 /// ```
 /// use switchboard_registry::Target;
 ///
 /// let target: Target = "etcd://10.0.0.1:2379,10.0.0.2:2379/greeter".parse()?;
-/// assert_eq!(target.etcd().len(), 2);
 /// assert_eq!(target.service().unwrap().as_str(), "greeter");
+/// let Target::Etcd(etcd) = &target else { unreachable!() };
+/// assert_eq!(etcd.endpoints().len(), 2);
+///
+/// let kratos: Target = "discovery:///greeter".parse()?;
+/// assert_eq!(kratos.to_string(), "etcd:///greeter?layout=kratos");
 /// # Ok::<(), switchboard_registry::TargetError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    etcd: Vec<Address>,
-    service: Option<ServiceName>,
+#[non_exhaustive]
+pub enum Target {
+    /// An etcd by its endpoints, and perhaps a service in it.
+    Etcd(EtcdTarget),
+    /// A service of the default registry.
+    Service(ServiceTarget),
+    /// Servers by their addresses.
+    Direct(DirectTarget),
+}
+
+/// An etcd by its endpoints, and perhaps a service in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdTarget {
+    pub(crate) addresses: Addresses,
+    pub(crate) security: Security,
+    pub(crate) service: Option<ServiceName>,
+    pub(crate) place: PartialPlace,
+}
+
+/// A service of the default registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceTarget {
+    pub(crate) service: ServiceName,
+    pub(crate) place: PartialPlace,
+}
+
+/// Servers by their addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectTarget {
+    pub(crate) addresses: Addresses,
+}
+
+/// Where records lie, as far as a target says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct PartialPlace {
+    pub(crate) namespace: Option<Namespace>,
+    pub(crate) layout: Option<Layout>,
 }
 
 impl Target {
-    /// Returns etcd's endpoints, at least one.
-    pub fn etcd(&self) -> &[Address] {
-        &self.etcd
-    }
-
-    /// Returns etcd's endpoints as text.
-    pub(crate) fn hosts(&self) -> String {
-        let hosts: Vec<_> = self.etcd.iter().map(ToString::to_string).collect();
-        hosts.join(",")
-    }
-
     /// Returns the service, if one is named.
     pub fn service(&self) -> Option<&ServiceName> {
-        self.service.as_ref()
+        match self {
+            Self::Etcd(target) => target.service.as_ref(),
+            Self::Service(target) => Some(&target.service),
+            Self::Direct(_) => None,
+        }
     }
 }
 
-/// A text that is not a [`Target`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TargetError {
-    /// It has another scheme.
-    #[error("invalid target: {0:?} (expected: host:port,... or etcd://host:port,...)")]
-    Scheme(String),
-    /// It names no endpoint of etcd.
-    #[error("invalid target: {0:?} (expected: at least one endpoint of etcd)")]
-    NoEndpoint(String),
-    /// It names a service, where etcd alone is meant.
-    #[error("invalid target: {0} after the endpoints (expected: no service; dial it by name)")]
-    Service(ServiceName),
-    /// It names no service, where one is needed.
-    #[error("invalid target: {0:?} (expected: a service after the endpoints)")]
-    NoService(String),
-    /// One of the endpoints is not an address.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// The service's name is invalid.
-    #[error(transparent)]
-    Name(#[from] NameError),
+impl EtcdTarget {
+    /// Returns etcd's endpoints, at least one.
+    pub fn endpoints(&self) -> &[Address] {
+        self.addresses.as_slice()
+    }
+
+    /// Returns whether etcd is spoken to inside TLS.
+    pub fn is_tls(&self) -> bool {
+        self.security == Security::Tls
+    }
 }
 
-impl FromStr for Target {
-    type Err = TargetError;
+impl DirectTarget {
+    /// Returns the servers' addresses, at least one.
+    pub fn addresses(&self) -> &[Address] {
+        self.addresses.as_slice()
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let rest = match text.split_once("://") {
-            Some(("etcd", rest)) => rest,
-            Some(_) => return Err(TargetError::Scheme(text.to_owned())),
-            None => text,
-        };
-        let (hosts, service) = match rest.split_once('/') {
-            Some((hosts, service)) => (hosts, Some(service).filter(|service| !service.is_empty())),
-            None => (rest, None),
-        };
-        if hosts.is_empty() {
-            return Err(TargetError::NoEndpoint(text.to_owned()));
+/// Returns the scheme of targets whose etcd is spoken to in this way.
+pub(crate) fn scheme(security: Security) -> &'static str {
+    match security {
+        Security::Plaintext => "etcd",
+        Security::Tls => "etcds",
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Etcd(target) => target.fmt(f),
+            Self::Service(target) => {
+                write!(f, "etcd:///{}", escape::encode(target.service.as_str()))?;
+                target.place.fmt(f)
+            }
+            Self::Direct(target) => write!(f, "direct:///{}", target.addresses),
         }
-        let etcd = hosts
-            .split(',')
-            .map(|host| host.trim().parse())
-            .collect::<Result<_, _>>()?;
-        let service = service.map(str::parse).transpose()?;
-        Ok(Self { etcd, service })
+    }
+}
+
+impl fmt::Display for EtcdTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", scheme(self.security), self.addresses)?;
+        if let Some(service) = &self.service {
+            write!(f, "/{}", escape::encode(service.as_str()))?;
+        }
+        self.place.fmt(f)
+    }
+}
+
+impl fmt::Display for PartialPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layout = self.layout.as_ref().map(ToString::to_string);
+        let namespace = self.namespace.as_ref().map(ToString::to_string);
+        let named = [("layout", layout), ("namespace", namespace)];
+        let set = named
+            .iter()
+            .filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        for (index, (name, value)) in set.enumerate() {
+            let separator = if index == 0 { '?' } else { '&' };
+            write!(f, "{separator}{name}={}", escape::encode(value))?;
+        }
+        Ok(())
     }
 }
 
@@ -112,44 +185,5 @@ impl TryFrom<String> for Target {
 
     fn try_from(text: String) -> Result<Self, TargetError> {
         text.parse()
-    }
-}
-
-impl From<std::convert::Infallible> for TargetError {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_and_a_target_name_the_same_endpoints() {
-        let target: Target = "etcd://h1:2379,h2:2379/greeter".parse().unwrap();
-        assert_eq!(
-            target.etcd(),
-            "h1:2379,h2:2379".parse::<Target>().unwrap().etcd()
-        );
-        assert_eq!(target.service().map(ServiceName::as_str), Some("greeter"));
-        for text in ["h1:2379", "etcd://h1:2379", "etcd://h1:2379/"] {
-            assert_eq!(text.parse::<Target>().unwrap().service(), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_target_is_refused_with_what_was_expected() {
-        for (text, expected) in [
-            ("", "at least one endpoint"),
-            ("etcd:///greeter", "at least one endpoint"),
-            ("http://h1:2379", "etcd://"),
-            ("h1", "host:port"),
-            ("h1:2379,,h2:2379", "host:port"),
-            ("h1:2379/a/b", "no '/'"),
-        ] {
-            let error = text.parse::<Target>().unwrap_err().to_string();
-            assert!(error.contains(expected), "{text:?}: {error}");
-        }
     }
 }

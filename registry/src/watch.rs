@@ -2,16 +2,24 @@
 //! resumed, and listed again.
 //!
 //! ```text
-//! Listing     the last page                             -> Opening, after the list
-//! Opening     opened                                    -> Watching
-//! Opening     opened below our revision                 -> Confirming
-//! Confirming  a majority is below it too: wiped         -> Listing
-//! Confirming  it is not: that member lags               -> Opening, after a wait
-//! Watching    the put that it was opened at is missing  -> Listing
-//! any         compacted                                 -> Listing
-//! any         the token was refused                     -> LoggingIn
-//! any         failed, broken, silent                    -> Opening at the last put, after a wait
-//!                                                          (Listing, if none is known)
+//! Listing    a page, and there are more                -> Listing
+//! Listing    the last page                             -> Opening, after the list
+//! Listing    compacted in between                      -> Listing, from the first page
+//! Opening    opened                                    -> Watching
+//! Opening    opened below our revision                 -> Confirming
+//! Opening    the token was refused                     -> LoggingIn
+//! Watching   the put that it was opened at has come    -> Watching
+//! Watching   it answers once without that put          -> Watching, the put overdue
+//! Watching   that put is missing: another history      -> Listing
+//! Confirming a majority is below us too: wiped         -> Listing
+//! Confirming it is not: that member lags               -> Opening at the last put, after a wait
+//! LoggingIn  logged in                                 -> Opening at the last put
+//! any        compacted                                 -> Listing
+//! any        an answer was too large                   -> Listing, after a wait
+//! any        failed, broken, silent                    -> Opening at the last put, after a wait
+//! any        denied                                    -> the same, after a long wait
+//!
+//! Where no put is known there is none to open at: the range is listed instead.
 //! ```
 //!
 //! - A watch resumes *at* the last put that is known, which must come again: the revisions of an
@@ -21,12 +29,22 @@
 //!   the current header), nor at that of a progress notice (unsafe before etcd 3.4.25 and 3.5.8).
 //! - The entries change only when a whole list has arrived, or with events: nobody sees an empty or
 //!   half-read range.
+//! - Where etcd was wiped or restored, what it held before goes on being shown, as stale, until it
+//!   is there again or a grace is over ([`carried`]). A list is of another history if its revision
+//!   is below ours, or if it holds an old put that we do not know. An etcd that was wiped, and
+//!   has forgotten all that it did up to our revision, cannot be told from one that compacted it;
+//!   nor can one whose first answer since is too large to be read.
 //! - A value that cannot be decoded never removes the good one it stands in place of.
 //! - Silence is not health: a watch that says nothing is asked for its progress, and one that does
 //!   not answer is given up.
 //!
 //! It holds no clock, no randomness and no connection: [`Watch::next`] says what to do, and the
 //! answers come back as method calls.
+
+mod anchor;
+mod carried;
+mod freshness;
+mod step;
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +55,15 @@ use std::{
 
 use switchboard_resolver::Cause;
 
-use crate::retry::RETRY;
+use self::{
+    anchor::{Anchor, Owed},
+    carried::Carried,
+};
+pub(crate) use self::{
+    freshness::Freshness,
+    step::{Cancel, Change, Page, Put, Step},
+};
+use crate::retry::{RETRY, SLOW_RETRY};
 
 /// How long a watch may be silent before it is asked for its progress, and how long it has to
 /// answer. Together with opening another one they stay below 10 s, the time in which a watch leaves
@@ -45,17 +71,15 @@ use crate::retry::RETRY;
 const SILENCE: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// The keys of one request of a list: larger lists come in pages, so that no answer grows without
-/// limit.
-pub(crate) const PAGE: usize = 10_000;
-
 /// A range of keys, followed.
 #[derive(Debug)]
 pub(crate) struct Watch<T> {
     state: State<T>,
+    /// What the range held at `revision`.
     entries: BTreeMap<Vec<u8>, Entry<T>>,
-    /// Of the last list or event that `entries` holds; 0 before the first list.
+    /// Of the last list or event that `entries` holds; 0 before the first list of a history.
     revision: i64,
+    carried: Carried<T>,
     changed: bool,
     freshness: Freshness,
     /// The last sign of life, if there was any.
@@ -69,7 +93,7 @@ enum State<T> {
     /// A page is to be read, after those that were; the first one says at which revision.
     Listing {
         revision: i64,
-        pages: BTreeMap<Vec<u8>, Option<Entry<T>>>,
+        pages: Vec<Listed<T>>,
     },
     /// A watch is to be opened: at an event that was seen before, or after the list that was just
     /// read.
@@ -77,7 +101,7 @@ enum State<T> {
     /// A watch is open; it still owes the event that it was opened at, and was last asked for its
     /// progress then.
     Watching {
-        owes: Option<Anchor>,
+        owes: Option<Owed>,
         asked: Option<Instant>,
     },
     /// The current revision is to be read.
@@ -86,14 +110,8 @@ enum State<T> {
     LoggingIn,
 }
 
-/// A put that was seen, by which a history is known again: no other one has that key under that
-/// lease at that revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Anchor {
-    key: Vec<u8>,
-    revision: i64,
-    lease: i64,
-}
+/// A key of a list, and its value where it can be decoded.
+type Listed<T> = (Vec<u8>, Option<Entry<T>>);
 
 /// A value, the revision that brought it, and its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,77 +119,6 @@ pub(crate) struct Entry<T> {
     pub(crate) value: T,
     pub(crate) revision: i64,
     pub(crate) lease: i64,
-}
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Read up to [`PAGE`] keys after `after` at `revision` (0: the current one); answer with
-    /// `page` or `failed`.
-    List {
-        after: Option<Vec<u8>>,
-        revision: i64,
-    },
-    /// Open a watch that starts at `from`, in place of the one before; answer with `opened`,
-    /// `cancelled` or `failed`.
-    Open { from: i64 },
-    /// Wait until then for what the watch has to say; answer with `events`, `progress`, `cancelled`
-    /// or `failed`.
-    Receive { until: Instant },
-    /// Ask the watch for its progress; answer with `asked` or `failed`.
-    AskProgress,
-    /// Read the current revision from a majority; answer with `confirmed` or `failed`.
-    Confirm,
-    /// Get a new token; answer with `logged_in` or `failed`.
-    LogIn,
-    /// Nothing until then, unless etcd can be reached again.
-    WaitUntil(Instant),
-}
-
-/// A part of a list.
-#[derive(Debug)]
-pub(crate) struct Page<T> {
-    pub(crate) revision: i64,
-    pub(crate) entries: Vec<Put<T>>,
-    pub(crate) more: bool,
-}
-
-/// A key that holds a value; `None` where it cannot be decoded.
-#[derive(Debug, Clone)]
-pub(crate) struct Put<T> {
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Option<T>,
-    pub(crate) revision: i64,
-    pub(crate) lease: i64,
-}
-
-/// One event.
-#[derive(Debug, Clone)]
-pub(crate) enum Change<T> {
-    Put(Put<T>),
-    Delete { key: Vec<u8>, revision: i64 },
-}
-
-/// Why etcd cancelled a watch.
-#[derive(Debug)]
-pub(crate) enum Cancel {
-    /// What it was to start from is no longer known.
-    Compacted,
-    /// The token was refused.
-    Token,
-    /// Something else.
-    Other(Cause),
-}
-
-/// Whether the entries are known to be what etcd holds.
-#[derive(Debug, Clone)]
-pub(crate) enum Freshness {
-    /// There was no list yet, and this is why.
-    Unread { cause: Option<Cause> },
-    /// They are, or a watch is about to say how they are not.
-    Fresh,
-    /// They were, at that time.
-    Stale { since: Instant, cause: Cause },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +135,7 @@ impl<T> Watch<T> {
             state: State::list(),
             entries: BTreeMap::new(),
             revision: 0,
+            carried: Carried::nothing(),
             changed: false,
             freshness: Freshness::Unread { cause: None },
             heard: None,
@@ -196,12 +144,18 @@ impl<T> Watch<T> {
         }
     }
 
-    /// Returns the values by key, as of [`Watch::revision`].
-    pub(crate) fn entries(&self) -> &BTreeMap<Vec<u8>, Entry<T>> {
-        &self.entries
+    /// Returns what is to be shown, in the order of keys: what the range held at
+    /// [`Watch::revision`], and what is carried over.
+    pub(crate) fn entries(&self) -> Vec<(&[u8], &Entry<T>)> {
+        let held = self.entries.iter().chain(self.carried.entries());
+        let mut shown: Vec<_> = held.map(|(key, entry)| (key.as_slice(), entry)).collect();
+        if !self.carried.is_nothing() {
+            shown.sort_by_key(|(key, _)| *key);
+        }
+        shown
     }
 
-    /// Returns the revision of the entries; 0 before the first list.
+    /// Returns the revision of the entries; 0 before the first list of a history.
     pub(crate) fn revision(&self) -> i64 {
         self.revision
     }
@@ -223,13 +177,19 @@ impl<T> Watch<T> {
         {
             self.failed(Arc::new(Silent), now, rng);
         }
+        if self.carried.expire(now) {
+            self.changed = true;
+            if matches!(self.state, State::Watching { owes: None, .. }) {
+                self.freshness = Freshness::Fresh;
+            }
+        }
         if let Some(at) = self.not_before.filter(|at| *at > now) {
             return Step::WaitUntil(at);
         }
         self.not_before = None;
         match &self.state {
             State::Listing { revision, pages } => Step::List {
-                after: pages.last_key_value().map(|(key, _)| key.clone()),
+                after: pages.last().map(|(key, _)| key.clone()),
                 revision: *revision,
             },
             State::Opening { at } => Step::Open {
@@ -239,16 +199,20 @@ impl<T> Watch<T> {
             },
             State::Watching {
                 asked: Some(at), ..
-            } => Step::Receive {
-                until: *at + ANSWER,
-            },
+            } => self.receive(*at + ANSWER),
             State::Watching { asked: None, .. } => match self.heard.unwrap_or(now) + SILENCE {
                 until if until <= now => Step::AskProgress,
-                until => Step::Receive { until },
+                until => self.receive(until),
             },
             State::Confirming => Step::Confirm,
             State::LoggingIn => Step::LogIn,
         }
+    }
+
+    /// To receive until then, or until there is something else to do.
+    fn receive(&self, until: Instant) -> Step {
+        let until = self.carried.until().map_or(until, |at| at.min(until));
+        Step::Receive { until }
     }
 
     /// A part of the list has arrived.
@@ -260,24 +224,20 @@ impl<T> Watch<T> {
         if *revision == 0 {
             *revision = page.revision;
         }
-        for Put {
-            key,
-            value,
-            revision,
-            lease,
-        } in page.entries
-        {
-            pages.insert(
-                key,
-                value.map(|value| Entry {
-                    value,
-                    revision,
-                    lease,
-                }),
-            );
-        }
+        pages.extend(page.entries.into_iter().map(|put| {
+            let (revision, lease) = (put.revision, put.lease);
+            let entry = put.value.map(|value| Entry {
+                value,
+                revision,
+                lease,
+            });
+            (put.key, entry)
+        }));
         if !page.more {
             let (revision, pages) = (*revision, mem::take(pages));
+            if !self.goes_on_in(revision, &pages) {
+                self.leave_history(now);
+            }
             self.replace(pages);
             self.revision = revision;
             self.changed = true;
@@ -285,7 +245,7 @@ impl<T> Watch<T> {
             // That there is a list is no reason to believe that it can be watched: the waits go on
             // growing.
             self.heard = Some(now);
-            self.freshness = Freshness::Fresh;
+            self.trust(now);
         }
     }
 
@@ -294,13 +254,13 @@ impl<T> Watch<T> {
         let State::Opening { at } = &mut self.state else {
             return;
         };
-        let owes = at.take();
+        let owes = at.take().map(Owed::Due);
         self.heard = Some(now);
         if revision < self.revision {
             self.state = State::Confirming;
         } else {
             if owes.is_none() {
-                self.freshness = Freshness::Fresh;
+                self.trust(now);
             }
             self.state = State::Watching { owes, asked: None };
         }
@@ -309,7 +269,7 @@ impl<T> Watch<T> {
     /// The watch brought these, in the order of their revisions, all of a revision together.
     pub(crate) fn events(&mut self, changes: Vec<Change<T>>, now: Instant) {
         if let State::Watching { owes, .. } = &mut self.state
-            && let Some(anchor) = owes.take()
+            && let Some(Owed::Due(anchor) | Owed::Overdue(anchor)) = owes.take()
             && !changes.iter().any(|change| change.is(&anchor))
         {
             self.begin_again(now);
@@ -329,6 +289,7 @@ impl<T> Watch<T> {
                     revision,
                     lease,
                 }) => {
+                    self.carried.held_again(&key);
                     self.entries.insert(
                         key,
                         Entry {
@@ -346,13 +307,18 @@ impl<T> Watch<T> {
         self.hear(now);
     }
 
-    /// The watch says that it lives, and that it has delivered all there is.
+    /// The watch says that it lives, and, mostly, that it has delivered all there is.
     pub(crate) fn progress(&mut self, now: Instant) {
-        if matches!(self.state, State::Watching { owes: Some(_), .. }) {
-            // It does not know the event that it was opened at.
-            self.begin_again(now);
-        } else {
-            self.hear(now);
+        let State::Watching { owes, asked } = &mut self.state else {
+            return;
+        };
+        match owes.take() {
+            None => self.hear(now),
+            Some(Owed::Due(anchor)) => {
+                (*owes, *asked) = (Some(Owed::Overdue(anchor)), None);
+                self.heard = Some(now);
+            }
+            Some(Owed::Overdue(_)) => self.begin_again(now),
         }
     }
 
@@ -367,7 +333,15 @@ impl<T> Watch<T> {
     pub(crate) fn cancelled(&mut self, why: Cancel, now: Instant, rng: &mut fastrand::Rng) {
         match why {
             Cancel::Compacted => self.state = State::list(),
-            Cancel::Token => self.state = State::LoggingIn,
+            Cancel::Token => {
+                self.state = State::LoggingIn;
+                // Where a new token is refused as well, there is no hurry.
+                if self.failures > 0 {
+                    self.wait(now, rng);
+                }
+                self.failures = self.failures.max(1);
+            }
+            Cancel::Denied(cause) => self.denied(cause, now),
             Cancel::Other(cause) => self.failed(cause, now, rng),
         }
     }
@@ -390,21 +364,32 @@ impl<T> Watch<T> {
     }
 
     /// There is a new token.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "as yet there is nobody to log in as")
-    )]
     pub(crate) fn logged_in(&mut self) {
         self.state = self.resume();
     }
 
     /// The step failed, or the watch broke.
     pub(crate) fn failed(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
-        if !matches!(self.state, State::Listing { .. }) {
-            self.state = self.resume();
-        }
-        self.doubt(cause, now);
+        // The pages of a list that failed are left: those of two histories do not make one.
+        self.state = self.resume();
+        self.interrupted(cause, now);
         self.wait(now, rng);
+    }
+
+    /// An answer was larger than is read. A watch that resumed would be sent the same again.
+    pub(crate) fn too_large(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
+        self.failed(cause, now, rng);
+        self.state = State::list();
+    }
+
+    /// etcd does not let us.
+    pub(crate) fn denied(&mut self, cause: Cause, now: Instant) {
+        self.state = self.resume();
+        self.interrupted(cause.clone(), now);
+        if let Freshness::Unread { .. } = self.freshness {
+            self.freshness = Freshness::Denied { cause };
+        }
+        self.not_before = Some(now + SLOW_RETRY);
     }
 
     /// etcd can be reached again: waiting longer would be for nothing.
@@ -412,25 +397,53 @@ impl<T> Watch<T> {
         self.not_before = None;
     }
 
-    /// The entries may not be what etcd holds.
-    fn doubt(&mut self, cause: Cause, now: Instant) {
-        self.freshness = match &self.freshness {
-            Freshness::Unread { .. } => Freshness::Unread { cause: Some(cause) },
-            Freshness::Fresh => Freshness::Stale {
-                since: self.heard.unwrap_or(now),
-                cause,
-            },
-            Freshness::Stale { since, .. } => Freshness::Stale {
-                since: *since,
-                cause,
-            },
-        };
+    /// Nothing is heard of etcd for now.
+    fn interrupted(&mut self, cause: Cause, now: Instant) {
+        self.carried.doubted();
+        self.doubt(cause, now);
     }
 
-    /// This is not the history that was followed: what is known of it is worth nothing.
+    /// The entries may not be what etcd holds.
+    fn doubt(&mut self, cause: Cause, now: Instant) {
+        self.freshness.doubt(cause, self.heard.unwrap_or(now));
+    }
+
+    /// The entries are what etcd holds, as far as they are not carried over.
+    fn trust(&mut self, now: Instant) {
+        self.carried.heard(now);
+        if self.carried.is_nothing() {
+            self.freshness = Freshness::Fresh;
+        } else {
+            self.doubt(Arc::new(OtherHistory), now);
+        }
+    }
+
+    /// This is not the history that was followed.
     fn begin_again(&mut self, now: Instant) {
-        self.doubt(Arc::new(OtherHistory), now);
+        self.leave_history(now);
         self.state = State::list();
+    }
+
+    /// What is known is of another history than what comes.
+    fn leave_history(&mut self, now: Instant) {
+        self.doubt(Arc::new(OtherHistory), now);
+        self.carried.take_over(mem::take(&mut self.entries));
+        self.revision = 0;
+    }
+
+    /// Whether a list at `revision` can be of the history that is known: it has not gone back, and
+    /// every put in it that is not new is known.
+    fn goes_on_in(&self, revision: i64, pages: &[Listed<T>]) -> bool {
+        let is_known = |key: &Vec<u8>, listed: &Entry<T>| {
+            let known = self.entries.get(key);
+            known.is_some_and(|it| (it.revision, it.lease) == (listed.revision, listed.lease))
+        };
+        revision >= self.revision
+            && pages.iter().all(|(key, listed)| match listed {
+                Some(listed) => listed.revision > self.revision || is_known(key, listed),
+                // What cannot be decoded was not taken in before either.
+                None => true,
+            })
     }
 
     /// What is to be done to go on: to open a watch at the last put that is known, or, if there is
@@ -448,13 +461,14 @@ impl<T> Watch<T> {
         }
     }
 
-    fn replace(&mut self, pages: BTreeMap<Vec<u8>, Option<Entry<T>>>) {
+    fn replace(&mut self, pages: Vec<Listed<T>>) {
         let mut old = mem::take(&mut self.entries);
-        for (key, entry) in pages {
-            if let Some(entry) = entry.or_else(|| old.remove(&key)) {
-                self.entries.insert(key, entry);
-            }
-        }
+        let kept = pages.into_iter().filter_map(|(key, entry)| {
+            let entry = entry.or_else(|| old.remove(&key))?;
+            self.carried.held_again(&key);
+            Some((key, entry))
+        });
+        self.entries = kept.collect();
     }
 
     fn hear(&mut self, now: Instant) {
@@ -463,7 +477,7 @@ impl<T> Watch<T> {
         if let State::Watching { asked, .. } = &mut self.state {
             *asked = None;
         }
-        self.freshness = Freshness::Fresh;
+        self.trust(now);
     }
 
     fn wait(&mut self, now: Instant, rng: &mut fastrand::Rng) {
@@ -472,24 +486,11 @@ impl<T> Watch<T> {
     }
 }
 
-impl<T> Change<T> {
-    fn revision(&self) -> i64 {
-        match self {
-            Self::Put(Put { revision, .. }) | Self::Delete { revision, .. } => *revision,
-        }
-    }
-
-    fn is(&self, anchor: &Anchor) -> bool {
-        let Self::Put(put) = self else { return false };
-        (&put.key, put.revision, put.lease) == (&anchor.key, anchor.revision, anchor.lease)
-    }
-}
-
 impl<T> State<T> {
     fn list() -> Self {
         Self::Listing {
             revision: 0,
-            pages: BTreeMap::new(),
+            pages: Vec::new(),
         }
     }
 }

@@ -1,16 +1,21 @@
 //! A prefix of etcd's keys, followed: the performer of [`watch`](crate::watch).
 
-use std::{collections::BTreeMap, sync::Arc};
+mod rejected;
 
+use std::sync::Arc;
+
+use switchboard_resolver::Cause;
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
+use self::rejected::Rejected;
 use crate::{
     clock,
     etcd::{
-        Etcd, EtcdError, KeyEvent, KeyPage, KeyValue, Keys, Kind, Message, Reachable, Watching,
-        next_message,
+        Etcd, EtcdError, KeyEvent, KeyPage, KeyValue, Kind, Message, PageSize, Part, Reachable,
+        Watching,
     },
+    trouble::Trouble,
     watch::{Cancel, Change, Freshness, Page, Put, Step, Watch},
 };
 
@@ -30,18 +35,30 @@ impl<T> View<T> {
             .clone()
             .filter(|listing| Some(Arc::as_ptr(listing)) != shown)
     }
+
+    /// Returns why there is no list, nor will be one until somebody changes that.
+    pub(crate) fn refusal(&self) -> Option<Cause> {
+        match &self.freshness {
+            Freshness::Denied { cause } => Some(cause.clone()),
+            Freshness::Unread { .. } | Freshness::Fresh | Freshness::Stale { .. } => None,
+        }
+    }
 }
 
-/// All values under the prefix at one revision, ordered by key.
+/// All values under the prefix at one revision, and those that are carried over from another
+/// history, ordered by key.
 #[derive(Debug)]
 pub(crate) struct Listing<T> {
     pub(crate) revision: i64,
     pub(crate) values: Vec<T>,
+    /// How many values could not be decoded.
+    pub(crate) rejected: usize,
 }
 
-/// How a key and its value become a `T`; what does not is left out.
+/// How a key and its value become a `T`. What is none of our business is `None`; what cannot be
+/// decoded is left out too, and told of.
 pub(crate) type Decode<T> =
-    Box<dyn Fn(&[u8], &[u8]) -> Result<T, Box<dyn std::error::Error>> + Send>;
+    Box<dyn Fn(&[u8], &[u8]) -> Result<Option<T>, Box<dyn std::error::Error>> + Send>;
 
 /// What follows the prefix.
 pub(crate) struct Watcher<T> {
@@ -49,10 +66,12 @@ pub(crate) struct Watcher<T> {
     reachable: Reachable,
     prefix: String,
     decode: Decode<T>,
-    watch: Watch<T>,
+    /// A key under the prefix that is none of our business has an entry too: a list goes on after
+    /// it, a watch resumes at it, and it takes the place of one that was ours.
+    watch: Watch<Option<T>>,
     stream: Option<Watching>,
-    /// At which revision a key was last rejected, so that each value is told of once.
-    rejected: BTreeMap<Vec<u8>, i64>,
+    page_size: PageSize,
+    rejected: Rejected,
     view: channel::Sender<View<T>>,
     rng: fastrand::Rng,
 }
@@ -83,7 +102,8 @@ impl<T: Clone + Send> Watcher<T> {
             decode,
             watch,
             stream: None,
-            rejected: BTreeMap::new(),
+            page_size: PageSize::default(),
+            rejected: Rejected::default(),
             view,
             rng: fastrand::Rng::new(),
         };
@@ -130,7 +150,7 @@ impl<T: Clone + Send> Watcher<T> {
             Step::Open { from } => self.open(from).await,
             Step::AskProgress => self.ask_progress().await,
             Step::Confirm => self.confirm().await,
-            Step::LogIn => Err(EtcdError::no_user()),
+            Step::LogIn => self.log_in().await,
             Step::Receive { .. } | Step::WaitUntil(_) => Ok(()),
         };
         if let Err(error) = done {
@@ -139,13 +159,19 @@ impl<T: Clone + Send> Watcher<T> {
     }
 
     async fn list(&mut self, after: Option<Vec<u8>>, revision: i64) -> Result<(), EtcdError> {
-        match self
+        if after.is_none() {
+            self.rejected.begin_list();
+        }
+        let (after, size) = (after.as_deref(), self.page_size);
+        let listed = self
             .etcd
-            .list(&self.prefix, after.as_deref(), revision)
-            .await
-        {
+            .list(&self.prefix, after, revision, size, Part::Whole);
+        match listed.await {
             Ok(response) => {
                 let page = self.page(response);
+                if !page.more {
+                    self.rejected.end_list();
+                }
                 self.watch.page(page, clock::now());
                 Ok(())
             }
@@ -153,11 +179,16 @@ impl<T: Clone + Send> Watcher<T> {
                 self.watch.list_compacted();
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if error.kind == Kind::TooLarge {
+                    self.page_size = size.smaller().unwrap_or(size);
+                }
+                Err(error)
+            }
         }
     }
 
-    fn page(&mut self, page: KeyPage) -> Page<T> {
+    fn page(&mut self, page: KeyPage) -> Page<Option<T>> {
         let KeyPage {
             revision,
             keys,
@@ -173,7 +204,7 @@ impl<T: Clone + Send> Watcher<T> {
 
     async fn open(&mut self, from: i64) -> Result<(), EtcdError> {
         self.stream = None;
-        let mut stream = self.etcd.watch(Keys::Under(&self.prefix), from).await?;
+        let mut stream = self.etcd.watch(&self.prefix, from).await?;
         let first = stream.message().await?;
         self.stream = Some(stream);
         self.take(first);
@@ -189,8 +220,14 @@ impl<T: Clone + Send> Watcher<T> {
     }
 
     async fn confirm(&mut self) -> Result<(), EtcdError> {
-        let revision = self.etcd.revision().await?;
+        let revision = self.etcd.revision(&self.prefix).await?;
         self.watch.confirmed(revision, clock::now(), &mut self.rng);
+        Ok(())
+    }
+
+    async fn log_in(&mut self) -> Result<(), EtcdError> {
+        self.etcd.log_in().await?;
+        self.watch.logged_in();
         Ok(())
     }
 
@@ -204,11 +241,12 @@ impl<T: Clone + Send> Watcher<T> {
                 let changes = events.into_iter().map(|event| self.change(event)).collect();
                 self.watch.events(changes, now);
             }
-            Message::Cancelled { compacted, error } => {
+            Message::Cancelled(error) => {
                 self.stream = None;
                 let why = match error.kind {
-                    _ if compacted => Cancel::Compacted,
+                    Kind::Compacted => Cancel::Compacted,
                     Kind::Token => Cancel::Token,
+                    Kind::Denied => Cancel::Denied(error.into_cause()),
                     _ => Cancel::Other(error.into_cause()),
                 };
                 self.watch.cancelled(why, now, &mut self.rng);
@@ -216,17 +254,17 @@ impl<T: Clone + Send> Watcher<T> {
         }
     }
 
-    fn change(&mut self, event: KeyEvent) -> Change<T> {
+    fn change(&mut self, event: KeyEvent) -> Change<Option<T>> {
         match event {
             KeyEvent::Put(kv) => Change::Put(self.put(kv)),
             KeyEvent::Delete { key, revision } => {
-                self.rejected.remove(&key);
+                self.rejected.accept(&key, revision);
                 Change::Delete { key, revision }
             }
         }
     }
 
-    fn put(&mut self, kv: KeyValue) -> Put<T> {
+    fn put(&mut self, kv: KeyValue) -> Put<Option<T>> {
         let KeyValue {
             key,
             value,
@@ -234,11 +272,15 @@ impl<T: Clone + Send> Watcher<T> {
             revision,
         } = kv;
         let value = match (self.decode)(&key, &value) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                self.rejected.accept(&key, revision);
+                Some(value)
+            }
             Err(cause) => {
-                if self.rejected.insert(key.clone(), revision) != Some(revision) {
+                if self.rejected.reject(&key, revision) {
                     let key = String::from_utf8_lossy(&key);
-                    tracing::warn!(name: "record_rejected", %key, revision, %cause, "left out");
+                    let reason = cause.source().map(ToString::to_string).unwrap_or_default();
+                    tracing::warn!(name: "record_rejected", %key, revision, %cause, reason, "left out");
                 }
                 None
             }
@@ -253,13 +295,21 @@ impl<T: Clone + Send> Watcher<T> {
 
     fn fail(&mut self, error: EtcdError) {
         self.stream = None;
-        self.watch
-            .failed(error.into_cause(), clock::now(), &mut self.rng);
+        let now = clock::now();
+        let is_too_large = error.kind == Kind::TooLarge;
+        match error.into_trouble() {
+            Trouble::Passing(cause) if is_too_large => {
+                self.watch.too_large(cause, now, &mut self.rng);
+            }
+            Trouble::Passing(cause) => self.watch.failed(cause, now, &mut self.rng),
+            Trouble::Denied(cause) => self.watch.denied(cause, now),
+        }
     }
 
     /// Shows what is known to those who follow.
     fn report(&mut self) {
-        let has_changed = self.watch.take_changed();
+        let rejected = self.rejected.len();
+        let has_changed = self.watch.take_changed() || self.is_off(rejected);
         let freshness = self.watch.freshness();
         let was = self.view.borrow().freshness.clone();
         if !has_changed && freshness.is_like(&was) {
@@ -269,10 +319,18 @@ impl<T: Clone + Send> Watcher<T> {
             (Freshness::Fresh, Freshness::Stale { cause, .. }) => {
                 tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause, "the list may be out of date");
             }
-            (Freshness::Unread { cause: None }, Freshness::Unread { cause: Some(cause) }) => {
+            (
+                Freshness::Unread { cause: None },
+                Freshness::Unread { cause: Some(cause) } | Freshness::Denied { cause },
+            ) => {
                 tracing::warn!(name: "watch_stale", prefix = self.prefix, %cause, "the list cannot be read");
             }
-            (Freshness::Stale { .. } | Freshness::Unread { cause: Some(_) }, Freshness::Fresh) => {
+            (
+                Freshness::Stale { .. }
+                | Freshness::Unread { cause: Some(_) }
+                | Freshness::Denied { .. },
+                Freshness::Fresh,
+            ) => {
                 tracing::info!(name: "watch_fresh", prefix = self.prefix, "the list is up to date");
             }
             _ => {}
@@ -282,35 +340,36 @@ impl<T: Clone + Send> Watcher<T> {
             if has_changed {
                 let values = watch
                     .entries()
-                    .values()
-                    .map(|entry| entry.value.clone())
+                    .into_iter()
+                    .filter_map(|(_, entry)| entry.value.clone())
                     .collect();
                 view.listing = Some(Arc::new(Listing {
                     revision: watch.revision(),
                     values,
+                    rejected,
                 }));
             }
             view.freshness = freshness;
         });
     }
+
+    /// Returns whether the list that is shown was made when another number of records was left out.
+    fn is_off(&self, rejected: usize) -> bool {
+        let view = self.view.borrow();
+        view.listing
+            .as_ref()
+            .is_some_and(|listing| listing.rejected != rejected)
+    }
 }
 
-impl Freshness {
-    /// Whether nothing has changed that is worth telling.
-    fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Fresh, Self::Fresh) => true,
-            (Self::Unread { cause }, Self::Unread { cause: other }) => {
-                cause.as_ref().map(ToString::to_string) == other.as_ref().map(ToString::to_string)
-            }
-            (
-                Self::Stale { since, cause },
-                Self::Stale {
-                    since: other,
-                    cause: other_cause,
-                },
-            ) => since == other && cause.to_string() == other_cause.to_string(),
-            _ => false,
-        }
+/// Waits for what a watch says; one that is not open has ended.
+///
+/// # Cancel safety
+///
+/// Cancelling it loses no message.
+async fn next_message(stream: Option<&mut Watching>) -> Result<Message, EtcdError> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => Err(EtcdError::ended()),
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     endpoint_set::{EndpointKey, EndpointSet},
     endpoint_task::{Command, Dialing, EndpointTask, Report},
     error::chain,
-    outlook::{Failure, Observed, Outlook, SourceStatus, outlook},
+    outlook::{Failure, Observed, Obstacle, Outlook, SourceStatus, outlook},
     state::{ChannelState, Condition, EndpointState},
     transport::Transport,
     view::{Target, View, Views},
@@ -41,6 +41,8 @@ pub(crate) struct Balancer {
     status: SourceStatus,
     /// `None` before the first snapshot.
     endpoints: Option<EndpointSet>,
+    /// How many endpoints the last snapshot names that are not of the channel's kind.
+    others: usize,
     wanted: BTreeMap<EndpointKey, EndpointHandle>,
     draining: Vec<EndpointHandle>,
     tasks: JoinSet<()>,
@@ -102,6 +104,7 @@ impl Balancer {
             source: Some(source),
             status: SourceStatus::Pending,
             endpoints: None,
+            others: 0,
             wanted: BTreeMap::new(),
             draining: Vec::new(),
             tasks: JoinSet::new(),
@@ -217,7 +220,12 @@ impl Balancer {
         self.on_update(Update::Failed { cause });
     }
 
-    fn on_snapshot(&mut self, snapshot: Vec<Endpoint>) {
+    fn on_snapshot(&mut self, mut snapshot: Vec<Endpoint>) {
+        let ours = self.dialing.security();
+        let named = snapshot.len();
+        // Before anything is told apart by its addresses, which both kinds may have in common.
+        snapshot.retain(|endpoint| endpoint.security().is_none_or(|it| it == ours));
+        self.others = named - snapshot.len();
         let changes = self.endpoints.get_or_insert_default().replace(snapshot);
         for key in changes.removed {
             if let Some(handle) = self.wanted.remove(&key) {
@@ -305,6 +313,10 @@ impl Balancer {
         );
         let view = match outlook {
             Outlook::Waiting(obstacle) => View::Waiting(obstacle),
+            Outlook::Failing(Obstacle::NoEndpoints) if self.others > 0 => {
+                let ours = self.dialing.security();
+                View::Failing(Obstacle::NoneOfOurs(self.others, ours))
+            }
             Outlook::Failing(obstacle) => View::Failing(obstacle),
             Outlook::Ready => {
                 let targets: Vec<_> = self

@@ -34,7 +34,9 @@ pub(crate) struct RequestBody {
 }
 
 /// Held while the call of a request is wanted.
-pub(crate) struct Wanted(#[allow(dead_code)] oneshot::Sender<Infallible>); // Only to be dropped.
+pub(crate) struct Wanted(
+    #[allow(dead_code, reason = "only to be dropped")] oneshot::Sender<Infallible>,
+);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

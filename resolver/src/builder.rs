@@ -18,6 +18,8 @@ use crate::{
     connector::Connector,
     endpoint_task::Dialing,
     state::SourceState,
+    tls::Tls,
+    transport,
     view::Views,
 };
 
@@ -49,8 +51,9 @@ pub struct ChannelBuilder {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     backoff: Backoff,
-    keep_alive: Option<KeepAlive>,
+    settings: transport::Settings,
     connector: Connector,
+    tls: Option<Tls>,
     seed: Option<u64>,
 }
 
@@ -70,8 +73,9 @@ impl ChannelBuilder {
             timeout: None,
             connect_timeout: CONNECT_TIMEOUT,
             backoff: Backoff::default(),
-            keep_alive: None,
+            settings: transport::Settings::default(),
             connector: Connector::tcp(),
+            tls: None,
             seed: None,
         }
     }
@@ -112,11 +116,20 @@ impl ChannelBuilder {
 
     /// Sets the pings that find out whether a connection still lives; none unless set.
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
-        self.keep_alive = Some(KeepAlive {
+        self.settings.keep_alive = Some(KeepAlive {
             interval: keep_alive.interval.min(NEVER),
             timeout: keep_alive.timeout.min(NEVER),
             ..keep_alive
         });
+        self
+    }
+
+    /// Sets how many bytes a server may send ahead of whoever reads the response, a call at a time;
+    /// 256 KiB unless set, and 2 GiB - 1 at most.
+    ///
+    /// A larger one lets large responses come faster, and unread ones hold more memory.
+    pub fn stream_window(mut self, bytes: u32) -> Self {
+        self.settings.stream_window = bytes.min(transport::LARGEST_WINDOW);
         self
     }
 
@@ -147,6 +160,17 @@ impl ChannelBuilder {
         self
     }
 
+    /// Speaks to every endpoint inside TLS, over whatever byte streams the connector opens; in
+    /// plain text unless set.
+    ///
+    /// Endpoints that are known to speak the other way
+    /// ([`Endpoint::with_security`](crate::Endpoint::with_security)) are not dialed.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Makes all the channel's random choices, which endpoint comes first and how backoffs vary,
     /// follow from `seed`.
     pub fn seed(mut self, seed: u64) -> Self {
@@ -158,7 +182,9 @@ impl ChannelBuilder {
     ///
     /// # Errors
     ///
-    /// A setting that makes no sense, or that there is no tokio runtime here.
+    /// A setting that makes no sense, a file of TLS that cannot be read or is not what it should be
+    /// (it is read here, blocking, and again at each attempt to connect), or that there is no tokio
+    /// runtime here.
     pub fn connect_lazy(self) -> Result<Channel, BuildError> {
         self.validate()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
@@ -176,9 +202,10 @@ impl ChannelBuilder {
             self.source,
             Dialing {
                 connector: self.connector,
+                tls: self.tls,
                 connect_timeout: self.connect_timeout,
                 backoff: self.backoff,
-                keep_alive: self.keep_alive,
+                settings: self.settings,
                 authority,
             },
             self.seed
@@ -258,7 +285,9 @@ impl ChannelBuilder {
             positive("timeout", timeout)?;
         }
         positive("connect timeout", self.connect_timeout)?;
-        if let Some(keep_alive) = self.keep_alive {
+        let window = self.settings.stream_window;
+        check(window > 0, "stream window", &window, "more than zero")?;
+        if let Some(keep_alive) = self.settings.keep_alive {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
         }
@@ -273,7 +302,12 @@ impl ChannelBuilder {
         check(grows, "backoff factor", &factor, "1 or more")?;
         check(cap >= base, "backoff cap", &cap, "the base or more")?;
         let is_share = (0.0..=1.0).contains(&jitter);
-        check(is_share, "backoff jitter", &jitter, "from 0 to 1")
+        check(is_share, "backoff jitter", &jitter, "from 0 to 1")?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
+        Ok(())
     }
 }
 
@@ -291,14 +325,15 @@ impl fmt::Debug for ChannelBuilder {
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("backoff", &self.backoff)
-            .field("keep_alive", &self.keep_alive)
+            .field("settings", &self.settings)
+            .field("tls", &self.tls)
             .field("seed", &self.seed)
             .finish_non_exhaustive()
     }
 }
 
 /// Why a channel was not made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting makes no sense.
@@ -311,6 +346,10 @@ pub enum BuildError {
         /// What makes sense.
         expected: &'static str,
     },
+    /// TLS cannot be used as it is set.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
     /// A channel's tasks need a tokio runtime, and there is none here.
     #[error(
         "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
@@ -402,7 +441,8 @@ mod tests {
 
     #[test]
     fn outside_of_a_runtime_it_is_an_error_and_no_panic() {
-        assert_eq!(builder().connect_lazy().unwrap_err(), BuildError::NoRuntime);
+        let error = builder().connect_lazy().unwrap_err();
+        assert!(matches!(error, BuildError::NoRuntime), "{error:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use http::{
     HeaderMap, HeaderValue, Request, Response, Uri,
     header::{TE, USER_AGENT},
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::PathAndQuery,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -21,7 +21,7 @@ use crate::{
     body::{RequestBody, Wanted},
     deadline::{Deadline, GRPC_TIMEOUT, PATIENCE, Wait},
     outlook::Obstacle,
-    transport::SendError,
+    transport::{SendError, Transport},
     view::{Target, View, Views},
 };
 
@@ -49,7 +49,7 @@ impl Calls {
                 endpoint,
                 transport,
             } = self.pick(&deadline, wait_for_ready).await?;
-            set_authority(&mut request, transport.authority());
+            aim(&mut request, &transport);
             let now = Instant::now().into_std();
             if let Some(timeout) = deadline.grpc_timeout(now) {
                 request.headers_mut().insert(GRPC_TIMEOUT, timeout);
@@ -145,12 +145,12 @@ fn set_headers(headers: &mut HeaderMap) {
     headers.insert(USER_AGENT, ours);
 }
 
-/// Aims the request at an authority, keeping its path.
-fn set_authority(request: &mut Request<RequestBody>, authority: &Authority) {
+/// Aims the request at the server at the other end, keeping its path.
+fn aim(request: &mut Request<RequestBody>, transport: &Transport) {
     let path = request.uri().path_and_query().cloned();
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(authority.clone());
+    parts.scheme = Some(transport.scheme().clone());
+    parts.authority = Some(transport.authority().clone());
     parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
     *request.uri_mut() = Uri::from_parts(parts).expect("all three parts are there");
 }

@@ -43,13 +43,13 @@ use crate::{
 /// ```
 /// use switchboard_proto::{HelloRequest, greeter_client::GreeterClient};
 /// use switchboard_resolver::Channel;
-/// # #[path = "../tests/support/greeter.rs"] mod greeter;
 /// # use switchboard_proto::greeter_server::GreeterServer;
+/// # use switchboard_test_support::Polite;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let address = listener.local_addr()?.to_string();
-/// # let polite = greeter::Polite { address: address.clone() };
+/// # let polite = Polite { address: address.clone() };
 /// # let server = tonic::transport::Server::builder().add_service(GreeterServer::new(polite));
 /// # let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
 /// # let mut tasks = tokio::task::JoinSet::new();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::Address;
+use crate::{Address, Security};
 
 /// Something that can be dialed: one server, under one address or several.
 ///
@@ -13,6 +13,8 @@ use crate::Address;
 pub struct Endpoint {
     addresses: Vec<Address>,
     metadata: BTreeMap<String, String>,
+    /// `None` if it is not known.
+    security: Option<Security>,
 }
 
 impl Endpoint {
@@ -21,6 +23,7 @@ impl Endpoint {
         Self {
             addresses: vec![address],
             metadata: BTreeMap::new(),
+            security: None,
         }
     }
 
@@ -45,6 +48,13 @@ impl Endpoint {
         self
     }
 
+    /// Says whether the server speaks inside TLS. A channel dials only endpoints of its own kind,
+    /// with TLS set or without; those of which this is not known count as that.
+    pub fn with_security(mut self, security: Security) -> Self {
+        self.security = Some(security);
+        self
+    }
+
     /// Returns the addresses, at least one, in the order they are tried.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
@@ -54,15 +64,24 @@ impl Endpoint {
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
+
+    /// Returns whether the server speaks inside TLS, if that is known.
+    pub fn security(&self) -> Option<Security> {
+        self.security
+    }
 }
 
 impl fmt::Display for Endpoint {
     /// Writes the addresses, with commas between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, address) in self.addresses.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "," };
-            write!(f, "{separator}{address}")?;
-        }
-        Ok(())
+        write_addresses(&self.addresses, f)
     }
+}
+
+pub(crate) fn write_addresses(addresses: &[Address], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (index, address) in addresses.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "," };
+        write!(f, "{separator}{address}")?;
+    }
+    Ok(())
 }

@@ -6,9 +6,9 @@
 //!
 //! Holds no connection: what the changes cause is its owner's business.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{Address, Endpoint};
+use crate::{Address, Endpoint, endpoint::write_addresses};
 
 /// The endpoints of the last snapshot.
 #[derive(Debug, Default)]
@@ -16,9 +16,9 @@ pub(crate) struct EndpointSet {
     endpoints: BTreeMap<EndpointKey, Arc<Endpoint>>,
 }
 
-/// What makes two endpoints the same one: their addresses, sorted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct EndpointKey(Arc<[Address]>);
+/// What makes two endpoints the same one: the unordered set of their addresses. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointKey(Arc<[Address]>);
 
 /// What a snapshot changed, each part in the order of keys.
 #[derive(Debug, Default)]
@@ -60,10 +60,23 @@ impl EndpointSet {
 }
 
 impl EndpointKey {
-    fn of(endpoint: &Endpoint) -> Self {
+    /// Returns the key of an endpoint.
+    pub fn of(endpoint: &Endpoint) -> Self {
         let mut addresses = endpoint.addresses().to_vec();
         addresses.sort();
         Self(addresses.into())
+    }
+
+    /// Returns the addresses, sorted.
+    pub fn addresses(&self) -> &[Address] {
+        &self.0
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    /// Writes the addresses, with commas between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_addresses(&self.0, f)
     }
 }
 

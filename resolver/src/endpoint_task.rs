@@ -7,18 +7,19 @@
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use tokio::{sync::mpsc, task, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Address, Backoff, Cause, Endpoint, KeepAlive,
+    Address, Backoff, Cause, Endpoint, Security,
     connector::Connector,
     endpoint_set::EndpointKey,
     error::chain,
     outlook::Failure,
     state::Condition,
     subchannel::{Event, Step, Subchannel},
+    tls::Tls,
     transport::{self, Connection, Transport},
 };
 
@@ -26,9 +27,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Dialing {
     pub(crate) connector: Connector,
+    /// What is put around the connector's byte streams.
+    pub(crate) tls: Option<Tls>,
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff: Backoff,
-    pub(crate) keep_alive: Option<KeepAlive>,
+    pub(crate) settings: transport::Settings,
     /// What `:authority` is; the endpoint's own address if `None`.
     pub(crate) authority: Option<Authority>,
 }
@@ -208,6 +211,14 @@ impl EndpointTask {
 }
 
 impl Dialing {
+    /// Returns whether endpoints are spoken to inside TLS.
+    pub(crate) fn security(&self) -> Security {
+        match self.tls {
+            Some(_) => Security::Tls,
+            None => Security::Plaintext,
+        }
+    }
+
     async fn dial(
         &self,
         address: &Address,
@@ -224,11 +235,30 @@ impl Dialing {
             None => Authority::try_from(address.to_string())
                 .map_err(|error| -> Cause { Arc::new(error) })?,
         };
-        let io = tokio::time::timeout_at(end, self.connector.connect(address))
+        // Before the address is dialed: what is wrong with our own files is no server's business.
+        let tls = match &self.tls {
+            Some(tls) => {
+                let prepared = tokio::time::timeout_at(end, tls.prepare(address)).await;
+                let prepared = prepared.map_err(|_| timed_out("the files of TLS were not read"))?;
+                Some(prepared.map_err(|error| -> Cause { Arc::new(error) })?)
+            }
+            None => None,
+        };
+        let mut io = tokio::time::timeout_at(end, self.connector.connect(address))
             .await
             .map_err(|_| timed_out("no connection"))?
             .map_err(|error| -> Cause { Arc::new(error) })?;
-        let handshake = transport::handshake(io, authority, self.keep_alive, tasks);
+        if let Some(tls) = tls {
+            io = tokio::time::timeout_at(end, tls.run(io))
+                .await
+                .map_err(|_| timed_out("connected, but no TLS handshake with the server"))?
+                .map_err(|error| -> Cause { Arc::new(error) })?;
+        }
+        let scheme = match self.security() {
+            Security::Plaintext => Scheme::HTTP,
+            Security::Tls => Scheme::HTTPS,
+        };
+        let handshake = transport::handshake(io, scheme, authority, self.settings, tasks);
         tokio::time::timeout_at(end, handshake)
             .await
             .map_err(|_| timed_out("connected, but no HTTP/2 settings from the server"))?

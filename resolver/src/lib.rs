@@ -29,13 +29,20 @@ mod channel;
 mod connector;
 mod deadline;
 mod endpoint;
+mod endpoint_changes;
 mod endpoint_set;
 mod endpoint_task;
 mod error;
 mod extensions;
 mod outlook;
+mod security;
 mod state;
 mod subchannel;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod transport;
 mod update;
 mod view;
@@ -46,8 +53,13 @@ pub use body::ResponseBody;
 pub use builder::{BuildError, ChannelBuilder, ConnectError};
 pub use channel::{Channel, ResponseFuture};
 pub use endpoint::Endpoint;
+pub use endpoint_changes::{EndpointChange, EndpointChanges};
+pub use endpoint_set::EndpointKey;
 pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
+pub use security::Security;
 pub use state::{ChannelState, Condition, EndpointState, SourceState};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 pub use transport::KeepAlive;
 pub use update::{Source, Update};

@@ -11,7 +11,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    Cause, Endpoint,
+    Cause, Endpoint, Security,
     error::chain,
     state::{Condition, SourceState},
 };
@@ -31,6 +31,8 @@ pub(crate) enum Obstacle {
     Unanswered,
     /// The source says that there are no endpoints.
     NoEndpoints,
+    /// The source names endpoints, as many, and none of them is of the channel's kind.
+    NoneOfOurs(usize, Security),
     /// The source cannot tell.
     Source(Cause),
     /// An endpoint is being dialed, after the failure if there is one.
@@ -137,7 +139,7 @@ impl Obstacle {
         match self {
             Self::Source(cause) | Self::Endpoint(_, cause) => Some(cause),
             Self::Connecting(_, cause) => cause.as_ref(),
-            Self::Unanswered | Self::NoEndpoints | Self::Lost => None,
+            Self::Unanswered | Self::NoEndpoints | Self::NoneOfOurs(..) | Self::Lost => None,
         }
     }
 }
@@ -147,6 +149,13 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Unanswered => write!(f, "the endpoints are not known yet"),
             Self::NoEndpoints => write!(f, "no endpoints"),
+            Self::NoneOfOurs(others, ours) => {
+                let (hint, theirs) = match ours {
+                    Security::Plaintext => ("this channel has no TLS set", Security::Tls),
+                    Security::Tls => ("this channel has TLS set", Security::Plaintext),
+                };
+                write!(f, "no endpoints {ours} ({hint}, and {others} are {theirs})")
+            }
             Self::Lost => write!(f, "all connections were lost"),
             Self::Source(cause) => {
                 write!(f, "the endpoints cannot be found: {}", chain(&**cause))

@@ -20,7 +20,10 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, uri::Authority};
+use http::{
+    Request, Response,
+    uri::{Authority, Scheme},
+};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -45,6 +48,7 @@ pub(crate) struct Connection {
 
 /// What all senders over one connection share.
 struct Shared {
+    scheme: Scheme,
     authority: Authority,
     answered: AtomicBool,
 }
@@ -72,13 +76,31 @@ pub struct KeepAlive {
     pub while_idle: bool,
 }
 
-/// The window of one stream: what a server may send ahead of a reader. Larger ones let a few unread
-/// streams hold much memory; smaller ones make a fast stream over a long distance wait.
-const STREAM_WINDOW: u32 = 256 * 1024;
+/// How a connection is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) keep_alive: Option<KeepAlive>,
+    /// The window of one stream: what a server may send ahead of a reader.
+    pub(crate) stream_window: u32,
+}
 
-/// The window of a connection, the largest that HTTP/2 allows: under a smaller one, streams that
-/// nobody reads would starve all other calls on the connection.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keep_alive: None,
+            // Larger ones let a few unread streams hold much memory; smaller ones make a fast
+            // stream over a long distance wait.
+            stream_window: 256 * 1024,
+        }
+    }
+}
+
+/// The largest window that HTTP/2 allows (RFC 9113, 6.9.1).
+pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+
+/// The window of a connection: under a smaller one, streams that nobody reads would starve all other
+/// calls on the connection.
+const CONNECTION_WINDOW: u32 = LARGEST_WINDOW;
 
 /// As grpc-go: a smaller limit refuses the large metadata that it lets pass.
 const MAX_HEADER_LIST: u32 = 16 * 1024 * 1024;
@@ -87,18 +109,19 @@ const MAX_HEADER_LIST: u32 = 16 * 1024 * 1024;
 /// `tasks`.
 pub(crate) async fn handshake(
     io: Io,
+    scheme: Scheme,
     authority: Authority,
-    keep_alive: Option<KeepAlive>,
+    settings: Settings,
     tasks: &TaskTracker,
 ) -> Result<(Transport, Connection), Cause> {
-    let mut settings = http2::Builder::new(OnTracker(tasks.clone()));
-    settings
+    let mut builder = http2::Builder::new(OnTracker(tasks.clone()));
+    builder
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_stream_window_size(settings.stream_window)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST);
-    if let Some(keep_alive) = keep_alive {
-        settings
+    if let Some(keep_alive) = settings.keep_alive {
+        builder
             .keep_alive_interval(keep_alive.interval)
             .keep_alive_timeout(keep_alive.timeout)
             .keep_alive_while_idle(keep_alive.while_idle);
@@ -111,10 +134,11 @@ pub(crate) async fn handshake(
         heard: Some(heard),
     });
     let cause = |error: hyper::Error| -> Cause { Arc::new(error) };
-    let (sender, work) = settings.handshake(io).await.map_err(cause)?;
+    let (sender, work) = builder.handshake(io).await.map_err(cause)?;
     let transport = Transport {
         sender,
         shared: Arc::new(Shared {
+            scheme,
             authority,
             answered: AtomicBool::new(false),
         }),
@@ -133,6 +157,11 @@ impl Transport {
     /// Returns whether the connection takes no more requests. Once it does not, it never will.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Returns what `:scheme` is on this connection.
+    pub(crate) fn scheme(&self) -> &Scheme {
+        &self.shared.scheme
     }
 
     /// Returns what `:authority` is on this connection.

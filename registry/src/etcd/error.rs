@@ -5,8 +5,10 @@ use std::sync::Arc;
 use etcd_client::Error;
 use switchboard_resolver::Cause;
 
+use crate::{credentials::PasswordError, trouble::Trouble};
+
 /// A request to etcd that failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("etcd: {message}")]
 pub(crate) struct EtcdError {
     pub(crate) kind: Kind,
@@ -23,9 +25,13 @@ pub(crate) enum Kind {
     /// The revision is no longer known, or not yet, where etcd was wiped: start from the current
     /// one.
     Compacted,
-    /// The token is not valid (any more): log in again.
+    /// There is no token, or it is not valid any more: log in. Nothing was read or written.
     Token,
-    /// Not allowed: tell the operator.
+    /// There is nobody to log in as, nor a need to.
+    NoUsers,
+    /// The answer is larger than is read: ask for less of it.
+    TooLarge,
+    /// It will not pass by itself: tell the operator. Nothing was read or written.
     Denied,
     /// Away, overloaded, or nobody knows: try again later. A write may have gone through.
     Other,
@@ -39,8 +45,16 @@ impl EtcdError {
         }
     }
 
-    pub(super) fn ended() -> Self {
+    pub(crate) fn ended() -> Self {
         Self::new(Kind::Other, "the server ended the stream")
+    }
+
+    /// A watch was to start from a revision that is no longer known.
+    pub(crate) fn compacted(revision: i64) -> Self {
+        Self::new(
+            Kind::Compacted,
+            format!("watch cancelled: compacted up to revision {revision}"),
+        )
     }
 
     /// Tells a watch's reason for being cancelled.
@@ -48,13 +62,31 @@ impl EtcdError {
         Self::new(kind_of(reason), format!("watch cancelled: {reason}"))
     }
 
-    /// There is nobody to log in as.
-    pub(crate) fn no_user() -> Self {
-        Self::new(Kind::Denied, "a user is required, and none is set")
+    /// etcd wants a user, and we have none.
+    pub(super) fn no_credentials() -> Self {
+        let message = "user: none (expected: credentials, since this etcd has users)";
+        Self::new(Kind::Denied, message)
+    }
+
+    /// The login failed.
+    pub(super) fn in_login(self, user: &str) -> Self {
+        let kind = match self.kind {
+            Kind::Token | Kind::Denied => Kind::Denied,
+            Kind::NoUsers => Kind::NoUsers,
+            _ => Kind::Other,
+        };
+        Self::new(kind, format!("login as {user}: {}", self.message))
     }
 
     pub(crate) fn into_cause(self) -> Cause {
         Arc::new(self)
+    }
+
+    pub(crate) fn into_trouble(self) -> Trouble {
+        match self.kind {
+            Kind::Denied => Trouble::Denied(self.into_cause()),
+            _ => Trouble::Passing(self.into_cause()),
+        }
     }
 }
 
@@ -62,12 +94,16 @@ impl From<Error> for EtcdError {
     fn from(error: Error) -> Self {
         match error {
             Error::GRpcStatus(status) => {
-                let kind = match status.code() {
-                    tonic::Code::PermissionDenied => Kind::Denied,
-                    tonic::Code::Unauthenticated => Kind::Token,
-                    _ => kind_of(status.message()),
-                };
-                Self::new(kind, format!("{} ({:?})", status.message(), status.code()))
+                let told = format!("{} ({:?})", status.message(), status.code());
+                match status.code() {
+                    tonic::Code::PermissionDenied => Self::new(Kind::Denied, told),
+                    tonic::Code::Unauthenticated => Self::new(Kind::Token, told),
+                    tonic::Code::Unimplemented => {
+                        let told = format!("no etcd: {told} (expected: a server of etcd's API v3)");
+                        Self::new(Kind::Denied, told)
+                    }
+                    _ => Self::new(kind_of(status.message()), told),
+                }
             }
             // What etcd-client makes of an answer that says TTL 0.
             Error::LeaseKeepAliveError(message) if message == "lease not found" => {
@@ -78,23 +114,31 @@ impl From<Error> for EtcdError {
     }
 }
 
+impl From<PasswordError> for EtcdError {
+    fn from(error: PasswordError) -> Self {
+        Self::new(Kind::Denied, error.to_string())
+    }
+}
+
 /// Tells errors by etcd's messages (`api/v3rpc/rpctypes/error.go`), since some arrive without their
 /// code: as the reason of a cancelled watch, or as UNKNOWN.
 fn kind_of(message: &str) -> Kind {
-    const KINDS: [(&str, Kind); 10] = [
+    const KINDS: [(&str, Kind); 11] = [
         ("requested lease not found", Kind::LeaseNotFound),
         ("lease already exists", Kind::LeaseExists),
         ("required revision has been compacted", Kind::Compacted),
         ("required revision is a future revision", Kind::Compacted),
         ("invalid auth token", Kind::Token),
         ("revision of auth store is old", Kind::Token),
-        ("user name is empty", Kind::Denied),
+        ("user name is empty", Kind::Token),
         (
             "authentication failed, invalid user ID or password",
             Kind::Denied,
         ),
         ("permission denied", Kind::Denied),
-        ("authentication is not enabled", Kind::Denied),
+        ("authentication is not enabled", Kind::NoUsers),
+        // tonic's own (`codec/decode.rs`).
+        ("decoded message length too large", Kind::TooLarge),
     ];
     KINDS
         .iter()
@@ -108,40 +152,49 @@ mod tests {
 
     #[test]
     fn errors_are_told_by_what_can_be_done() {
-        let status = |status: tonic::Status| EtcdError::from(Error::GRpcStatus(status)).kind;
-        assert_eq!(
-            status(tonic::Status::not_found(
-                "etcdserver: requested lease not found"
-            )),
-            Kind::LeaseNotFound
-        );
-        assert_eq!(
-            status(tonic::Status::unauthenticated(
-                "etcdserver: invalid auth token"
-            )),
-            Kind::Token
-        );
-        assert_eq!(
-            status(tonic::Status::permission_denied(
-                "etcdserver: permission denied"
-            )),
-            Kind::Denied
-        );
-        assert_eq!(
-            status(tonic::Status::unknown("etcdserver: too many requests")),
-            Kind::Other
-        );
-        assert_eq!(
-            status(tonic::Status::out_of_range(
-                "etcdserver: mvcc: required revision is a future revision"
-            )),
-            Kind::Compacted
-        );
-        assert_eq!(
-            status(tonic::Status::unavailable("etcdserver: no leader")),
-            Kind::Other
-        );
-        let reason = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
-        assert_eq!(EtcdError::cancelled(reason).kind, Kind::Token);
+        use tonic::Status;
+        for (status, kind) in [
+            (
+                Status::not_found("etcdserver: requested lease not found"),
+                Kind::LeaseNotFound,
+            ),
+            (
+                Status::unauthenticated("etcdserver: invalid auth token"),
+                Kind::Token,
+            ),
+            (
+                Status::permission_denied("etcdserver: permission denied"),
+                Kind::Denied,
+            ),
+            (
+                Status::unknown("etcdserver: too many requests"),
+                Kind::Other,
+            ),
+            (
+                Status::out_of_range("etcdserver: mvcc: required revision is a future revision"),
+                Kind::Compacted,
+            ),
+            (
+                Status::out_of_range("Error, decoded message length too large: found 9 bytes"),
+                Kind::TooLarge,
+            ),
+            (Status::unavailable("etcdserver: no leader"), Kind::Other),
+            (
+                Status::invalid_argument("etcdserver: user name is empty"),
+                Kind::Token,
+            ),
+            (Status::unimplemented("unknown service"), Kind::Denied),
+        ] {
+            let error = EtcdError::from(Error::GRpcStatus(status));
+            assert_eq!(error.kind, kind, "{error}");
+        }
+        for reason in [
+            "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
+            "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old",
+        ] {
+            assert_eq!(EtcdError::cancelled(reason).kind, Kind::Token);
+        }
+        let reason = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        assert_eq!(EtcdError::cancelled(reason).kind, Kind::Denied);
     }
 }

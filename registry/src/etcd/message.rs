@@ -28,9 +28,8 @@ pub(crate) enum KeyEvent {
 pub(crate) enum Message {
     /// It is open, at a member that is at `revision`.
     Opened { revision: i64 },
-    /// It is over, or was never opened: with `compacted`, because it was to start from a revision
-    /// that is no longer known.
-    Cancelled { compacted: bool, error: EtcdError },
+    /// It is over, or was never opened.
+    Cancelled(EtcdError),
     /// Changes in the order of their revisions, all those of a revision together.
     Events(Vec<KeyEvent>),
     /// It has told all there is.
@@ -48,14 +47,28 @@ impl From<&etcd_client::KeyValue> for KeyValue {
     }
 }
 
+impl From<etcd_client::KeyValue> for KeyValue {
+    fn from(kv: etcd_client::KeyValue) -> Self {
+        let (lease, revision) = (kv.lease(), kv.mod_revision());
+        let (key, value) = kv.into_key_value();
+        Self {
+            key,
+            value,
+            lease,
+            revision,
+        }
+    }
+}
+
 impl From<WatchResponse> for Message {
     fn from(response: WatchResponse) -> Self {
         // A watch that is refused is created and cancelled by one message.
         if response.canceled() {
-            return Self::Cancelled {
-                compacted: response.compact_revision() > 0,
-                error: EtcdError::cancelled(response.cancel_reason()),
-            };
+            // etcd gives no reason where it has compacted.
+            return Self::Cancelled(match response.compact_revision() {
+                0 => EtcdError::cancelled(response.cancel_reason()),
+                revision => EtcdError::compacted(revision),
+            });
         }
         if response.created() {
             return Self::Opened {

@@ -2,9 +2,10 @@
 
 use std::collections::btree_map::Entry;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::*;
+use crate::transitions::Transitions;
 
 const TTL: Duration = Duration::from_secs(9);
 
@@ -42,6 +43,10 @@ impl Fixture {
 
     fn fail(&mut self) {
         self.lease.failed(self.now, &mut self.rng);
+    }
+
+    fn deny(&mut self) {
+        self.lease.denied(self.now, &mut self.rng);
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -153,6 +158,36 @@ fn renewals_that_fail_are_tried_several_times_before_the_shortest_lease_expires(
 }
 
 #[test]
+fn a_refused_grant_is_asked_for_again_slowly() {
+    let mut fixture = Fixture::new();
+    let Step::Grant { id, ttl } = fixture.next() else {
+        panic!("no grant")
+    };
+    fixture.deny();
+    assert_eq!(fixture.next(), Step::WaitUntil(fixture.now + SLOW_RETRY));
+    fixture.now += SLOW_RETRY;
+    assert_eq!(fixture.next(), Step::Grant { id, ttl });
+}
+
+#[test]
+fn a_refused_renewal_is_tried_again_quickly_while_there_is_a_lease_to_lose_and_slowly_after() {
+    let (mut fixture, id) = Fixture::held();
+    let deadline = fixture.now + TTL;
+    fixture.pass(3);
+    assert_eq!(fixture.next(), Step::Renew { id });
+    fixture.deny();
+    let Step::WaitUntil(soon) = fixture.next() else {
+        panic!("no wait")
+    };
+    assert!(soon < fixture.now + Duration::from_secs(1));
+    fixture.now = deadline;
+    assert_eq!(fixture.next(), Step::Renew { id });
+    fixture.deny();
+    assert_eq!(fixture.next(), Step::WaitUntil(deadline + SLOW_RETRY));
+    assert_eq!(fixture.lease.standing(), Standing::Expired { id });
+}
+
+#[test]
 fn a_doubt_is_settled_at_once() {
     let (mut fixture, id) = Fixture::held();
     fixture.lease.doubt(id + 1, fixture.now);
@@ -198,76 +233,152 @@ fn what_was_never_granted_needs_no_revoking() {
 enum Event {
     Answer,
     Fail,
-    Gone,
+    Deny,
+    /// Somebody revokes it.
+    Revoke,
     Wait(u64),
+    /// Answered so much later.
     Late(u64),
+    Doubt,
+    Reachable,
+    Release,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
-        4 => Just(Event::Answer),
-        2 => Just(Event::Fail),
-        1 => Just(Event::Gone),
-        2 => (1u64..20_000).prop_map(Event::Wait),
-        1 => (1u64..5_000).prop_map(Event::Late),
+        8 => Just(Event::Answer),
+        4 => Just(Event::Fail),
+        2 => Just(Event::Deny),
+        2 => Just(Event::Revoke),
+        4 => (1u64..20_000).prop_map(Event::Wait),
+        2 => (1u64..5_000).prop_map(Event::Late),
+        1 => Just(Event::Doubt),
+        1 => Just(Event::Reachable),
+        1 => Just(Event::Release),
     ];
     proptest::collection::vec(event, 1..60)
 }
 
-proptest! {
-    /// Whatever happens: at most one lease is alive in etcd in our name, we never believe in a lease that a model of
-    /// etcd has let expire, and there is always something to do next.
-    #[test]
-    fn never_two_leases_and_never_a_belief_beyond_the_deadline(events in events()) {
-        let mut fixture = Fixture::new();
-        let mut etcd: std::collections::BTreeMap<LeaseId, Instant> = Default::default();
-        for event in events {
-            if let Event::Wait(millis) = event {
-                fixture.now += Duration::from_millis(millis);
-            }
-            let sent = fixture.now;
-            etcd.retain(|_, deadline| *deadline > sent);
-            let step = fixture.next();
-            if let Event::Late(millis) = event {
-                fixture.now += Duration::from_millis(millis);
-            }
-            match (step, &event) {
-                (Step::Done, _) => prop_assert!(false, "nobody released it"),
-                (Step::Grant { id, .. }, Event::Fail | Event::Gone) => {
-                    // The answer is lost, the lease is not.
-                    etcd.entry(id).or_insert(sent + TTL);
-                    fixture.fail();
+/// The leases that etcd holds in our name, each until when.
+type Etcd = std::collections::BTreeMap<LeaseId, Instant>;
+
+impl Fixture {
+    /// Performs a step on a model of etcd; `lost` is its answer, or comes `late`.
+    fn perform(&mut self, etcd: &mut Etcd, lost: bool, late: Duration) {
+        let sent = self.now;
+        let step = self.next();
+        self.now += late;
+        match step {
+            Step::Grant { id, ttl } => match (etcd.entry(id), lost) {
+                (Entry::Vacant(entry), false) => {
+                    entry.insert(sent + TTL);
+                    self.lease.granted(id, ttl, sent);
                 }
-                (Step::Grant { id, ttl }, _) => {
-                    match etcd.entry(id) {
-                        Entry::Occupied(_) => fixture.lease.exists(id),
-                        Entry::Vacant(entry) => {
-                            entry.insert(sent + TTL);
-                            fixture.lease.granted(id, ttl, sent);
-                        }
-                    }
+                (Entry::Vacant(entry), true) => {
+                    entry.insert(sent + TTL);
+                    self.fail();
                 }
-                (Step::Renew { .. }, Event::Fail) => fixture.fail(),
-                (Step::Renew { id }, Event::Gone) => {
-                    etcd.remove(&id);
-                    fixture.lease.gone(id);
+                (Entry::Occupied(_), false) => self.lease.exists(id),
+                (Entry::Occupied(_), true) => self.fail(),
+            },
+            Step::Renew { id } => {
+                let renewed = etcd.get_mut(&id).map(|deadline| *deadline = sent + TTL);
+                match renewed {
+                    _ if lost => self.fail(),
+                    Some(()) => self.lease.renewed(id, TTL, sent),
+                    None => self.lease.gone(id),
                 }
-                (Step::Renew { id }, _) => match etcd.get_mut(&id) {
-                    Some(deadline) => {
-                        *deadline = fixture.now + TTL;
-                        fixture.lease.renewed(id, TTL, sent);
-                    }
-                    None => fixture.lease.gone(id),
-                },
-                (Step::Revoke { .. }, _) => prop_assert!(false, "nobody released it"),
-                (Step::WaitUntil(at), _) => prop_assert!(at > sent),
             }
-            prop_assert!(etcd.len() <= 1, "{etcd:?}");
-            if let Standing::Held { id, until } = fixture.lease.standing()
-                && let Some(deadline) = etcd.get(&id)
-            {
-                prop_assert!(until <= *deadline);
+            Step::Revoke { id } => {
+                etcd.remove(&id);
+                if lost {
+                    self.fail()
+                } else {
+                    self.lease.revoked(id)
+                }
             }
+            Step::WaitUntil(_) | Step::Done => {}
         }
     }
+
+    fn state(&self) -> &'static str {
+        match self.lease.state {
+            State::Absent { .. } => "Absent",
+            State::Held { .. } => "Held",
+            State::Expired { .. } => "Expired",
+            State::Releasing { .. } => "Releasing",
+            State::Released => "Released",
+        }
+    }
+}
+
+/// How a lease's state changes, as the module's own diagram has it.
+const TRANSITIONS: &str = "
+    Absent    -> Held Expired Releasing Released
+    Held      -> Expired Absent Releasing
+    Expired   -> Held Absent Releasing
+    Releasing -> Released
+    Released  ->
+";
+
+/// Whatever happens: at most one lease is alive in etcd in our name, none is believed in that a
+/// model of etcd has let expire, and there is something to do next until it was released, when
+/// none is left.
+#[test]
+fn never_two_leases_and_never_a_belief_beyond_the_deadline() {
+    let reached = Transitions::default();
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(10_000));
+    let run = runner.run(&events(), |events| {
+        let mut fixture = Fixture::new();
+        let mut etcd = Etcd::new();
+        let mut revoked_outside = false;
+        for event in events {
+            let before = fixture.state();
+            let now = fixture.now;
+            etcd.retain(|_, deadline| *deadline > now);
+            match event {
+                Event::Answer => fixture.perform(&mut etcd, false, Duration::ZERO),
+                Event::Fail => fixture.perform(&mut etcd, true, Duration::ZERO),
+                Event::Deny => {
+                    if matches!(fixture.next(), Step::Grant { .. } | Step::Renew { .. }) {
+                        fixture.deny();
+                    }
+                }
+                Event::Late(millis) => {
+                    fixture.perform(&mut etcd, false, Duration::from_millis(millis))
+                }
+                Event::Revoke => {
+                    revoked_outside |= !etcd.is_empty();
+                    etcd.clear();
+                }
+                Event::Wait(millis) => fixture.now += Duration::from_millis(millis),
+                Event::Doubt => {
+                    if let Standing::Held { id, .. } = fixture.lease.standing() {
+                        fixture.lease.doubt(id, now);
+                    }
+                }
+                Event::Reachable => fixture.lease.reachable(now),
+                Event::Release => fixture.lease.release(),
+            }
+            if let Step::WaitUntil(at) = fixture.next() {
+                prop_assert!(at > fixture.now, "a wait that is over");
+            }
+            reached.record(before, fixture.state());
+            prop_assert!(etcd.len() <= 1, "{:?}", etcd);
+            if let Standing::Held { id, until } = fixture.lease.standing()
+                && !revoked_outside
+            {
+                prop_assert!(until <= etcd[&id]);
+            }
+            revoked_outside &= !etcd.is_empty() || fixture.state() == "Held";
+            if fixture.state() == "Released" {
+                prop_assert!(etcd.is_empty(), "left behind: {:?}", etcd);
+            }
+        }
+        Ok(())
+    });
+    if let Err(error) = run {
+        panic!("{error}");
+    }
+    reached.assert_reached(TRANSITIONS);
 }

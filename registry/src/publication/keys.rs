@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{Found, Write};
-use crate::lease::LeaseId;
+use crate::{etcd::MOST_KEYS, lease::LeaseId};
 
-/// How long a put of unknown outcome may yet land after etcd has answered a later read: it was sent
-/// before, and needs but a round of its members.
+/// How long a put of unknown outcome is waited for after etcd has answered a later read: it was sent
+/// before, and needs but a round of its members. One that lands later still, from a member that was
+/// frozen or cut off, is found by [`strays`](crate::strays).
 const LATE: Duration = Duration::from_millis(500);
 
 /// All keys that may hold something of ours, and the one that is wanted.
@@ -64,6 +65,23 @@ impl Keys {
         !self.late.is_empty()
     }
 
+    /// Returns whether nobody knows what a key holds, or will hold once a put of unknown outcome has
+    /// landed.
+    pub(super) fn is_in_doubt(&self, key: &str) -> bool {
+        self.is_unknown(key) || self.late.contains_key(key)
+    }
+
+    /// Returns whether a key may hold something of ours.
+    pub(super) fn concern(&self, key: &str) -> bool {
+        let is_known_absent = matches!(self.known.get(key), None | Some(Known::Absent { .. }));
+        !is_known_absent || self.late.contains_key(key)
+    }
+
+    /// A key is left to somebody else.
+    pub(super) fn leave(&mut self, key: &str) {
+        self.known.remove(key);
+    }
+
     /// Returns the keys to read: those that are unknown, and those that are not `wanted` once a put of
     /// unknown outcome must have landed there or never will.
     pub(super) fn to_read(&self, wanted: Option<&str>, now: Instant) -> Vec<String> {
@@ -75,6 +93,7 @@ impl Keys {
         self.known
             .keys()
             .filter(|key| is_to_be_read(key))
+            .take(MOST_KEYS)
             .cloned()
             .collect()
     }
@@ -88,15 +107,16 @@ impl Keys {
         unwanted.filter_map(|(_, until)| *until).min()
     }
 
-    /// Returns the keys under our lease that are not `wanted`.
-    pub(super) fn strays(&self, lease: LeaseId, wanted: Option<&str>) -> Vec<String> {
+    /// Returns the keys under our lease other than the one that is `claimed`.
+    pub(super) fn strays(&self, lease: LeaseId, claimed: Option<&str>) -> Vec<String> {
         let is_stray = |(key, known): &(&String, &Known)| {
             let is_ours = matches!(known, Known::Found { found, .. } if found.lease == lease);
-            is_ours && Some(key.as_str()) != wanted
+            is_ours && Some(key.as_str()) != claimed
         };
         self.known
             .iter()
             .filter(is_stray)
+            .take(MOST_KEYS)
             .map(|(key, _)| key.clone())
             .collect()
     }

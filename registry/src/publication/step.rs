@@ -62,6 +62,26 @@ pub(crate) enum Status {
     Stopped,
 }
 
+/// Whose turn it is to write a key, among the publications of one registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It will be ours: who has the key is about to pass it on.
+    Next,
+    Ours,
+    /// Ours to end: a newer one waits for the key.
+    Asked(Conflict),
+    Theirs(Conflict),
+}
+
+/// Why a key that others have is left to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    /// A newer publication of the same server has it.
+    Superseded,
+    /// Another server has it.
+    IdTaken,
+}
+
 /// Where the id in the key comes from, which tells who may take the key over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdKind {

@@ -46,6 +46,8 @@ struct Fixture {
     revision: i64,
     keys: BTreeMap<String, Found>,
     leases: Vec<LeaseId>,
+    /// Whose turn the wanted key is.
+    turn: Turn,
 }
 
 impl Fixture {
@@ -57,6 +59,7 @@ impl Fixture {
             revision: 1,
             keys: BTreeMap::new(),
             leases: vec![OURS, THEIRS],
+            turn: Turn::Ours,
         };
         fixture.publication.session(held(OURS, fixture.now), None);
         fixture
@@ -73,6 +76,9 @@ impl Fixture {
     }
 
     fn next(&mut self) -> Step {
+        let wants = self.publication.claims().is_some();
+        self.publication
+            .turn(if wants { self.turn } else { Turn::Next });
         self.publication.next(self.now)
     }
 
@@ -173,6 +179,18 @@ impl Fixture {
             }
             Step::WaitUntil(at) => self.now = at,
             Step::Wait | Step::Done => {}
+        }
+    }
+
+    fn fail(&mut self, step: &Step) {
+        self.publication
+            .failed(step, cause(), self.now, &mut self.rng);
+    }
+
+    fn pass_the_wait(&mut self) {
+        match self.next() {
+            Step::WaitUntil(at) => self.now = at,
+            step => panic!("it does not wait: {step:?}"),
         }
     }
 

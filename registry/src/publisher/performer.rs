@@ -1,24 +1,26 @@
 //! What keeps one instance in etcd: the performer of [`publication`](crate::publication).
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{PublicationStatus, PublishError};
 use crate::{
-    Instance, InstanceId, Layout, Namespace, clock,
-    etcd::{
-        Etcd, EtcdError, KeyEvent, KeyValue, Keys, Kind, Message, Reachable, Reading, Watching,
-        Written, next_message,
-    },
-    layout::Record,
-    publication::{Found, IdKind, Publication, Status, Step, Write},
-    registry::Shared,
+    Instance, LayoutError, Registry, clock,
+    etcd::{Etcd, EtcdError, KeyEvent, KeyValue, Kind, Message, Reachable, Reading, Written},
+    instance::Id,
+    key_watcher::{KeyWatch, KeyWatcher, News},
+    layout::Place,
+    lease::{LeaseId, Standing},
+    publication::{Found, Publication, Status, Step, Turn, Write},
     session::{Session, SessionState},
+    strays::Strays,
+    turns::{Ticket, Turns},
 };
 
 /// What a handle asks for.
@@ -37,45 +39,26 @@ pub(super) type Done = oneshot::Sender<Result<(), PublishError>>;
 pub(super) struct Performer {
     publication: Publication,
     instance: Instance,
-    place: Place,
+    place: Arc<Place>,
+    /// The session's last lease, which an instance may take its id from; 0 before there is one:
+    /// then nothing is put.
+    lease: LeaseId,
     session: watch::Receiver<SessionState>,
     doubts: Session,
     etcd: Etcd,
     reachable: Reachable,
+    turns: Turns,
+    /// Places in the lines at the keys that it may write.
+    tickets: BTreeMap<String, Ticket>,
+    gate: Arc<Semaphore>,
+    key_watcher: KeyWatcher,
+    strays: Strays,
     watch: Option<KeyWatch>,
     ttl: Duration,
     closing: CancellationToken,
     waiting: Vec<Done>,
     status: watch::Sender<PublicationStatus>,
     rng: fastrand::Rng,
-}
-
-/// A watch on one key.
-struct KeyWatch {
-    key: String,
-    stream: Watching,
-}
-
-/// Where records go.
-#[derive(Debug)]
-struct Place {
-    layout: Layout,
-    namespace: Namespace,
-}
-
-impl Place {
-    fn record(&self, instance: &Instance) -> (Record, IdKind) {
-        let derived = instance
-            .origins()
-            .first()
-            .map(|endpoint| InstanceId::derived(instance.service(), endpoint.address()));
-        let id = if derived.as_ref() == Some(instance.id()) {
-            IdKind::Derived
-        } else {
-            IdKind::Given
-        };
-        (self.layout.encode(&self.namespace, instance), id)
-    }
 }
 
 /// Who wants the instance in etcd.
@@ -93,71 +76,85 @@ enum Event {
     Asked(Option<Command>),
     Closing,
     Session,
-    Seen(Result<Message, EtcdError>),
+    Turn,
+    Seen(News),
     Reachable,
+    Permitted(OwnedSemaphorePermit),
     Time,
 }
 
 impl Performer {
     pub(super) fn new(
-        shared: &Shared,
+        registry: &Registry,
         instance: Instance,
         status: watch::Sender<PublicationStatus>,
-    ) -> Self {
-        let place = Place {
-            layout: shared.layout,
-            namespace: shared.namespace.clone(),
-        };
-        let (record, id) = place.record(&instance);
+    ) -> Result<Self, LayoutError> {
+        let shared = &registry.shared;
+        let (record, id) = registry.place.record(&instance, 0)?;
         let (session, etcd) = (shared.session().clone(), shared.etcd.clone());
-        Self {
+        Ok(Self {
             publication: Publication::new(record, id),
             instance,
-            place,
+            place: registry.place.clone(),
+            lease: 0,
             session: session.state(),
             doubts: session,
             reachable: etcd.reachable(),
             etcd,
+            turns: shared.turns.clone(),
+            tickets: BTreeMap::new(),
+            gate: shared.gate.clone(),
+            key_watcher: shared.key_watcher().clone(),
+            strays: shared.strays().clone(),
             watch: None,
             ttl: shared.ttl,
             closing: shared.ending.asked.clone(),
             waiting: Vec::new(),
             status,
             rng: fastrand::Rng::new(),
-        }
+        })
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut owner = Owner::Holds;
+        let mut permit = None;
         self.take_session();
         loop {
+            self.take_turn();
             let step = self.publication.next(clock::now());
             self.report();
-            if matches!(step, Step::Wait | Step::WaitUntil(_)) && self.follow().await {
-                // What is known may have changed meanwhile.
-                continue;
-            }
-            let wait = match &step {
-                Step::Done => return,
-                Step::WaitUntil(at) => Some(*at),
-                Step::Wait => None,
-                Step::Read { .. } | Step::Write(_) => {
-                    self.perform(step).await;
+            self.follow();
+            let wait = match (&step, permit.take()) {
+                (Step::Done, _) => return,
+                (Step::WaitUntil(at), _) => Some(*at),
+                (Step::Wait, _) => None,
+                (Step::Read { .. } | Step::Write(_), None) => None,
+                (Step::Read { .. } | Step::Write(_), Some(_permit)) => {
+                    // Boxed, since a request needs kilobytes: thousands of publications wait, and
+                    // a few are at etcd.
+                    Box::pin(self.perform(&step)).await;
                     Some(clock::now())
                 }
             };
+            let is_due = wait.is_none() && matches!(step, Step::Read { .. } | Step::Write(_));
             let patience = match owner {
                 Owner::Closing { until } if until <= clock::now() => return,
                 Owner::Closing { until } => Some(until),
                 Owner::Holds | Owner::Dropped => None,
             };
+            let ticket = self
+                .publication
+                .claims()
+                .and_then(|key| self.tickets.get_mut(key));
             let event = tokio::select! {
                 biased;
                 command = commands.recv(), if matches!(owner, Owner::Holds) => Event::Asked(command),
                 () = self.closing.cancelled(), if patience.is_none() => Event::Closing,
                 Ok(()) = self.session.changed() => Event::Session,
-                seen = next_message(self.watch.as_mut().map(|watch| &mut watch.stream)), if self.watch.is_some() => Event::Seen(seen),
+                () = changed(ticket) => Event::Turn,
+                news = news(self.watch.as_mut()) => Event::Seen(news),
                 () = self.reachable.again() => Event::Reachable,
+                Ok(permit) = self.gate.clone().acquire_owned(), if is_due => Event::Permitted(permit),
                 () = clock::until(earliest(wait, patience)) => Event::Time,
             };
             match event {
@@ -173,9 +170,32 @@ impl Performer {
                     self.publication.stop();
                 }
                 Event::Session => self.take_session(),
-                Event::Seen(seen) => self.see(seen),
+                Event::Seen(news) => self.see(news),
                 Event::Reachable => self.publication.reachable(),
-                Event::Time => {}
+                Event::Permitted(granted) => permit = Some(granted),
+                Event::Turn | Event::Time => {}
+            }
+        }
+    }
+
+    /// Joins the line at the wanted key, leaves those at keys that are done with, and passes the
+    /// key on to who has asked for it.
+    fn take_turn(&mut self) {
+        let publication = &mut self.publication;
+        self.tickets.retain(|key, _| publication.concerns(key));
+        let Some(key) = publication.claims() else {
+            return publication.turn(Turn::Next);
+        };
+        if !self.tickets.contains_key(key) {
+            let identity = self.instance.identity();
+            let ticket = self.turns.join(key, identity, publication.id());
+            self.tickets.insert(key.to_owned(), ticket);
+        }
+        if let Some(ticket) = publication.claims().and_then(|key| self.tickets.get(key)) {
+            publication.turn(ticket.turn());
+            if publication.let_go() {
+                ticket.pass();
+                publication.turn(ticket.turn());
             }
         }
     }
@@ -187,15 +207,20 @@ impl Performer {
                 done
             }
             Command::Resume(done) => {
-                self.publication.resume();
+                if self.publication.resume() {
+                    // Back to the front of the line, if a newer one has come meanwhile.
+                    self.tickets.retain(|_, ticket| ticket.turn() == Turn::Ours);
+                }
                 done
             }
-            Command::Update(instance, done) => {
-                let (record, id) = self.place.record(&instance);
-                self.instance = *instance;
-                self.publication.update(record, id);
-                done
-            }
+            Command::Update(instance, done) => match self.replace(*instance) {
+                Ok(()) => done,
+                Err(refusal) => {
+                    // Who no longer waits need not be told.
+                    let _ = done.send(Err(refusal.into()));
+                    return;
+                }
+            },
             Command::Stop(done) => {
                 self.publication.stop();
                 done
@@ -208,12 +233,32 @@ impl Performer {
     }
 
     fn take_session(&mut self) {
-        let SessionState { standing, cause } = self.session.borrow_and_update().clone();
-        self.publication.session(standing, cause);
+        let SessionState { standing, trouble } = self.session.borrow_and_update().clone();
+        self.publication.session(standing, trouble);
+        if let Standing::Held { id, .. } = standing
+            && id != self.lease
+        {
+            self.lease = id;
+            if matches!(self.instance.id_rule(), Id::OfLease(_)) {
+                // The layout had a place for it under the lease before.
+                let _ = self.replace(self.instance.clone());
+            }
+        }
     }
 
-    async fn perform(&mut self, step: Step) {
-        let answer = match &step {
+    /// Publishes `instance` from now on; if the layout has no place for it, nothing changes.
+    fn replace(&mut self, instance: Instance) -> Result<(), LayoutError> {
+        let (record, id) = self.place.record(&instance, self.lease)?;
+        if let Some(ticket) = self.tickets.get(&record.key) {
+            ticket.rename(instance.identity(), id);
+        }
+        self.instance = instance;
+        self.publication.update(record, id);
+        Ok(())
+    }
+
+    async fn perform(&mut self, step: &Step) {
+        let answer = match step {
             Step::Read { keys } => self.etcd.read(keys).await.map(Written::Refused),
             Step::Write(write) => self.etcd.write(write).await,
             Step::Wait | Step::WaitUntil(_) | Step::Done => return,
@@ -221,7 +266,7 @@ impl Performer {
         let now = clock::now();
         match (answer, step) {
             (Ok(Written::Done { revision }), Step::Write(write)) => {
-                self.publication.written(write, revision)
+                self.publication.written(write.clone(), revision)
             }
             (Ok(Written::Done { .. }), _) => {}
             (Ok(Written::Refused(Reading { revision, keys })), _) => {
@@ -231,32 +276,26 @@ impl Performer {
                     .collect();
                 self.publication.found(found, revision, now);
             }
-            (Err(error), step) => self.fail(&step, error, now),
+            (Err(error), step) => self.fail(step, Arc::new(error), now),
         }
     }
 
-    /// Opens the watch on the key, if there is to be one and there is not. Returns whether it was
-    /// tried.
-    async fn follow(&mut self) -> bool {
-        let Some((key, from)) = self.publication.watches() else {
-            return false;
-        };
-        if self.watch.as_ref().is_some_and(|watch| watch.key == key) {
-            return false;
+    /// Has the key watched, if it is to be and is not.
+    fn follow(&mut self) {
+        let watched = self.watch.as_ref().map(KeyWatch::key);
+        match self.publication.watches() {
+            Some((key, from)) if watched != Some(key) => {
+                self.watch = Some(self.key_watcher.watch(key, from));
+            }
+            _ if watched != self.publication.claims() => self.watch = None,
+            _ => {}
         }
-        let key = key.to_owned();
-        match self.etcd.watch(Keys::One(&key), from).await {
-            Ok(stream) => self.watch = Some(KeyWatch { key, stream }),
-            Err(error) => self.lose_sight(key, error),
-        }
-        true
     }
 
     /// Takes in what the watch on the key says.
-    fn see(&mut self, seen: Result<Message, EtcdError>) {
+    fn see(&mut self, news: News) {
         let now = clock::now();
-        let error = match seen {
-            Ok(Message::Opened { .. } | Message::Progress) => return self.publication.watching(),
+        let error = match news {
             Ok(Message::Events(events)) => {
                 for event in events {
                     let (key, found, revision) = match event {
@@ -271,43 +310,52 @@ impl Performer {
                 }
                 return;
             }
-            // Compacted, or refused: what the key holds now is to be read.
-            Ok(Message::Cancelled { error, .. }) | Err(error) => error,
+            Ok(_) => return self.publication.watching(),
+            // What the key holds now is to be read.
+            Err(error) => error,
         };
-        if let Some(KeyWatch { key, .. }) = self.watch.take() {
-            self.lose_sight(key, error);
+        if let Some(watch) = self.watch.take() {
+            let key = watch.key().to_owned();
+            self.publication.lost_sight(&key);
+            // That history is forgotten is no trouble: there is a newer one to go on from.
+            if error.kind != Kind::Compacted {
+                self.fail(&Step::Read { keys: vec![key] }, error, now);
+            }
         }
     }
 
-    fn lose_sight(&mut self, key: String, error: EtcdError) {
-        self.publication.lost_sight(&key);
-        let step = Step::Read { keys: vec![key] };
-        self.fail(&step, error, clock::now());
-    }
-
-    fn fail(&mut self, step: &Step, error: EtcdError, now: Instant) {
+    fn fail(&mut self, step: &Step, error: Arc<EtcdError>, now: Instant) {
         match (error.kind, step) {
             (Kind::LeaseNotFound, Step::Write(Write { lease, .. })) => {
                 self.doubts.doubt(*lease);
                 self.publication
-                    .lease_gone(*lease, error.into_cause(), now, &mut self.rng);
+                    .lease_gone(*lease, error, now, &mut self.rng);
             }
-            (Kind::Denied, _) => self.publication.denied(error.into_cause(), now),
-            _ => self
-                .publication
-                .failed(step, error.into_cause(), now, &mut self.rng),
+            (Kind::Denied, _) => self.publication.denied(error, now),
+            _ => {
+                if let Step::Write(Write {
+                    put: Some(put),
+                    lease,
+                    ..
+                }) = step
+                {
+                    self.strays.look_after(&put.record.key, *lease);
+                }
+                self.publication.failed(step, error, now, &mut self.rng)
+            }
         }
     }
 
     fn found(&self, held: KeyValue) -> Found {
         let KeyValue {
+            key,
             value,
             lease,
             revision,
-            ..
         } = held;
-        let theirs = self.place.layout.decode(self.instance.service(), &value);
-        let same_server = theirs.is_ok_and(|theirs| theirs.is_same_server(&self.instance));
+        let theirs = self.place.decode(self.instance.service(), &key, &value);
+        let same_server =
+            matches!(theirs, Ok(Some(theirs)) if theirs.is_same_server(&self.instance));
         Found {
             value,
             lease,
@@ -319,20 +367,25 @@ impl Performer {
     /// Tells those who watch, and those who wait for a command to be done.
     fn report(&mut self) {
         let status = self.status();
-        let refusal = status.refusal(self.instance.service());
-        if self.publication.is_settled() {
-            self.answer(Ok(()));
-        } else if let Some(refusal) = refusal {
-            self.answer(Err(refusal));
-        }
-        let was = self.status.borrow().clone();
+        self.answer(&status);
+        let was = self.status.borrow();
         if !status.is_like(&was) {
             self.log(&was, &status);
+            drop(was);
             self.status.send_replace(status);
         }
     }
 
-    fn answer(&mut self, answer: Result<(), PublishError>) {
+    /// Answers those who wait for a command, if it is done or refused.
+    fn answer(&mut self, status: &PublicationStatus) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let answer = match status.refusal(self.instance.service()) {
+            _ if self.publication.is_settled() => Ok(()),
+            Some(refusal) => Err(refusal),
+            None => return,
+        };
         for done in self.waiting.drain(..) {
             // Who no longer waits need not be told.
             let _ = done.send(answer.clone());
@@ -379,6 +432,22 @@ impl Performer {
             }
             PublicationStatus::Retrying { .. } | PublicationStatus::Registering => {}
         }
+    }
+}
+
+/// Waits until it is another one's turn at a key, or this one's.
+async fn changed(ticket: Option<&mut Ticket>) {
+    match ticket {
+        Some(ticket) => ticket.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for what the watch on a key says.
+async fn news(watch: Option<&mut KeyWatch>) -> News {
+    match watch {
+        Some(watch) => watch.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use switchboard_resolver::Cause;
 
-use crate::{InstanceError, ServiceName};
+use crate::{InstanceError, LayoutError, ServiceName};
 
 /// How a publication is.
 #[derive(Debug, Clone)]
@@ -39,6 +39,9 @@ pub enum PublishError {
     /// The instance has nothing that others can dial.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// The registry's layout has no place for the instance.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// The instance is of another service than the one it was to take the place of.
     #[error("another service: {given} (expected: {expected})")]
     OtherService {

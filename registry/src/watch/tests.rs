@@ -2,6 +2,7 @@
 
 mod examples;
 mod histories;
+mod transitions;
 
 use super::*;
 
@@ -14,6 +15,12 @@ fn an_instant() -> Instant {
 }
 
 const LEASE: i64 = 7;
+
+/// What begins a list.
+const FIRST_PAGE: Step = Step::List {
+    after: None,
+    revision: 0,
+};
 
 fn cause() -> Cause {
     Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(
@@ -88,6 +95,14 @@ impl Fixture {
         self.watch.failed(cause(), self.now, &mut self.rng);
     }
 
+    fn too_large(&mut self) {
+        self.watch.too_large(cause(), self.now, &mut self.rng);
+    }
+
+    fn cancel(&mut self, why: Cancel) {
+        self.watch.cancelled(why, self.now, &mut self.rng);
+    }
+
     fn pass_the_wait(&mut self) {
         if let Step::WaitUntil(at) = self.next() {
             self.now = at;
@@ -98,7 +113,7 @@ impl Fixture {
         let text = |key: &'_ [u8]| std::str::from_utf8(key).unwrap().to_owned().leak() as &str;
         self.watch
             .entries()
-            .iter()
+            .into_iter()
             .map(|(key, entry)| (text(key), entry.value.as_str()))
             .collect()
     }

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, unreachable_pub)] // Each test file uses a part.
 
-mod greeter;
 mod network;
 
 use std::{future::Future, sync::Arc, time::Duration};

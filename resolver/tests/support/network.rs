@@ -7,6 +7,7 @@ use std::{
 };
 
 use switchboard_proto::greeter_server::GreeterServer;
+use switchboard_test_support::Polite;
 use tokio::{
     io::{AsyncWriteExt, DuplexStream},
     runtime::Handle,
@@ -16,8 +17,6 @@ use tokio::{
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Server;
-
-use super::greeter::Polite;
 
 /// A network in memory. What no server listens on refuses connections.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ use crate::{
     child::{Child, tail},
     etcd_binary::EtcdBinary,
     ports::Ports,
+    root::Root,
 };
 
 /// A real etcd server with one member, on loopback, in a temporary folder. It is killed when this
@@ -35,10 +36,23 @@ use crate::{
 pub struct Etcd {
     binary: &'static EtcdBinary,
     flags: Vec<String>,
+    certificates: Option<EtcdCertificates>,
     endpoint: String,
     ports: Ports,
     folder: TempDir,
     child: Child,
+}
+
+/// The files that an etcd with TLS reads. etcd reads its certificate at each handshake, and its
+/// clients' CA when it starts.
+#[derive(Debug, Clone)]
+pub struct EtcdCertificates {
+    /// Its own certificate.
+    pub certificate: PathBuf,
+    /// The key of that.
+    pub key: PathBuf,
+    /// The CA whose certificates its clients must have.
+    pub client_ca: PathBuf,
 }
 
 /// Between the start of a server and its answer that it is well: a second, or several where the
@@ -59,6 +73,20 @@ impl Etcd {
     /// Starts a server with further flags, such as `--auth-token-ttl=4`; see
     /// [`start`](Self::start).
     pub async fn start_with(flags: impl IntoIterator<Item = &str>) -> Self {
+        Self::launch_with(flags, None).await
+    }
+
+    /// Starts a server that speaks TLS at its [`endpoint`](Self::endpoint), with those who have a
+    /// certificate; see [`start`](Self::start). This one's own [`client`](Self::client) is let in
+    /// without, elsewhere.
+    pub async fn start_secured(certificates: EtcdCertificates) -> Self {
+        Self::launch_with([], Some(certificates)).await
+    }
+
+    async fn launch_with(
+        flags: impl IntoIterator<Item = &str>,
+        certificates: Option<EtcdCertificates>,
+    ) -> Self {
         let binary = EtcdBinary::find().await;
         let flags: Vec<_> = flags.into_iter().map(str::to_owned).collect();
         let mut attempts = 0;
@@ -67,8 +95,12 @@ impl Etcd {
             let ports = Ports::take();
             let folder = tempfile::tempdir().expect("a temporary folder");
             let mut etcd = Self {
-                child: launch(binary, &flags, &ports, &folder),
-                endpoint: format!("{}:{}", Ipv4Addr::LOCALHOST, ports.client),
+                child: launch(binary, &flags, certificates.as_ref(), &ports, &folder),
+                endpoint: match certificates {
+                    Some(_) => format!("{}:{}", Ipv4Addr::LOCALHOST, ports.secured),
+                    None => format!("{}:{}", Ipv4Addr::LOCALHOST, ports.client),
+                },
+                certificates: certificates.clone(),
                 flags: flags.clone(),
                 binary,
                 ports,
@@ -94,16 +126,23 @@ impl Etcd {
     ///
     /// If etcd-client refuses the endpoint. An etcd that is down is noticed by the first call.
     pub async fn client(&self) -> Client {
-        let options = ConnectOptions::new()
-            .with_timeout(Duration::from_secs(2))
-            .with_connect_timeout(Duration::from_secs(1))
-            // etcd closes connections that ping more often than every 5 s, or without a call in
-            // flight.
-            .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
-            .with_keep_alive_while_idle(false);
-        Client::connect([&self.endpoint], Some(options))
+        Client::connect([self.plain()], Some(options()))
             .await
             .expect("a client connects lazily")
+    }
+
+    /// Adds the user who may do everything; see [`Root`].
+    ///
+    /// # Panics
+    ///
+    /// If there is one already, or etcd demands a user.
+    pub async fn root(&self) -> Root {
+        Root::add(self.client().await, &self.plain(), options()).await
+    }
+
+    /// Where it serves in plain text, also if it serves others inside TLS.
+    fn plain(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.ports.client)
     }
 
     /// Kills the server, as a crash would, and waits until it is gone. What it had acknowledged is
@@ -141,7 +180,13 @@ impl Etcd {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             self.child.kill();
-            self.child = launch(self.binary, &self.flags, &self.ports, &self.folder);
+            self.child = launch(
+                self.binary,
+                &self.flags,
+                self.certificates.as_ref(),
+                &self.ports,
+                &self.folder,
+            );
             match self.health().await {
                 Ok(()) => return,
                 // By somebody's outgoing connection, which passes.
@@ -175,6 +220,26 @@ impl Etcd {
         if let Err(failure) = self.health().await {
             self.fail(failure);
         }
+    }
+
+    /// Returns what the server counts, in Prometheus' text format.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer within a second.
+    pub async fn metrics(&self) -> String {
+        let answer = ask(self.ports.client, "/metrics").await;
+        answer.expect("etcd tells its metrics")
+    }
+
+    /// Returns the sum of a metric over its series: those that carry all of `labels`, such as
+    /// `grpc_method="Range"`. It is 0 as long as there is none.
+    ///
+    /// # Panics
+    ///
+    /// As [`metrics`](Self::metrics).
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        sum(&self.metrics().await, name, labels)
     }
 
     async fn health(&mut self) -> Result<(), Failure> {
@@ -230,9 +295,18 @@ fn log(folder: &TempDir) -> PathBuf {
     folder.path().join("log")
 }
 
-fn launch(binary: &EtcdBinary, flags: &[String], ports: &Ports, folder: &TempDir) -> Child {
+fn launch(
+    binary: &EtcdBinary,
+    flags: &[String],
+    certificates: Option<&EtcdCertificates>,
+    ports: &Ports,
+    folder: &TempDir,
+) -> Child {
     let output = File::create(log(folder)).expect("a log file can be made");
-    let client = format!("http://{}:{}", Ipv4Addr::LOCALHOST, ports.client);
+    let mut client = format!("http://{}:{}", Ipv4Addr::LOCALHOST, ports.client);
+    if certificates.is_some() {
+        client += &format!(",https://{}:{}", Ipv4Addr::LOCALHOST, ports.secured);
+    }
     let peer = format!("http://{}:{}", Ipv4Addr::LOCALHOST, ports.peer);
 
     let mut command = binary.command();
@@ -257,26 +331,56 @@ fn launch(binary: &EtcdBinary, flags: &[String], ports: &Ports, folder: &TempDir
         // A killed process loses nothing that it wrote; only a machine that loses power does.
         command.arg("--unsafe-no-fsync");
     }
+    if let Some(files) = certificates {
+        command.arg("--cert-file").arg(&files.certificate);
+        command.arg("--key-file").arg(&files.key);
+        command.arg("--trusted-ca-file").arg(&files.client_ca);
+        command.arg("--client-cert-auth");
+    }
     command.args(flags);
     command.stdout(output.try_clone().expect("a file can be shared"));
     Child::spawn(command.stderr(output))
         .unwrap_or_else(|error| panic!("{} cannot be started: {error}", binary.path().display()))
 }
 
-/// Asks for `/health` once; no answer within a second is a no.
 async fn is_healthy(port: u16) -> bool {
-    let ask = async {
+    let answer = ask(port, "/health").await;
+    answer.is_ok_and(|answer| answer.replace(' ', "").contains(r#""health":"true""#))
+}
+
+/// Asks for `path` once; no answer within a second is an error.
+async fn ask(port: u16, path: &str) -> std::io::Result<String> {
+    let answer = async {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        let request = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        // Of HTTP 1.0, so that the answer comes in one piece.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        std::io::Result::Ok(answer)
+        Ok(answer)
     };
-    match timeout(Duration::from_secs(1), ask).await {
-        Ok(Ok(answer)) => answer.replace(' ', "").contains(r#""health":"true""#),
-        Ok(Err(_)) | Err(_) => false,
-    }
+    timeout(Duration::from_secs(1), answer).await?
+}
+
+fn options() -> ConnectOptions {
+    ConnectOptions::new()
+        .with_timeout(Duration::from_secs(2))
+        .with_connect_timeout(Duration::from_secs(1))
+        // etcd closes connections that ping more often than every 5 s, or without a call in
+        // flight.
+        .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
+        .with_keep_alive_while_idle(false)
+}
+
+/// Adds up the series of a metric that carry all of the labels.
+fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
+    let series = metrics.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (named, labelled) = series.split_once('{').unwrap_or((series, ""));
+        let is_meant = named == name && labels.iter().all(|label| labelled.contains(label));
+        is_meant.then(|| value.parse::<f64>().expect("a number"))
+    });
+    series.sum()
 }
 
 #[cfg(test)]
@@ -320,6 +424,20 @@ mod tests {
             client.get("key", None).await
         })
         .await;
+    }
+
+    #[test]
+    fn a_metric_is_summed_over_the_series_that_are_meant() {
+        let metrics = "# TYPE calls counter\r\ncalls{method=\"Range\",code=\"OK\"} 3\n\
+            calls{method=\"Range\",code=\"Unknown\"} 1e+00\ncalls{method=\"Put\"} 7\n\
+            calls_total 9\nwatchers 2\n";
+        assert_eq!(sum(metrics, "calls", &["method=\"Range\""]), 4.0);
+        assert_eq!(
+            sum(metrics, "calls", &["method=\"Range\"", "code=\"OK\""]),
+            3.0
+        );
+        assert_eq!(sum(metrics, "watchers", &[]), 2.0);
+        assert_eq!(sum(metrics, "leases", &[]), 0.0);
     }
 
     #[tokio::test]

@@ -1,21 +1,27 @@
-//! What switchboard's tests run against: real etcd servers, and its examples as processes of their
-//! own.
+//! What switchboard's tests run against: real etcd servers, a greeter, and the examples as
+//! processes of their own.
 //!
 //! Everything here serves tests, so what goes wrong panics, and says what there was to see: the end
 //! of a log, the lines a process wrote, the last state that was polled. What was started ends with
 //! the value that owns it, and with the test process, however that ends.
 
+mod certificates;
 mod child;
 mod etcd;
 mod etcd_binary;
 mod eventually;
 mod example;
+mod greeter;
 mod ports;
 mod process;
+mod root;
 mod target;
 
-pub use etcd::Etcd;
+pub use certificates::{Authority, Certified};
+pub use etcd::{Etcd, EtcdCertificates};
 pub use eventually::eventually;
 pub use example::Example;
+pub use greeter::Polite;
 pub use process::{Exit, Process};
+pub use root::Root;
 pub use rustix::process::Signal;

@@ -13,6 +13,8 @@ pub(crate) struct Ports {
     _guard: TcpListener,
     /// Where clients connect.
     pub(crate) client: u16,
+    /// Where clients connect over TLS.
+    pub(crate) secured: u16,
     /// Where other members would connect.
     pub(crate) peer: u16,
 }
@@ -31,11 +33,13 @@ impl Ports {
             if let Ok(guard) = bind(first)
                 && bind(first + 1).is_ok()
                 && bind(first + 2).is_ok()
+                && bind(first + 3).is_ok()
             {
                 return Self {
                     _guard: guard,
                     client: first + 1,
                     peer: first + 2,
+                    secured: first + 3,
                 };
             }
         }
@@ -52,7 +56,10 @@ mod tests {
     #[test]
     fn blocks_that_are_held_do_not_overlap() {
         let held: Vec<_> = (0..300).map(|_| Ports::take()).collect();
-        let ports: HashSet<_> = held.iter().flat_map(|p| [p.client, p.peer]).collect();
-        assert_eq!(ports.len(), 600);
+        let ports: HashSet<_> = held
+            .iter()
+            .flat_map(|p| [p.client, p.peer, p.secured])
+            .collect();
+        assert_eq!(ports.len(), 900);
     }
 }

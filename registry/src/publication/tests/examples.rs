@@ -1,6 +1,7 @@
 //! What a publication does, case by case.
 
 use super::*;
+use crate::etcd::MOST_KEYS;
 
 #[test]
 fn publishing_is_one_guarded_transaction() {
@@ -26,9 +27,13 @@ fn publishing_is_one_guarded_transaction() {
 #[test]
 fn nothing_is_put_without_a_lease_that_is_held() {
     let mut publication = Publication::new(record("a", "1"), IdKind::Derived);
+    publication.turn(Turn::Ours);
     let now = an_instant();
     assert_eq!(publication.next(now), Step::Wait);
-    publication.session(lease::Standing::Expired { id: OURS }, Some(cause()));
+    publication.session(
+        lease::Standing::Expired { id: OURS },
+        Some(Trouble::Passing(cause())),
+    );
     assert_eq!(publication.next(now), Step::Wait);
     assert!(matches!(publication.status(), Status::Retrying { .. }));
     publication.session(held(OURS, now), None);
@@ -53,10 +58,7 @@ fn the_older_one_gives_way_to_a_newcomer_until_the_key_is_deleted() {
     assert_eq!(fixture.values(), [("a", "2", THEIRS)], "no ping-pong");
     fixture.delete("a");
     fixture.see("a");
-    let Step::WaitUntil(at) = fixture.next() else {
-        panic!("no pause before it is put back")
-    };
-    fixture.now = at;
+    fixture.pass_the_wait();
     fixture.settle();
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
 }
@@ -67,10 +69,7 @@ fn a_superseded_publication_that_missed_the_deletion_looks_again() {
     fixture.put("a", "2", THEIRS, true);
     fixture.see("a");
     fixture.delete("a");
-    let Step::WaitUntil(at) = fixture.next() else {
-        panic!("it does not wait")
-    };
-    fixture.now = at;
+    fixture.pass_the_wait();
     fixture.settle();
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
 }
@@ -86,10 +85,7 @@ fn a_given_id_of_another_server_is_refused_and_taken_when_it_is_free() {
     ));
     assert_eq!(fixture.values(), [("a", "0", THEIRS)]);
     fixture.lose_lease(THEIRS);
-    let Step::WaitUntil(at) = fixture.next() else {
-        panic!("it does not wait")
-    };
-    fixture.now = at;
+    fixture.pass_the_wait();
     fixture.settle();
     assert_eq!(fixture.values(), [("a", "1", OURS)]);
 }
@@ -168,7 +164,9 @@ fn an_update_that_changes_the_key_moves_it_in_one_transaction() {
 fn an_update_under_a_lease_that_may_have_expired_leaves_the_old_key_until_the_new_one_comes() {
     let mut fixture = Fixture::published();
     let expired = lease::Standing::Expired { id: OURS };
-    fixture.publication.session(expired, Some(cause()));
+    fixture
+        .publication
+        .session(expired, Some(Trouble::Passing(cause())));
     fixture
         .publication
         .update(record("b", "2"), IdKind::Derived);
@@ -186,17 +184,12 @@ fn an_update_under_a_lease_that_may_have_expired_leaves_the_old_key_until_the_ne
 fn a_write_of_unknown_outcome_is_read_back_first() {
     let mut fixture = Fixture::new(IdKind::Derived);
     let step = fixture.next();
-    fixture
-        .publication
-        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture.fail(&step);
     assert!(matches!(
         fixture.publication.status(),
         Status::Retrying { .. }
     ));
-    let Step::WaitUntil(at) = fixture.next() else {
-        panic!("no backoff")
-    };
-    fixture.now = at;
+    fixture.pass_the_wait();
     assert_eq!(
         fixture.next(),
         Step::Read {
@@ -214,9 +207,7 @@ fn while_etcd_can_be_read_and_not_written_the_waits_grow() {
         match fixture.next() {
             step @ Step::Write(_) => {
                 writes += 1;
-                fixture
-                    .publication
-                    .failed(&step, cause(), fixture.now, &mut fixture.rng);
+                fixture.fail(&step);
             }
             step => {
                 fixture.answer(step);
@@ -249,9 +240,7 @@ fn while_the_key_can_be_read_and_not_watched_the_waits_grow() {
                 let step = Step::Read {
                     keys: vec!["a".to_owned()],
                 };
-                fixture
-                    .publication
-                    .failed(&step, cause(), fixture.now, &mut fixture.rng);
+                fixture.fail(&step);
             }
             step => fixture.answer(step),
         }
@@ -266,9 +255,7 @@ fn a_put_that_lands_after_it_was_read_back_does_not_outlive_a_stop() {
     let Step::Write(late) = step.clone() else {
         panic!("{step:?}")
     };
-    fixture
-        .publication
-        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture.fail(&step);
     fixture.publication.stop();
     let step = fixture.next();
     assert!(matches!(step, Step::Read { .. }), "{step:?}");
@@ -289,9 +276,7 @@ fn a_put_that_lands_after_the_record_has_moved_is_deleted() {
     let Step::Write(late) = step.clone() else {
         panic!("{step:?}")
     };
-    fixture
-        .publication
-        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture.fail(&step);
     fixture
         .publication
         .update(record("b", "2"), IdKind::Derived);
@@ -308,9 +293,7 @@ fn a_put_that_lands_after_the_record_has_moved_is_deleted() {
 fn etcd_coming_back_ends_the_wait() {
     let mut fixture = Fixture::new(IdKind::Derived);
     let step = fixture.next();
-    fixture
-        .publication
-        .failed(&step, cause(), fixture.now, &mut fixture.rng);
+    fixture.fail(&step);
     fixture.publication.reachable();
     assert!(matches!(fixture.next(), Step::Read { .. }));
 }
@@ -331,6 +314,21 @@ fn a_refusal_is_told_and_tried_again_slowly() {
         fixture.publication.status(),
         Status::Published { .. }
     ));
+}
+
+#[test]
+fn a_lease_that_is_refused_is_a_refusal_of_what_is_to_be_under_it() {
+    let mut publication = Publication::new(record("a", "1"), IdKind::Derived);
+    publication.turn(Turn::Ours);
+    let now = an_instant();
+    let denied = Some(Trouble::Denied(cause()));
+    publication.session(lease::Standing::Absent, denied);
+    assert!(matches!(publication.status(), Status::Denied { .. }));
+    let passing = Some(Trouble::Passing(cause()));
+    publication.session(lease::Standing::Absent, passing);
+    assert!(matches!(publication.status(), Status::Retrying { .. }));
+    publication.session(held(OURS, now), None);
+    assert!(matches!(publication.next(now), Step::Write(_)));
 }
 
 #[test]
@@ -416,4 +414,106 @@ fn an_update_while_paused_waits_for_resume() {
     fixture.publication.resume();
     fixture.settle();
     assert_eq!(fixture.values(), [("b", "2", OURS)]);
+}
+
+#[test]
+fn a_key_is_passed_on_to_a_newer_publication_of_the_registry_and_left_to_it() {
+    let mut fixture = Fixture::published();
+    fixture.turn = Turn::Asked(Conflict::Superseded);
+    assert_eq!(fixture.next(), Step::Wait);
+    assert!(fixture.publication.let_go());
+    fixture.turn = Turn::Theirs(Conflict::Superseded);
+    assert_eq!(fixture.next(), Step::Wait);
+    assert!(matches!(fixture.publication.status(), Status::Superseded));
+    assert_eq!(fixture.publication.watches(), None);
+    fixture.put("a", "newer", OURS, true);
+    fixture.see("a");
+    fixture.publication.stop();
+    fixture.settle();
+    assert!(fixture.publication.is_done());
+    assert_eq!(fixture.values(), [("a", "newer", OURS)]);
+}
+
+#[test]
+fn a_key_that_is_passed_back_is_put_again() {
+    let mut fixture = Fixture::published();
+    fixture.turn = Turn::Asked(Conflict::Superseded);
+    fixture.next();
+    assert!(fixture.publication.let_go());
+    fixture.turn = Turn::Theirs(Conflict::Superseded);
+    fixture.put("a", "newer", OURS, true);
+    fixture.next();
+    fixture.turn = Turn::Ours;
+    fixture.settle();
+    assert_eq!(fixture.values(), [("a", "1", OURS)]);
+}
+
+#[test]
+fn a_key_is_not_passed_on_before_a_put_of_unknown_outcome_has_landed() {
+    let mut fixture = Fixture::new(IdKind::Derived);
+    let step = fixture.next();
+    let Step::Write(late) = step.clone() else {
+        panic!("{step:?}")
+    };
+    fixture.fail(&step);
+    fixture.turn = Turn::Asked(Conflict::Superseded);
+    fixture.next();
+    assert!(!fixture.publication.let_go());
+    let step = fixture.next();
+    fixture.answer(step);
+    assert!(!fixture.publication.let_go(), "it may yet land");
+    assert!(fixture.apply(&late));
+    let let_go = (0..20).any(|_| {
+        let step = fixture.next();
+        fixture.answer(step);
+        fixture.publication.let_go()
+    });
+    assert!(let_go);
+    assert_eq!(
+        fixture.values(),
+        [("a", "1", OURS)],
+        "it stands until the newer one puts its own"
+    );
+}
+
+#[test]
+fn the_old_key_stays_while_the_new_one_is_about_to_be_passed_on() {
+    let mut fixture = Fixture::published();
+    fixture
+        .publication
+        .update(record("b", "2"), IdKind::Derived);
+    fixture.turn = Turn::Next;
+    assert_eq!(fixture.next(), Step::Wait);
+    assert_eq!(fixture.values(), [("a", "1", OURS)]);
+    fixture.turn = Turn::Ours;
+    fixture.settle();
+    assert_eq!(fixture.values(), [("b", "2", OURS)]);
+}
+
+#[test]
+fn no_transaction_is_larger_than_etcd_takes() {
+    let mut fixture = Fixture::published();
+    // etcd can be read and not written to, while the record moves on and on.
+    for step in 0..200 {
+        let record = record(&format!("k{step}"), "1");
+        fixture.publication.update(record, IdKind::Derived);
+        while let step @ (Step::Read { .. } | Step::Write(_)) = fixture.next() {
+            match step {
+                Step::Write(_) => fixture.fail(&step),
+                step => fixture.answer(step),
+            }
+        }
+        fixture.now += Duration::from_millis(1);
+    }
+    // What each may have left behind is looked for, all at a time.
+    fixture.now += Duration::from_secs(30);
+    let mut largest = 0;
+    while let step @ (Step::Read { .. } | Step::Write(_)) = fixture.next() {
+        if let Step::Read { keys } = &step {
+            largest = largest.max(keys.len());
+        }
+        fixture.answer(step);
+    }
+    assert_eq!(largest, MOST_KEYS);
+    assert_eq!(fixture.values(), [("k199", "1", OURS)]);
 }

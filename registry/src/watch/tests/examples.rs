@@ -5,13 +5,7 @@ use super::*;
 #[test]
 fn a_range_is_listed_and_then_watched_from_the_next_revision() {
     let mut fixture = Fixture::new();
-    assert_eq!(
-        fixture.next(),
-        Step::List {
-            after: None,
-            revision: 0
-        }
-    );
+    assert_eq!(fixture.next(), FIRST_PAGE);
     assert!(!fixture.watch.take_changed());
     fixture.page(10, vec![put("a", "1", 4)], false);
     assert!(fixture.watch.take_changed());
@@ -47,13 +41,7 @@ fn a_page_whose_revision_was_compacted_starts_the_list_again() {
     fixture.next();
     fixture.page(10, vec![put("a", "1", 4)], true);
     fixture.watch.list_compacted();
-    assert_eq!(
-        fixture.next(),
-        Step::List {
-            after: None,
-            revision: 0
-        }
-    );
+    assert_eq!(fixture.next(), FIRST_PAGE);
 }
 
 #[test]
@@ -90,25 +78,62 @@ fn a_history_without_the_last_event_is_another_one_and_listed() {
         fixture.watch.opened(40, fixture.now);
         fixture
     };
-    let list = Step::List {
-        after: None,
-        revision: 0,
-    };
     let mut later = resumed();
     later.events(vec![Change::Put(put("a", "1", 20))]);
-    assert_eq!(later.next(), list);
+    assert_eq!(later.next(), FIRST_PAGE);
     let mut other_lease = resumed();
     other_lease.events(vec![Change::Put(Put {
         lease: 8,
         ..put("a", "1", 4)
     })]);
-    assert_eq!(other_lease.next(), list);
+    assert_eq!(other_lease.next(), FIRST_PAGE);
     let mut silent = resumed();
-    silent.now += SILENCE;
-    assert_eq!(silent.next(), Step::AskProgress);
-    silent.watch.asked(silent.now);
-    silent.watch.progress(silent.now);
-    assert_eq!(silent.next(), list);
+    answer_without_events(&mut silent);
+    answer_without_events(&mut silent);
+    assert_eq!(silent.next(), FIRST_PAGE);
+}
+
+/// Nothing comes, and the watch answers when it is asked.
+fn answer_without_events(fixture: &mut Fixture) {
+    fixture.now += SILENCE;
+    assert_eq!(fixture.next(), Step::AskProgress);
+    fixture.watch.asked(fixture.now);
+    fixture.watch.progress(fixture.now);
+}
+
+#[test]
+fn a_watch_that_still_catches_up_when_it_is_asked_is_not_of_another_history() {
+    let mut fixture = Fixture::watching();
+    fixture.fail();
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), Step::Open { from: 4 });
+    fixture.watch.opened(40, fixture.now);
+    answer_without_events(&mut fixture);
+    assert!(fixture.is_stale());
+    let until = fixture.now + SILENCE;
+    assert_eq!(fixture.next(), Step::Receive { until });
+    fixture.events(vec![Change::Put(put("a", "1", 4))]);
+    assert!(!fixture.is_stale());
+    answer_without_events(&mut fixture);
+    answer_without_events(&mut fixture);
+    assert!(!fixture.is_stale());
+}
+
+#[test]
+fn what_is_too_large_for_a_watch_is_listed_and_what_is_for_a_list_listed_again() {
+    let mut fixture = Fixture::watching();
+    fixture.too_large();
+    assert!(fixture.is_stale());
+    assert!(matches!(fixture.next(), Step::WaitUntil(_)));
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), FIRST_PAGE);
+    fixture.page(10, vec![put("a", "1", 4)], true);
+    fixture.next();
+    fixture.too_large();
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), FIRST_PAGE);
+    fixture.page(50, vec![put("b", "1", 12)], false);
+    assert_eq!(fixture.list(), [("b", "1")]);
 }
 
 #[test]
@@ -117,13 +142,7 @@ fn an_empty_range_is_listed_again_after_a_break() {
     fixture.events(vec![delete("a", 11)]);
     fixture.fail();
     fixture.pass_the_wait();
-    assert_eq!(
-        fixture.next(),
-        Step::List {
-            after: None,
-            revision: 0
-        }
-    );
+    assert_eq!(fixture.next(), FIRST_PAGE);
 }
 
 #[test]
@@ -139,7 +158,7 @@ fn while_an_empty_range_can_be_listed_and_not_watched_the_waits_grow() {
             }
             Step::Open { .. } => {
                 let why = Cancel::Other(cause());
-                fixture.watch.cancelled(why, fixture.now, &mut fixture.rng);
+                fixture.cancel(why);
             }
             Step::WaitUntil(at) => fixture.now = at,
             step => panic!("{step:?}"),
@@ -161,16 +180,8 @@ fn events_that_were_seen_already_are_no_news() {
 fn compacted_history_is_listed_again_with_its_deletions_and_never_empty_in_between() {
     let mut fixture = Fixture::watching();
     fixture.events(vec![Change::Put(put("b", "1", 12))]);
-    fixture
-        .watch
-        .cancelled(Cancel::Compacted, fixture.now, &mut fixture.rng);
-    assert_eq!(
-        fixture.next(),
-        Step::List {
-            after: None,
-            revision: 0
-        }
-    );
+    fixture.cancel(Cancel::Compacted);
+    assert_eq!(fixture.next(), FIRST_PAGE);
     assert_eq!(fixture.list(), [("a", "1"), ("b", "1")]);
     fixture.page(50, vec![put("b", "2", 30)], false);
     assert_eq!(fixture.list(), [("b", "2")]);
@@ -185,9 +196,7 @@ fn a_value_that_cannot_be_decoded_leaves_the_good_one() {
         Change::Put(put("b", "garbage", 13)),
     ]);
     assert!(!fixture.watch.take_changed());
-    fixture
-        .watch
-        .cancelled(Cancel::Compacted, fixture.now, &mut fixture.rng);
+    fixture.cancel(Cancel::Compacted);
     fixture.page(
         50,
         vec![put("a", "garbage", 12), put("b", "garbage", 13)],
@@ -238,11 +247,61 @@ fn an_answer_proves_life() {
 #[test]
 fn a_refused_token_is_renewed_before_the_watch_is_opened_again() {
     let mut fixture = Fixture::watching();
-    fixture
-        .watch
-        .cancelled(Cancel::Token, fixture.now, &mut fixture.rng);
+    fixture.cancel(Cancel::Token);
     assert_eq!(fixture.next(), Step::LogIn);
     fixture.watch.logged_in();
+    assert_eq!(fixture.next(), Step::Open { from: 4 });
+}
+
+#[test]
+fn a_new_token_that_is_refused_as_well_is_no_reason_to_spin() {
+    let mut fixture = Fixture::watching();
+    let end = fixture.now + Duration::from_secs(60);
+    let mut logins = 0;
+    while fixture.now < end {
+        match fixture.next() {
+            Step::LogIn => {
+                logins += 1;
+                fixture.watch.logged_in();
+            }
+            Step::WaitUntil(at) => fixture.now = at,
+            _ => fixture.cancel(Cancel::Token),
+        }
+    }
+    assert!((2..30).contains(&logins), "{logins} logins in a minute");
+}
+
+#[test]
+fn a_first_list_that_is_refused_says_so_and_is_tried_again_slowly() {
+    let mut fixture = Fixture::new();
+    fixture.next();
+    fixture.watch.denied(cause(), fixture.now);
+    assert!(matches!(
+        fixture.watch.freshness(),
+        Freshness::Denied { .. }
+    ));
+    assert_eq!(fixture.next(), Step::WaitUntil(fixture.now + SLOW_RETRY));
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), FIRST_PAGE);
+    fixture.fail();
+    assert!(matches!(
+        fixture.watch.freshness(),
+        Freshness::Unread { cause: Some(_) }
+    ));
+    fixture.pass_the_wait();
+    fixture.page(10, vec![put("a", "1", 4)], false);
+    assert!(!fixture.is_stale());
+}
+
+#[test]
+fn a_watch_that_is_refused_leaves_the_list_stale_and_is_tried_again_slowly() {
+    let mut fixture = Fixture::watching();
+    let why = Cancel::Denied(cause());
+    fixture.cancel(why);
+    assert!(matches!(fixture.watch.freshness(), Freshness::Stale { .. }));
+    assert_eq!(fixture.list(), [("a", "1")]);
+    assert_eq!(fixture.next(), Step::WaitUntil(fixture.now + SLOW_RETRY));
+    fixture.pass_the_wait();
     assert_eq!(fixture.next(), Step::Open { from: 4 });
 }
 
@@ -259,16 +318,142 @@ fn history_that_went_back_is_listed_again_only_when_a_majority_says_so() {
     assert_eq!(fixture.next(), Step::Open { from: 4 }, "a member that lags");
     fixture.watch.opened(3, fixture.now);
     fixture.watch.confirmed(3, fixture.now, &mut fixture.rng);
-    assert_eq!(
-        fixture.next(),
-        Step::List {
-            after: None,
-            revision: 0
-        }
-    );
+    assert_eq!(fixture.next(), FIRST_PAGE);
     fixture.page(3, vec![], false);
     assert_eq!(fixture.next(), Step::Open { from: 4 });
+    assert_eq!(fixture.list(), [("a", "1")], "it is carried over");
+}
+
+/// A watch of `a` and `b` that has listed another history, in which there is nothing yet, and is
+/// open.
+fn wiped() -> Fixture {
+    let mut fixture = Fixture::watching();
+    fixture.events(vec![Change::Put(put("b", "1", 12))]);
+    fixture.fail();
+    fixture.pass_the_wait();
+    fixture.watch.opened(1, fixture.now);
+    fixture.watch.confirmed(1, fixture.now, &mut fixture.rng);
+    fixture.page(1, vec![], false);
+    fixture.watch.opened(1, fixture.now);
+    fixture
+}
+
+fn is_of_another_history(fixture: &Fixture) -> bool {
+    let freshness = fixture.watch.freshness();
+    matches!(freshness, Freshness::Stale { cause, .. } if cause.is::<OtherHistory>())
+}
+
+#[test]
+fn what_a_wiped_etcd_held_is_carried_over_as_stale_until_it_is_put_again() {
+    let mut fixture = wiped();
+    assert_eq!(fixture.list(), [("a", "1"), ("b", "1")]);
+    assert!(is_of_another_history(&fixture));
+    fixture.events(vec![Change::Put(put("b", "2", 2))]);
+    assert_eq!(fixture.list(), [("a", "1"), ("b", "2")]);
+    assert!(is_of_another_history(&fixture));
+    fixture.events(vec![Change::Put(put("a", "2", 3))]);
+    assert_eq!(fixture.list(), [("a", "2"), ("b", "2")]);
+    assert!(!fixture.is_stale());
+}
+
+#[test]
+fn what_is_not_put_again_goes_when_the_grace_is_over() {
+    let mut fixture = wiped();
+    fixture.events(vec![Change::Put(put("b", "2", 2))]);
+    fixture.watch.take_changed();
+    let end = fixture.now + carried::GRACE;
+    while fixture.now < end {
+        assert_eq!(fixture.list(), [("a", "1"), ("b", "2")]);
+        match fixture.next() {
+            Step::Receive { until } => fixture.now = until,
+            Step::AskProgress => {
+                fixture.watch.asked(fixture.now);
+                fixture.watch.progress(fixture.now);
+            }
+            step => panic!("{step:?}"),
+        }
+    }
+    assert_eq!(fixture.now, end, "it wakes in time");
+    fixture.next();
+    assert_eq!(fixture.list(), [("b", "2")]);
+    assert!(fixture.watch.take_changed() && !fixture.is_stale());
+}
+
+#[test]
+fn while_etcd_is_away_the_grace_does_not_count() {
+    let mut fixture = wiped();
+    fixture.fail();
+    fixture.now += 10 * carried::GRACE;
+    fixture.next();
+    assert_eq!(fixture.list(), [("a", "1"), ("b", "1")]);
+    fixture.page(1, vec![], false);
+    fixture.next();
+    assert_eq!(fixture.list(), [("a", "1"), ("b", "1")]);
+    fixture.now += carried::GRACE;
+    fixture.next();
     assert!(fixture.list().is_empty());
+}
+
+#[test]
+fn while_etcd_refuses_the_grace_does_not_count() {
+    let mut fixture = wiped();
+    fixture.cancel(Cancel::Denied(cause()));
+    fixture.now += 10 * carried::GRACE;
+    assert_eq!(fixture.next(), FIRST_PAGE);
+    assert_eq!(fixture.list(), [("a", "1"), ("b", "1")]);
+    assert!(fixture.is_stale());
+}
+
+#[test]
+fn that_the_grace_is_over_makes_nothing_fresh_that_is_not_watched() {
+    let mut fixture = wiped();
+    fixture.cancel(Cancel::Token);
+    fixture.now += carried::GRACE;
+    assert_eq!(fixture.next(), Step::LogIn);
+    assert!(fixture.list().is_empty() && fixture.is_stale());
+}
+
+#[test]
+fn a_list_that_is_refused_between_two_pages_starts_again_from_the_first() {
+    let mut fixture = Fixture::new();
+    fixture.next();
+    fixture.page(10, vec![put("a", "1", 4)], true);
+    fixture.watch.denied(cause(), fixture.now);
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), FIRST_PAGE);
+}
+
+#[test]
+fn a_list_that_went_back_or_holds_an_old_put_that_is_unknown_is_of_another_history() {
+    let relisted = |revision, listed: Put<String>| {
+        let mut fixture = Fixture::watching();
+        fixture.cancel(Cancel::Compacted);
+        fixture.page(revision, vec![listed], false);
+        fixture
+    };
+    assert!(is_of_another_history(&relisted(9, put("b", "1", 9))));
+    assert!(is_of_another_history(&relisted(50, put("b", "1", 9))));
+    let other_lease = Put {
+        lease: 8,
+        ..put("a", "1", 4)
+    };
+    let other_lease = relisted(50, other_lease);
+    assert!(
+        !other_lease.is_stale(),
+        "what is carried over is there again"
+    );
+    assert!(!relisted(50, put("b", "1", 11)).is_stale());
+    assert!(!relisted(50, put("a", "1", 4)).is_stale());
+}
+
+#[test]
+fn a_list_that_fails_between_two_pages_starts_again_from_the_first() {
+    let mut fixture = Fixture::new();
+    fixture.next();
+    fixture.page(10, vec![put("a", "1", 4)], true);
+    fixture.fail();
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), FIRST_PAGE);
 }
 
 #[test]
@@ -282,13 +467,7 @@ fn a_first_list_that_fails_says_why_and_is_tried_again() {
     ));
     assert!(matches!(fixture.next(), Step::WaitUntil(_)));
     fixture.watch.reachable();
-    assert_eq!(
-        fixture.next(),
-        Step::List {
-            after: None,
-            revision: 0
-        }
-    );
+    assert_eq!(fixture.next(), FIRST_PAGE);
 }
 
 #[test]

@@ -1,41 +1,58 @@
 //! What holds whatever happens: random histories of a range, followed.
+//!
+//! The model keeps all that each history ever held, so lists come in pages with changes,
+//! compactions and wipes in between. Leases number the histories: an entry tells which it is of.
 
-use proptest::prelude::*;
+use std::{cell::RefCell, collections::BTreeSet};
 
-use super::*;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
 
-/// A history of one range: what each revision did, how much of it is forgotten, and how far its
-/// watch has got.
+use super::{
+    super::carried::GRACE,
+    transitions::{self, Transition},
+    *,
+};
+
+type Contents = BTreeMap<Vec<u8>, Entry<String>>;
+
+/// One history: what each revision from 2 on did to the range, and how much of it is forgotten.
 #[derive(Default)]
-struct Etcd {
-    history: Vec<Change<String>>,
+struct History {
+    number: i64,
+    revisions: Vec<Vec<Change<String>>>,
     compacted: i64,
-    /// The next revision that the open watch delivers.
-    delivers: Option<i64>,
-    /// The lease of all its puts: no two histories share one.
-    lease: i64,
+    /// When its first whole list was read.
+    listed: Option<Instant>,
 }
 
-impl Etcd {
+/// The keys of a page.
+const MODEL_PAGE: usize = 2;
+
+impl History {
     fn revision(&self) -> i64 {
-        self.history.len() as i64 + 1
+        self.revisions.len() as i64 + 1
     }
 
-    fn contents(&self) -> BTreeMap<Vec<u8>, Entry<String>> {
-        let mut contents = BTreeMap::new();
-        for change in &self.history {
+    /// Returns what the range held then.
+    fn contents(&self, revision: i64) -> Contents {
+        let mut contents = Contents::new();
+        let done = usize::try_from(revision - 1).expect("a revision");
+        for change in self.revisions[..done].iter().flatten() {
             match change.clone() {
-                Change::Put(put) => {
-                    let Put {
-                        key,
-                        value,
-                        revision,
-                        lease,
-                    } = put;
+                Change::Put(Put {
+                    key,
+                    value,
+                    revision,
+                    lease,
+                }) => {
+                    let value = value.expect("the model puts no garbage");
                     contents.insert(
                         key,
                         Entry {
-                            value: value.unwrap(),
+                            value,
                             revision,
                             lease,
                         },
@@ -49,145 +66,333 @@ impl Etcd {
         contents
     }
 
-    fn change(&mut self, key: u8, value: Option<u8>) {
-        let revision = self.revision() + 1;
-        self.history.push(match value {
-            Some(value) => Change::Put(Put {
-                lease: self.lease,
-                ..put(&key.to_string(), &value.to_string(), revision)
-            }),
-            None => delete(&key.to_string(), revision),
+    /// Whether the key was there, and is no more.
+    fn has_deleted(&self, key: &[u8]) -> bool {
+        let mut changes = self.revisions.iter().flatten();
+        changes
+            .any(|change| matches!(change, Change::Delete { key: deleted, .. } if deleted == key))
+    }
+
+    /// Does all this in one revision. Keys that are not there are not deleted, and a transaction
+    /// that does nothing has no revision.
+    fn change(&mut self, writes: &BTreeMap<u8, Option<u8>>) {
+        let (held, revision) = (self.contents(self.revision()), self.revision() + 1);
+        let changes = writes.iter().filter_map(|(key, value)| {
+            let key = key.to_string();
+            match value {
+                Some(value) => Some(Change::Put(Put {
+                    lease: self.number,
+                    ..put(&key, &value.to_string(), revision)
+                })),
+                None => held
+                    .contains_key(key.as_bytes())
+                    .then(|| delete(&key, revision)),
+            }
         });
+        let changes: Vec<_> = changes.collect();
+        if !changes.is_empty() {
+            self.revisions.push(changes);
+        }
+    }
+
+    fn page(&self, after: Option<Vec<u8>>, revision: i64) -> Page<String> {
+        let mut rest: Vec<_> = self.contents(revision).into_iter().collect();
+        rest.retain(|(key, _)| after.as_ref().is_none_or(|after| key > after));
+        let more = rest.len() > MODEL_PAGE;
+        rest.truncate(MODEL_PAGE);
+        let entries = rest.into_iter().map(|(key, entry)| Put {
+            key,
+            value: Some(entry.value),
+            revision: entry.revision,
+            lease: entry.lease,
+        });
+        Page {
+            revision: self.revision(),
+            entries: entries.collect(),
+            more,
+        }
     }
 }
 
 #[derive(Debug, Clone)]
-enum Event {
+enum Happening {
+    /// The next step is done; a watch delivers so many revisions at most.
     Answer(usize),
     Fail,
-    Change(u8, Option<u8>),
+    /// etcd does not let us, and says so for the next step or ends the watch.
+    Deny,
+    /// The answer to the next step is larger than is read, if that is to list or to receive.
+    Flood,
+    Write(BTreeMap<u8, Option<u8>>),
+    /// A revision that does nothing to the range.
+    Elsewhere,
     Compact,
     Wipe,
-    Token,
+    /// The token is refused, if a watch is being opened.
+    RefuseToken,
+    /// A member that lags opens the watch, if one is being opened.
+    Lag,
+    Reachable,
     Pass(u64),
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event = prop_oneof![
-        10 => (1usize..4).prop_map(Event::Answer),
-        2 => Just(Event::Fail),
-        8 => (0u8..5, proptest::option::weighted(0.7, 0u8..9)).prop_map(|(key, value)| Event::Change(key, value)),
-        1 => Just(Event::Compact),
-        1 => Just(Event::Wipe),
-        1 => Just(Event::Token),
-        3 => (1u64..4_000).prop_map(Event::Pass),
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let value = || proptest::option::weighted(0.7, 0u8..9);
+    let happening = prop_oneof![
+        24 => (1usize..4).prop_map(Happening::Answer),
+        2 => Just(Happening::Fail),
+        1 => Just(Happening::Deny),
+        1 => Just(Happening::Flood),
+        8 => proptest::collection::btree_map(0u8..6, value(), 1..3).prop_map(Happening::Write),
+        1 => Just(Happening::Elsewhere),
+        3 => Just(Happening::Compact),
+        2 => Just(Happening::Wipe),
+        1 => Just(Happening::RefuseToken),
+        1 => Just(Happening::Lag),
+        1 => Just(Happening::Reachable),
+        3 => (1u64..6_000).prop_map(Happening::Pass),
     ];
-    proptest::collection::vec(event, 1..120)
+    proptest::collection::vec(happening, 1..120)
 }
 
-/// Performs one step, of which a watch delivers at most `most` revisions.
-fn answer(fixture: &mut Fixture, etcd: &mut Etcd, most: usize) {
-    let (now, current) = (fixture.now, etcd.revision());
-    match fixture.next() {
-        Step::List { after, revision } => {
-            if revision != 0 && revision < etcd.compacted {
-                return fixture.watch.list_compacted();
-            }
-            // Pages of two keys, of the current contents: the model keeps no old ones, so it lists
-            // in one go if asked to.
-            assert!(after.is_none());
-            let entries = etcd.contents().into_iter().map(
-                |(
-                    key,
-                    Entry {
-                        value,
-                        revision,
-                        lease,
-                    },
-                )| Put {
-                    key,
-                    value: Some(value),
-                    revision,
-                    lease,
-                },
-            );
-            let page = Page {
-                revision: current,
-                entries: entries.collect(),
-                more: false,
-            };
-            fixture.watch.page(page, now);
+/// A watch and the etcd that it follows.
+struct World<'a> {
+    fixture: Fixture,
+    history: History,
+    /// The next revision that the open watch delivers.
+    delivers: Option<i64>,
+    /// Whether the watch was told that what it knows of an earlier history is compacted, or too
+    /// large to be told.
+    is_beyond_telling: bool,
+    shown: Contents,
+    reached: &'a RefCell<BTreeSet<Transition>>,
+}
+
+impl<'a> World<'a> {
+    fn new(reached: &'a RefCell<BTreeSet<Transition>>) -> Self {
+        Self {
+            fixture: Fixture::new(),
+            history: History::default(),
+            delivers: None,
+            is_beyond_telling: false,
+            shown: Contents::new(),
+            reached,
         }
-        Step::Open { from } if from <= etcd.compacted => {
-            fixture.watch.opened(current, now);
-            fixture
-                .watch
-                .cancelled(Cancel::Compacted, now, &mut fixture.rng);
-        }
-        Step::Open { from } => {
-            etcd.delivers = Some(from);
-            fixture.watch.opened(current, now);
-        }
-        Step::Receive { until } => match etcd.delivers {
-            Some(next) if next <= current => {
-                let until = (next + most as i64 - 1).min(current);
-                let range = next as usize - 2..until as usize - 1;
-                etcd.delivers = Some(until + 1);
-                fixture.watch.events(etcd.history[range].to_vec(), now);
-            }
-            _ => fixture.now = until,
-        },
-        Step::AskProgress => {
-            fixture.watch.asked(now);
-            if etcd.delivers.is_some_and(|next| next > current) {
-                fixture.watch.progress(now);
-            }
-        }
-        Step::Confirm => fixture.watch.confirmed(current, now, &mut fixture.rng),
-        Step::LogIn => fixture.watch.logged_in(),
-        Step::WaitUntil(at) => fixture.now = at,
     }
-}
 
-proptest! {
-    /// Whatever happens, every snapshot is what etcd held at some revision, none is skipped back in a history that goes on,
-    /// and in the end the last one is what etcd holds.
-    #[test]
-    fn every_snapshot_was_true_and_the_last_one_is(events in events()) {
-        let mut fixture = Fixture::new();
-        let mut etcd = Etcd::default();
-        for event in events {
-            match event {
-                Event::Answer(most) => answer(&mut fixture, &mut etcd, most),
-                Event::Fail => {
-                    fixture.next();
-                    etcd.delivers = None;
-                    fixture.fail();
+    /// Tells the watch something, and sees what becomes of it.
+    fn tell(&mut self, input: &'static str, tell: impl FnOnce(&mut Fixture)) {
+        let before = transitions::states(&self.fixture.watch);
+        tell(&mut self.fixture);
+        let after = transitions::states(&self.fixture.watch);
+        let mut reached = self.reached.borrow_mut();
+        reached.extend(transitions::between(before, input, after));
+    }
+
+    fn next(&mut self) -> Step {
+        let mut step = None;
+        self.tell("time", |fixture| step = Some(fixture.next()));
+        step.expect("there is always a step")
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Answer(most) => self.answer(most),
+            Happening::Fail => {
+                self.next();
+                self.fail();
+            }
+            Happening::Write(writes) => self.history.change(&writes),
+            Happening::Elsewhere => self.history.revisions.push(vec![]),
+            Happening::Compact => self.history.compacted = self.history.revision(),
+            Happening::Wipe => {
+                self.history = History {
+                    number: self.history.number + 1,
+                    ..History::default()
+                };
+                self.is_beyond_telling = false;
+                self.fail();
+            }
+            Happening::Deny => {
+                if !matches!(self.next(), Step::WaitUntil(_)) {
+                    self.delivers = None;
+                    self.tell("denied", |it| it.watch.denied(cause(), it.now));
                 }
-                Event::Change(key, value) => etcd.change(key, value),
-                Event::Compact => etcd.compacted = etcd.revision(),
-                Event::Wipe => {
-                    etcd = Etcd { lease: etcd.lease + 1, ..Etcd::default() };
-                    fixture.fail();
+            }
+            Happening::Flood => {
+                if matches!(self.next(), Step::List { .. } | Step::Receive { .. }) {
+                    self.delivers = None;
+                    self.is_beyond_telling |= self.knows_another_history();
+                    self.tell("too large", Fixture::too_large);
                 }
-                Event::Token => {
-                    if matches!(fixture.next(), Step::Open { .. }) {
-                        fixture.watch.cancelled(Cancel::Token, fixture.now, &mut fixture.rng);
+            }
+            Happening::RefuseToken => {
+                if matches!(self.next(), Step::Open { .. }) {
+                    self.tell("refused", |it| {
+                        it.watch.cancelled(Cancel::Token, it.now, &mut it.rng);
+                    });
+                }
+            }
+            Happening::Lag => {
+                let behind = self.fixture.watch.revision() - 1;
+                if matches!(self.next(), Step::Open { .. }) && behind > 0 {
+                    self.tell("opened", |it| it.watch.opened(behind, it.now));
+                }
+            }
+            Happening::Reachable => self.tell("reachable", |it| it.watch.reachable()),
+            Happening::Pass(millis) => self.fixture.now += Duration::from_millis(millis),
+        }
+    }
+
+    fn fail(&mut self) {
+        self.delivers = None;
+        self.tell("failed", Fixture::fail);
+    }
+
+    /// Whether the watch takes what another history held for what this one holds.
+    fn knows_another_history(&self) -> bool {
+        let mut known = self.fixture.watch.entries.values();
+        known.any(|entry| entry.lease != self.history.number)
+    }
+
+    /// Does the next step.
+    fn answer(&mut self, most: usize) {
+        let current = self.history.revision();
+        match self.next() {
+            Step::List { revision, .. } if revision != 0 && revision < self.history.compacted => {
+                self.tell("compacted", |it| it.watch.list_compacted());
+            }
+            Step::List { after, revision } => {
+                assert!(revision <= current, "a list goes on in another history");
+                let at = if revision == 0 { current } else { revision };
+                let page = self.history.page(after, at);
+                if !page.more {
+                    self.history.listed.get_or_insert(self.fixture.now);
+                }
+                let input = if page.more { "page" } else { "last page" };
+                self.tell(input, |it| it.watch.page(page, it.now));
+            }
+            Step::Open { from } if from <= self.history.compacted => {
+                self.is_beyond_telling |= self.knows_another_history();
+                self.tell("opened", |it| it.watch.opened(current, it.now));
+                self.tell("compacted", |it| {
+                    it.watch.cancelled(Cancel::Compacted, it.now, &mut it.rng);
+                });
+            }
+            Step::Open { from } => {
+                self.delivers = Some(from);
+                self.tell("opened", |it| it.watch.opened(current, it.now));
+            }
+            Step::Receive { until } => match self.delivers {
+                Some(next) if next <= current => {
+                    let last = (next + most as i64 - 1).min(current);
+                    let range = next as usize - 2..last as usize - 1;
+                    let changes = self.history.revisions[range].concat();
+                    self.delivers = Some(last + 1);
+                    if !changes.is_empty() {
+                        self.tell("events", |it| it.events(changes));
                     }
                 }
-                Event::Pass(millis) => fixture.now += Duration::from_millis(millis),
+                _ => self.fixture.now = until,
+            },
+            Step::AskProgress => {
+                self.tell("asked", |it| it.watch.asked(it.now));
+                // A watch that still catches up may answer as well, and any may be silent.
+                if self.delivers.is_some() && most > 1 {
+                    self.tell("progress", |it| it.watch.progress(it.now));
+                }
             }
-            let held = fixture.watch.revision();
-            if held > 0 && held <= etcd.revision() && !fixture.is_stale() {
-                let history = etcd.history[..held as usize - 1].to_vec();
-                let then = Etcd { history, ..Etcd::default() };
-                prop_assert_eq!(fixture.watch.entries(), &then.contents());
+            Step::Confirm => self.tell("confirmed", |it| {
+                it.watch.confirmed(current, it.now, &mut it.rng);
+            }),
+            Step::LogIn => self.tell("logged in", |it| it.watch.logged_in()),
+            Step::WaitUntil(at) => self.fixture.now = at,
+        }
+    }
+
+    /// Sees that what is shown now may be, and may follow what was shown before.
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        let watch = &self.fixture.watch;
+        let (is_fresh, carried) = (!self.fixture.is_stale(), watch.carried.entries());
+        let shown: Contents = watch
+            .entries()
+            .into_iter()
+            .map(|(key, entry)| (key.to_vec(), entry.clone()))
+            .collect();
+        prop_assert_eq!(
+            shown.len(),
+            watch.entries.len() + carried.len(),
+            "no key is shown twice"
+        );
+        let was_held =
+            |entry: &Entry<String>| watch.revision > 0 && entry.lease == self.history.number;
+        if is_fresh || watch.entries.values().any(was_held) {
+            let held = self.history.contents(watch.revision);
+            prop_assert_eq!(&watch.entries, &held, "it is what etcd held");
+        }
+        if is_fresh {
+            prop_assert!(carried.is_empty(), "what is carried over is not fresh");
+        }
+        for (key, entry) in &self.shown {
+            if shown.contains_key(key) || self.is_beyond_telling {
+                continue;
             }
+            if entry.lease == self.history.number {
+                let held = self.history.contents(watch.revision);
+                prop_assert!(
+                    !held.contains_key(key),
+                    "only what was deleted goes: {entry:?}"
+                );
+            } else {
+                let is_over = |listed: &Instant| *listed + GRACE <= self.fixture.now;
+                prop_assert!(
+                    self.history.has_deleted(key)
+                        || self.history.listed.as_ref().is_some_and(is_over),
+                    "what another history held goes when the grace is over: {entry:?}"
+                );
+            }
+        }
+        self.shown = shown;
+        Ok(())
+    }
+
+    /// Whether there is nothing left to be done.
+    fn is_settled(&self) -> bool {
+        matches!(self.fixture.watch.state, State::Watching { owes: None, .. })
+            && self.delivers == Some(self.history.revision() + 1)
+            && self.fixture.watch.carried.is_nothing()
+    }
+}
+
+/// Whatever happens: what is held was so at its revision; what is shown goes only when it is
+/// deleted, or 10 s after the list of another history; and in the end exactly what etcd holds is
+/// shown, and fresh. On the way, every transition that is drawn is taken, and no other.
+#[test]
+fn every_snapshot_was_true_or_is_carried_over_and_the_last_one_is_true() {
+    let reached = RefCell::new(BTreeSet::new());
+    let config = Config {
+        cases: 20_000,
+        source_file: Some(file!()),
+        ..Config::default()
+    };
+    let ran = TestRunner::new(config).run(&happenings(), |happenings| {
+        let mut world = World::new(&reached);
+        for happening in happenings {
+            world.happen(happening);
+            world.check()?;
         }
         for _ in 0..400 {
-            answer(&mut fixture, &mut etcd, 3);
+            if world.is_settled() {
+                break;
+            }
+            world.answer(3);
+            world.check()?;
         }
-        prop_assert_eq!(fixture.watch.entries(), &etcd.contents());
-        prop_assert!(!fixture.is_stale());
-    }
+        let held = world.history.contents(world.history.revision());
+        prop_assert_eq!(&world.shown, &held);
+        prop_assert!(!world.fixture.is_stale());
+        Ok(())
+    });
+    ran.unwrap_or_else(|failure| panic!("{failure}"));
+    transitions::assert_all(&reached.borrow());
 }

@@ -8,7 +8,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Greets as the server at an address. Two names are special: whoever is called `hang` is never
 /// answered, and `header:<name>` is answered with that header of the request.
+#[derive(Debug, Clone)]
 pub struct Polite {
+    /// The address, which it tells in each reply.
     pub address: String,
 }
 
@@ -71,13 +73,10 @@ impl Greeter for Polite {
         &self,
         request: Request<Streaming<HelloRequest>>,
     ) -> Result<Response<Replies>, Status> {
-        let address = self.address.clone();
-        let replies = request.into_inner().map(move |request| {
-            let polite = Polite {
-                address: address.clone(),
-            };
-            request.map(|request| polite.greet(&request.name))
-        });
+        let polite = self.clone();
+        let replies = request
+            .into_inner()
+            .map(move |request| Ok(polite.greet(&request?.name)));
         Ok(Response::new(Box::pin(replies)))
     }
 }

@@ -1,0 +1,98 @@
+//! What was measured, for people and for programs.
+
+use comfy_table::Table;
+use serde_json::json;
+use switchboard_test_support::Etcd;
+
+/// One side's turn: what it took, and how many requests etcd saw.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) micros: f64,
+    pub(crate) requests: u64,
+}
+
+pub(crate) struct Report {
+    json: bool,
+    table: Table,
+    notes: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        let mut table = Table::new();
+        table.set_header([
+            "case",
+            "ours, us",
+            "raw, us",
+            "ratio",
+            "from .. to",
+            "requests",
+            "raw requests",
+        ]);
+        Self {
+            json,
+            table,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a case, in microseconds, of any number of rounds, each with a turn of ours and one of raw etcd-client.
+    pub(crate) fn add(&mut self, case: &str, rounds: &[(Turn, Turn)]) {
+        let column = |of: fn(&(Turn, Turn)) -> f64| sorted(rounds.iter().map(of).collect());
+        let (ours, raw) = (column(|it| it.0.micros), column(|it| it.1.micros));
+        let ratios = column(|it| it.0.micros / it.1.micros);
+        let requests = column(|it| it.0.requests as f64);
+        let raw_requests = column(|it| it.1.requests as f64);
+        if self.json {
+            let line = json!({
+                "bench": "registry",
+                "case": case,
+                "ours": median(&ours),
+                "raw": median(&raw),
+                "ratio": median(&ratios),
+                "requests_ours": median(&requests) as u64,
+                "requests_raw": median(&raw_requests) as u64,
+            });
+            println!("{line}");
+        }
+        self.table.add_row([
+            case.to_owned(),
+            format!("{:.0}", median(&ours)),
+            format!("{:.0}", median(&raw)),
+            format!("{:.2}", median(&ratios)),
+            format!("{:.2} .. {:.2}", ratios[0], ratios[ratios.len() - 1]),
+            format!("{:.0}", median(&requests)),
+            format!("{:.0}", median(&raw_requests)),
+        ]);
+    }
+
+    /// Adds what fits no table.
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    pub(crate) fn print(self) {
+        if self.json {
+            return;
+        }
+        println!("{}", self.table);
+        for note in self.notes {
+            println!("{note}");
+        }
+    }
+}
+
+pub(crate) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Returns the middle one of values that are sorted.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    values[values.len() / 2]
+}
+
+/// Returns how many requests etcd has seen: every unary call, and every stream.
+pub(crate) async fn requests(etcd: &Etcd) -> u64 {
+    etcd.metric("grpc_server_started_total", &[]).await as u64
+}

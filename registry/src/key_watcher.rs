@@ -1,0 +1,290 @@
+//! Watches the keys of a registry's publications, each by itself and all over one stream.
+//!
+//! A stream that breaks is not opened again from here: each publication is told, and reads its key
+//! before it asks for another watch, since nobody knows what was missed, nor whether etcd is still
+//! the one that it was.
+//!
+//! Watches are opened in a lull of requests for them. They miss nothing by that, since each starts
+//! at a revision; and while a thousand publications begin, etcd is left to their writes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock,
+    etcd::{Etcd, EtcdError, KeyStream, Message},
+};
+
+/// How long no further watch must have been asked for before those that were are opened. Shorter
+/// than a write takes, and there is no lull between two of them.
+const LULL: Duration = Duration::from_millis(20);
+
+/// How long a watch waits for a lull at most. A key that others delete is to be back within a
+/// second.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+/// How many watches are opened before their answers are read. Those of thousands would fill what
+/// HTTP/2 lets etcd send ahead, and then etcd reads no further.
+const BATCH: usize = 64;
+
+/// Where publications have their keys watched.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyWatcher {
+    requests: mpsc::UnboundedSender<Request>,
+    last_id: Arc<AtomicI64>,
+}
+
+/// A watch on one key, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct KeyWatch {
+    id: i64,
+    key: String,
+    news: mpsc::UnboundedReceiver<News>,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+/// What a watch says; an error is its last word.
+pub(crate) type News = Result<Message, Arc<EtcdError>>;
+
+#[derive(Debug)]
+enum Request {
+    Watch(Wanted),
+    Leave { id: i64 },
+}
+
+/// A watch that is asked for.
+#[derive(Debug)]
+struct Wanted {
+    id: i64,
+    key: String,
+    from: i64,
+    news: mpsc::UnboundedSender<News>,
+}
+
+impl KeyWatcher {
+    /// Starts the watcher on `tasks`, until `stop`.
+    pub(crate) fn start(
+        etcd: Etcd,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+        runtime: &Handle,
+    ) -> Self {
+        let (requests, received) = mpsc::unbounded_channel();
+        let performer = Performer {
+            etcd,
+            stream: None,
+            watches: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            lull: None,
+        };
+        tasks.spawn_on(performer.run(received, stop), runtime);
+        Self {
+            requests,
+            last_id: Arc::default(),
+        }
+    }
+
+    /// Watches `key`, from a revision on.
+    pub(crate) fn watch(&self, key: &str, from: i64) -> KeyWatch {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, news) = mpsc::unbounded_channel();
+        let key = key.to_owned();
+        // Once the registry is closed nobody answers, which is told as the end of the watch.
+        let _ = self.requests.send(Request::Watch(Wanted {
+            id,
+            key: key.clone(),
+            from,
+            news: sender,
+        }));
+        KeyWatch {
+            id,
+            key,
+            news,
+            requests: self.requests.clone(),
+        }
+    }
+}
+
+impl KeyWatch {
+    /// Returns the key that is watched.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Waits for what the watch says next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it loses nothing.
+    pub(crate) async fn news(&mut self) -> News {
+        match self.news.recv().await {
+            Some(news) => news,
+            None => Err(Arc::new(EtcdError::ended())),
+        }
+    }
+}
+
+impl Drop for KeyWatch {
+    fn drop(&mut self) {
+        // Whoever would have to end it has ended.
+        let _ = self.requests.send(Request::Leave { id: self.id });
+    }
+}
+
+/// Opens and ends the watches, over one stream.
+struct Performer {
+    etcd: Etcd,
+    stream: Option<KeyStream>,
+    watches: BTreeMap<i64, mpsc::UnboundedSender<News>>,
+    /// Those that are not open yet.
+    wanted: BTreeMap<i64, Wanted>,
+    lull: Option<Lull>,
+}
+
+/// When those that are not open yet are to be opened.
+struct Lull {
+    begins: Instant,
+    at_last: Instant,
+}
+
+enum Event {
+    Stop,
+    Message(Result<(Option<i64>, Message), EtcdError>),
+    Asked(Request),
+    Lull,
+}
+
+impl Performer {
+    async fn run(
+        mut self,
+        mut requests: mpsc::UnboundedReceiver<Request>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let lull = self.lull.as_ref().map(Lull::at);
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => Event::Stop,
+                message = next_message(self.stream.as_mut()) => Event::Message(message),
+                Some(request) = requests.recv() => Event::Asked(request),
+                () = clock::until(lull) => Event::Lull,
+            };
+            let done = match event {
+                Event::Stop => return,
+                Event::Message(Ok((id, message))) => self.tell(id, message).await,
+                Event::Message(Err(error)) => Err(error),
+                Event::Asked(Request::Watch(wanted)) => {
+                    self.lull = Some(Lull::after(self.lull.take(), clock::now()));
+                    self.wanted.insert(wanted.id, wanted);
+                    Ok(())
+                }
+                Event::Asked(Request::Leave { id }) => self.leave(id).await,
+                Event::Lull => self.open().await,
+            };
+            if let Err(error) = done {
+                self.lose(error);
+            }
+        }
+    }
+
+    /// Opens some of the watches that are wanted.
+    async fn open(&mut self) -> Result<(), EtcdError> {
+        for _ in 0..BATCH {
+            let Some((id, wanted)) = self.wanted.pop_first() else {
+                self.lull = None;
+                break;
+            };
+            let (key, from) = (wanted.key, wanted.from);
+            self.watches.insert(id, wanted.news);
+            match &mut self.stream {
+                Some(stream) => stream.add(id, &key, from).await?,
+                None => self.stream = Some(self.etcd.watch_key(id, &key, from).await?),
+            }
+        }
+        Ok(())
+    }
+
+    async fn leave(&mut self, id: i64) -> Result<(), EtcdError> {
+        let is_open = self.watches.remove(&id).is_some();
+        if !is_open {
+            self.wanted.remove(&id);
+            return Ok(());
+        }
+        match &mut self.stream {
+            Some(_) if self.watches.is_empty() => {
+                self.stream = None;
+                Ok(())
+            }
+            Some(stream) => stream.remove(id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells what a watch has said to whoever asked for it.
+    async fn tell(&mut self, id: Option<i64>, message: Message) -> Result<(), EtcdError> {
+        match (id, message) {
+            (Some(id), Message::Cancelled(error)) => {
+                let Some(news) = self.watches.remove(&id) else {
+                    // The answer to its end.
+                    return Ok(());
+                };
+                // Who has left need not be told.
+                let _ = news.send(Err(Arc::new(error)));
+                // etcd keeps one that it has cancelled for a compaction until it is told to.
+                match &mut self.stream {
+                    Some(stream) => stream.remove(id).await,
+                    None => Ok(()),
+                }
+            }
+            (Some(id), message) => {
+                if let Some(news) = self.watches.get(&id) {
+                    let _ = news.send(Ok(message));
+                }
+                Ok(())
+            }
+            // One of those that were just asked for: which one, etcd does not say.
+            (None, Message::Cancelled(error)) => Err(error),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// The stream has broken, with all that was watched over it.
+    fn lose(&mut self, error: EtcdError) {
+        let error = Arc::new(error);
+        self.stream = None;
+        for news in std::mem::take(&mut self.watches).into_values() {
+            let _ = news.send(Err(error.clone()));
+        }
+    }
+}
+
+impl Lull {
+    /// A watch was asked for, maybe `after` others that wait, too.
+    fn after(others: Option<Self>, now: Instant) -> Self {
+        Self {
+            begins: now + LULL,
+            at_last: others.map_or(now + LONGEST_WAIT, |it| it.at_last),
+        }
+    }
+
+    fn at(&self) -> Instant {
+        self.begins.min(self.at_last)
+    }
+}
+
+/// Waits for what a stream says; one that is not open says nothing.
+async fn next_message(stream: Option<&mut KeyStream>) -> Result<(Option<i64>, Message), EtcdError> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,125 @@
+//! Reads the spellings of a target.
+
+use std::str::FromStr;
+
+use switchboard_resolver::Security;
+
+use super::{
+    Addresses, DirectTarget, EtcdTarget, PartialPlace, ServiceTarget, Target, TargetError, escape,
+    parameters::Parameters,
+};
+use crate::{Layout, ServiceName};
+
+const ETCD: &str = "etcd://host:port,.../service or etcd:///service";
+const ETCDS: &str = "etcds://host:port,.../service; the default registry has its own setting";
+const GO_ZERO: &str = "etcd:///host:port,...?key=service, without other parameters";
+const DISCOVERY: &str = "discovery:///service, without parameters";
+const DIRECT: &str = "direct:///host:port,..., without parameters";
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        if text.contains('@') {
+            return Err(TargetError::UserInfo);
+        }
+        if text.contains('#') {
+            return Err(TargetError::Fragment);
+        }
+        let (place, query) = match text.split_once('?') {
+            Some((place, query)) => (place, Some(query)),
+            None => (text, None),
+        };
+        // `unix:/run/x` has a scheme too; the port of a host is never followed by its `/` at once.
+        match place.split_once(":/") {
+            None => bare(place, Parameters::parse(query)?),
+            Some(("etcd", rest)) => etcd(Security::Plaintext, rest, Parameters::parse(query)?),
+            Some(("etcds", rest)) => etcd(Security::Tls, rest, Parameters::parse(query)?),
+            Some(("discovery", rest)) => discovery(rest, Parameters::parse(query)?),
+            Some(("direct", rest)) => direct(rest, Parameters::parse(query)?),
+            Some((scheme, _)) => Err(TargetError::Scheme(scheme.to_owned())),
+        }
+    }
+}
+
+/// `h1:2379,h2:2379`, and all that may follow the endpoints of an `etcd://` target.
+fn bare(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
+    match rest.split('/').next() {
+        None | Some("") => Err(TargetError::NoEndpoint),
+        Some(_) => etcd(Security::Plaintext, &format!("/{rest}"), parameters),
+    }
+}
+
+fn etcd(security: Security, rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
+    let (hosts, path) = authority_and_path(rest).ok_or(TargetError::Form(ETCD))?;
+    if let Some(key) = parameters.key {
+        let others = (parameters.layout, parameters.namespace);
+        if !hosts.is_empty() || others != (None, None) {
+            return Err(TargetError::Form(GO_ZERO));
+        }
+        return go_zero(security, path, key);
+    }
+    let service = match path {
+        "" => None,
+        path => Some(escape::decode(path)?.parse()?),
+    };
+    let place = PartialPlace {
+        namespace: parameters.namespace,
+        layout: parameters.layout,
+    };
+    match (hosts, service, security) {
+        ("", None, _) => Err(TargetError::NoEndpoint),
+        ("", Some(_), Security::Tls) => Err(TargetError::Form(ETCDS)),
+        ("", Some(service), Security::Plaintext) => {
+            Ok(Target::Service(ServiceTarget { service, place }))
+        }
+        (hosts, service, security) => Ok(Target::Etcd(EtcdTarget {
+            addresses: Addresses::parse(hosts)?,
+            security,
+            service,
+            place,
+        })),
+    }
+}
+
+/// The list is in the path, as go-zero has it (its `zrpc/resolver`).
+fn go_zero(security: Security, path: &str, key: ServiceName) -> Result<Target, TargetError> {
+    Ok(Target::Etcd(EtcdTarget {
+        addresses: Addresses::parse(path)?,
+        security,
+        service: Some(key),
+        place: PartialPlace {
+            namespace: None,
+            layout: Some(Layout::go_zero()),
+        },
+    }))
+}
+
+/// kratos' own spelling (its `transport/grpc/resolver/discovery`).
+fn discovery(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
+    parameters.none(DISCOVERY)?;
+    let service = rest
+        .strip_prefix("//")
+        .ok_or(TargetError::Form(DISCOVERY))?;
+    Ok(Target::Service(ServiceTarget {
+        service: escape::decode(service)?.parse()?,
+        place: PartialPlace {
+            namespace: None,
+            layout: Some(Layout::kratos()),
+        },
+    }))
+}
+
+fn direct(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
+    parameters.none(DIRECT)?;
+    let addresses = rest.strip_prefix("//").ok_or(TargetError::Form(DIRECT))?;
+    Ok(Target::Direct(DirectTarget {
+        addresses: Addresses::parse(addresses)?,
+    }))
+}
+
+/// Splits what follows `etcd:/`; `None` if that is not `/authority` or `/authority/path`.
+fn authority_and_path(rest: &str) -> Option<(&str, &str)> {
+    let rest = rest.strip_prefix('/')?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
+}
