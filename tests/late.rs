@@ -75,7 +75,12 @@ async fn keys(client: &mut Client) -> usize {
 async fn half_held() -> (Etcd, Way, Way, Registry) {
     let etcd = Etcd::start().await;
     let (held, open) = (Way::to(&etcd).await, Way::to(&etcd).await);
-    let registry = Registry::connect(format!("{},{}", held.address, open.address)).await;
+    // Long enough for the pings to find that the held way is dead: a stop takes one TTL at most.
+    let registry = Registry::builder(format!("{},{}", held.address, open.address))
+        .unwrap()
+        .ttl(Duration::from_secs(30))
+        .connect()
+        .await;
     let registry = registry.unwrap();
     // Both ways are connected, and there is a lease that lives.
     for _ in 0..4 {
