@@ -1,1 +1,9 @@
 //! An etcd in memory, and a network in memory, for development and tests.
+
+mod etcd;
+mod gate;
+mod service;
+mod shared;
+mod store;
+
+pub use etcd::{EmbeddedEtcd, KeyValue};

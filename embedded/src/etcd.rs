@@ -1,0 +1,358 @@
+//! The embedded etcd, as its users hold it.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
+
+use etcd_client::proto::PbCompactionRequest;
+use futures::{Stream, TryStreamExt, future::BoxFuture};
+use http::Uri;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    net::{TcpListener, ToSocketAddrs},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{
+    Code,
+    transport::server::{Connected, TcpIncoming},
+};
+
+use crate::{
+    gate::Gate,
+    service,
+    shared::Shared,
+    store::{Space, Store},
+};
+
+/// How much a connection within the process holds in each direction.
+const PIPE: usize = 64 << 10;
+
+/// An etcd in memory: etcd's own protocol, one member, nothing on disk.
+///
+/// It lives on the runtime it was started on, and its time is that of tokio's clock. Clones are
+/// handles on the same etcd; dropping the last one ends it.
+///
+/// It is for development and tests. What is in it is gone with the process.
+///
+/// ```
+/// use etcd_client::{Channel, Client};
+/// use switchboard_embedded::EmbeddedEtcd;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let etcd = EmbeddedEtcd::start();
+/// let address = etcd.listen("127.0.0.1:0").await?;
+///
+/// let mut client = Client::connect([address.to_string()], None).await?;
+/// client.put("greeting", "hello", None).await?;
+/// assert_eq!(etcd.keys()[0].value, b"hello");
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct EmbeddedEtcd(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    gate: Gate,
+    dialed: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A key that is in an etcd, and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyValue {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The lease it goes with, if it goes with one.
+    pub lease: Option<i64>,
+    /// The revision it was created at.
+    pub create_revision: i64,
+    /// The revision it was last written at.
+    pub mod_revision: i64,
+    /// How often it was written since it was created.
+    pub version: i64,
+}
+
+impl EmbeddedEtcd {
+    /// Starts an etcd with nothing in it, at revision 1.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start() -> Self {
+        let (dialed, dials) = mpsc::unbounded_channel();
+        let etcd = Self(Arc::new(Inner {
+            shared: Arc::new(Shared::new()),
+            gate: Gate::new(),
+            dialed,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }));
+        let (shared, gate) = (etcd.0.shared.clone(), etcd.0.gate.clone());
+        etcd.spawn(async move {
+            loop {
+                gate.thawed().await;
+                tokio::select! {
+                    () = shared.expire_leases() => {}
+                    () = gate.frozen() => {}
+                }
+            }
+        });
+        etcd.serve(UnboundedReceiverStream::new(dials));
+        etcd
+    }
+
+    /// Returns what opens connections to it without a socket, whatever the URI: for a registry's
+    /// connector, or tonic's `Endpoint::connect_with_connector` by way of `tower::service_fn`.
+    ///
+    /// Connecting fails with [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) once the etcd has
+    /// ended.
+    pub fn connector(
+        &self,
+    ) -> impl Fn(Uri) -> BoxFuture<'static, io::Result<DuplexStream>> + Clone + Send + Sync + 'static
+    {
+        let dialed = self.0.dialed.clone();
+        move |_| {
+            let (ours, theirs) = tokio::io::duplex(PIPE);
+            let sent = dialed.send(Ok(theirs));
+            Box::pin(std::future::ready(match sent {
+                Ok(()) => Ok(ours),
+                Err(_) => Err(io::ErrorKind::ConnectionRefused.into()),
+            }))
+        }
+    }
+
+    /// Serves a TCP port as well. Returns the address, which tells the port if 0 was asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be listened on: it is taken, most often.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing is listened on.
+    pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        self.0.shared.add_address(format!("http://{address}"));
+        self.serve(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        Ok(address)
+    }
+
+    /// Serves the connections of a stream as well, such as a [`Listener`](crate::Listener) of a
+    /// network in memory.
+    pub fn serve<S, IO>(&self, incoming: S)
+    where
+        S: Stream<Item = io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+    {
+        let gate = self.0.gate.clone();
+        let incoming = incoming.map_ok(move |io| gate.wrap(io));
+        let router = service::router(&self.0.shared);
+        self.spawn(async move {
+            // It ends when there are no more connections, or with the etcd.
+            if let Err(cause) = router.serve_with_incoming(incoming).await {
+                tracing::warn!(name: "embedded_etcd_ended", %cause, "no more connections are taken");
+            }
+        });
+    }
+
+    /// Ends it, and returns when it has ended. Other handles are of no use from then on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it ends all the same.
+    pub async fn stop(self) {
+        self.0.end();
+        self.0.tasks.wait().await;
+    }
+
+    /// Stops it as a debugger would, or SIGSTOP: connections stand and new ones are taken, and
+    /// nothing is answered, pings neither. Its leases go on.
+    pub fn freeze(&self) {
+        self.0.gate.freeze();
+    }
+
+    /// Lets it go on. Leases whose time was over meanwhile end.
+    pub fn thaw(&self) {
+        self.0.gate.thaw();
+    }
+
+    /// Breaks all connections that stand, as if the process had been killed and started again at
+    /// once. What is stored stays.
+    pub fn drop_connections(&self) {
+        self.0.gate.drop_connections();
+    }
+
+    /// Starts it again with its data: connections break, and the time of all leases begins anew.
+    pub fn restart(&self) {
+        self.0.shared.with(|store, now| store.renew_leases(now));
+        self.drop_connections();
+    }
+
+    /// Starts it again without its data, at revision 1: nothing tells a client but the revision.
+    pub fn wipe(&self) {
+        self.0.shared.with(|store, _| *store = Store::new());
+        self.drop_connections();
+    }
+
+    /// Ends a lease as if its time were over. Returns whether there was one.
+    pub fn expire_lease(&self, id: i64) -> bool {
+        self.0.shared.with(|store, _| store.end_lease(id)).is_ok()
+    }
+
+    /// Forgets what was before `revision`. Returns whether it did: a revision that is not there yet,
+    /// or is compacted already, is left alone.
+    pub fn compact(&self, revision: i64) -> bool {
+        let request = PbCompactionRequest {
+            revision,
+            physical: false,
+        };
+        self.0
+            .shared
+            .with(|store, _| store.compact(&request))
+            .is_ok()
+    }
+
+    /// Has it refuse what needs space, as an etcd does whose quota is exceeded: puts, transactions
+    /// with puts, and leases. Deletions, revocations and renewals go on.
+    pub fn read_only(&self, read_only: bool) {
+        let space = match read_only {
+            true => Space::Exceeded,
+            false => Space::Left,
+        };
+        self.0.shared.with(|store, _| store.set_space(space));
+    }
+
+    /// Answers the next `calls` with `code` instead of doing what they ask. Streams count when they
+    /// are opened.
+    pub fn refuse(&self, calls: usize, code: Code) {
+        self.0.shared.refuse(calls, code);
+    }
+
+    /// Returns the revision it is at.
+    pub fn revision(&self) -> i64 {
+        self.0.shared.with(|store, _| store.revision())
+    }
+
+    /// Returns all there is, in order.
+    pub fn keys(&self) -> Vec<KeyValue> {
+        self.0.shared.with(|store, _| store.keys())
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+}
+
+impl Inner {
+    fn end(&self) {
+        self.stop.cancel();
+        self.gate.drop_connections();
+        self.tasks.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use etcd_client::{Channel, Client, GetOptions, PutOptions, WatchOptions};
+    use tokio::time::Instant;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    async fn client(etcd: &EmbeddedEtcd) -> Client {
+        let connector = etcd.connector();
+        let connector = tower::service_fn(move |uri| {
+            let connecting = connector(uri);
+            async { connecting.await.map(hyper_util::rt::TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://etcd:2379");
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        Client::from_channel(Channel::Tonic(channel), None)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_expires_on_the_clock_of_the_test() {
+        let etcd = EmbeddedEtcd::start();
+        let mut client = client(&etcd).await;
+        let lease = client.lease_grant(10, None).await.unwrap().id();
+        let options = PutOptions::new().with_lease(lease);
+        client.put("a", "1", Some(options)).await.unwrap();
+        let mut watch = client.watch("a", None).await.unwrap();
+        assert!(watch.message().await.unwrap().unwrap().created());
+        let start = Instant::now();
+        let response = watch.message().await.unwrap().unwrap();
+        assert_eq!(response.events().len(), 1);
+        assert_eq!(start.elapsed().as_secs(), 10);
+        assert!(etcd.keys().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frozen_it_answers_nothing_and_thawed_all() {
+        let etcd = EmbeddedEtcd::start();
+        let mut client = client(&etcd).await;
+        client.put("a", "1", None).await.unwrap();
+        etcd.freeze();
+        let mut other = client.clone();
+        let asked = tokio::time::timeout(Duration::from_secs(60), other.get("a", None));
+        assert!(asked.await.is_err());
+        etcd.thaw();
+        assert_eq!(client.get("a", None).await.unwrap().kvs().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_on_demand_says_so() {
+        let etcd = EmbeddedEtcd::start();
+        let mut client = client(&etcd).await;
+        etcd.refuse(1, Code::Unavailable);
+        let options = GetOptions::new().with_count_only();
+        let refused = client.get("a", Some(options.clone())).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("refused on demand"),
+            "{refused}"
+        );
+        client.get("a", Some(options)).await.unwrap();
+        etcd.read_only(true);
+        let refused = client.put("a", "1", None).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("database space exceeded"),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_replays_and_goes_on() {
+        let etcd = EmbeddedEtcd::start();
+        let mut client = client(&etcd).await;
+        for value in ["1", "2"] {
+            client.put("a", value, None).await.unwrap();
+        }
+        let options = WatchOptions::new().with_start_revision(2).with_prev_key();
+        let mut watch = client.watch("a", Some(options)).await.unwrap();
+        assert!(watch.message().await.unwrap().unwrap().created());
+        let past = watch.message().await.unwrap().unwrap();
+        let values = past.events().iter().map(|it| it.kv().unwrap().value());
+        assert_eq!(values.collect::<Vec<_>>(), [b"1", b"2"]);
+        client.delete("a", None).await.unwrap();
+        let now = watch.message().await.unwrap().unwrap();
+        assert_eq!(now.events()[0].prev_kv().unwrap().value(), b"2");
+    }
+}

@@ -1,0 +1,424 @@
+//! One client's watch call: its watchers, and what waits to be told to it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use etcd_client::proto::PbWatchResponse;
+use prost::Message;
+
+use super::WatchId;
+use crate::store::{
+    StoreError, header,
+    history::{Event, History},
+    span::Span,
+};
+
+/// How much may wait for a reader, in answers and in bytes, before its watchers fall behind: with
+/// more, one slow reader holds much memory; with less, it is cut off by a compaction sooner.
+const MOST_WAITING: usize = 1024;
+const MOST_BYTES_WAITING: usize = 16 << 20;
+
+/// How many events a watcher that is behind reads at once, whole revisions given.
+const BATCH: usize = 1000;
+
+/// What a watcher that asked for fragments is sent at once, in bytes, unless one event is larger
+/// (`--max-request-bytes`, and etcd's allowance for what is around it).
+const FRAGMENT: usize = (3 << 19) + (1 << 19);
+
+/// The name of no watcher: of a refused one, and of progress that counts for all.
+const NO_ID: WatchId = -1;
+
+/// What a client asks to watch.
+#[derive(Debug, Clone)]
+pub(crate) struct WatchRequest {
+    pub(crate) span: Span,
+    /// The first revision wanted; 0 is the next one.
+    pub(crate) start: i64,
+    /// The name that the client gives; 0 leaves it to us.
+    pub(crate) id: WatchId,
+    pub(crate) kinds: Kinds,
+    /// Events are to tell what was before.
+    pub(crate) previous: bool,
+    /// It wants to hear from time to time how far it has come.
+    pub(crate) progress: bool,
+    /// Large answers may be cut up.
+    pub(crate) fragment: bool,
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kinds {
+    pub(crate) puts: bool,
+    pub(crate) deletions: bool,
+}
+
+impl Kinds {
+    fn includes(self, event: &Event) -> bool {
+        match event.live {
+            Some(_) => self.puts,
+            None => self.deletions,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    watchers: BTreeMap<WatchId, Watcher>,
+    next_id: WatchId,
+    /// Those that are behind.
+    behind: BTreeSet<WatchId>,
+    outbox: VecDeque<Delivery>,
+    /// The bytes of events in it.
+    waiting: usize,
+    /// Somebody asked how far all have come.
+    progress_asked: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Watcher {
+    pub(super) span: Span,
+    kinds: Kinds,
+    previous: bool,
+    fragment: bool,
+    progress: Progress,
+    position: Position,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Position {
+    /// It is told of each revision as it comes, from this one on.
+    Synced { from: i64 },
+    /// It reads the history, from this revision on.
+    Behind { next: i64 },
+}
+
+/// Whether a watcher is told how far it has come.
+#[derive(Debug, Clone, Copy)]
+enum Progress {
+    NotAsked,
+    /// It heard nothing since the last report.
+    Quiet,
+    /// It did, which says as much.
+    Told,
+}
+
+#[derive(Debug)]
+enum Delivery {
+    Message(Box<PbWatchResponse>),
+    Events {
+        id: WatchId,
+        events: Vec<Event>,
+        /// What the answer says the store was at.
+        revision: i64,
+        previous: bool,
+        fragment: bool,
+    },
+}
+
+impl Stream {
+    /// Adds a watcher, or says why not. Returns its name and what it watches if it is synced.
+    pub(super) fn create(
+        &mut self,
+        request: WatchRequest,
+        history: &History,
+    ) -> Option<(WatchId, Span)> {
+        let id = match self.name(&request) {
+            Ok(id) => id,
+            Err(reason) => {
+                self.say(PbWatchResponse {
+                    header: header(history.revision()),
+                    watch_id: NO_ID,
+                    created: true,
+                    canceled: true,
+                    cancel_reason: reason,
+                    ..PbWatchResponse::default()
+                });
+                return None;
+            }
+        };
+        self.say(PbWatchResponse {
+            header: header(history.revision()),
+            watch_id: id,
+            created: true,
+            ..PbWatchResponse::default()
+        });
+        let next = history.revision() + 1;
+        let position = match request.start {
+            0 => Position::Synced { from: next },
+            start if start >= next => Position::Synced { from: start },
+            start => Position::Behind { next: start },
+        };
+        let span = request.span.clone();
+        self.watchers.insert(
+            id,
+            Watcher {
+                span: request.span,
+                kinds: request.kinds,
+                previous: request.previous,
+                fragment: request.fragment,
+                progress: match request.progress {
+                    true => Progress::Quiet,
+                    false => Progress::NotAsked,
+                },
+                position,
+            },
+        );
+        match position {
+            Position::Synced { .. } => Some((id, span)),
+            Position::Behind { .. } => {
+                self.behind.insert(id);
+                None
+            }
+        }
+    }
+
+    /// The name of a new watcher, or why there is none.
+    fn name(&mut self, request: &WatchRequest) -> Result<WatchId, String> {
+        if request.start < 0 {
+            return Err(StoreError::Compacted.to_string());
+        }
+        if request.span.is_empty() {
+            return Err("mvcc: watcher range is empty".to_owned());
+        }
+        if request.id == 0 {
+            while self.watchers.contains_key(&self.next_id) {
+                self.next_id += 1;
+            }
+            self.next_id += 1;
+            return Ok(self.next_id - 1);
+        }
+        if self.watchers.contains_key(&request.id) {
+            let reason = "mvcc: duplicate watch ID provided on the WatchStream";
+            return Err(reason.to_owned());
+        }
+        Ok(request.id)
+    }
+
+    /// Ends a watcher, if there is one of that name.
+    pub(super) fn cancel(&mut self, id: WatchId, history: &History) -> Option<Watcher> {
+        let watcher = self.watchers.remove(&id)?;
+        self.behind.remove(&id);
+        self.say(PbWatchResponse {
+            header: header(history.revision()),
+            watch_id: id,
+            canceled: true,
+            ..PbWatchResponse::default()
+        });
+        Some(watcher)
+    }
+
+    /// Tells a synced watcher what happened at a revision. Returns what it watches if it is behind
+    /// from now on, since its reader does not keep up.
+    pub(super) fn announce(
+        &mut self,
+        id: WatchId,
+        mut events: Vec<Event>,
+        revision: i64,
+    ) -> Option<&Span> {
+        let is_full = self.outbox.len() >= MOST_WAITING || self.waiting >= MOST_BYTES_WAITING;
+        let watcher = self.watchers.get_mut(&id)?;
+        events.retain(|event| watcher.kinds.includes(event));
+        let is_wanted = matches!(watcher.position, Position::Synced { from } if from <= revision);
+        if events.is_empty() || !is_wanted {
+            return None;
+        }
+        if is_full {
+            watcher.position = Position::Behind { next: revision };
+            self.behind.insert(id);
+            return Some(&self.watchers[&id].span);
+        }
+        self.tell(id, events, revision);
+        None
+    }
+
+    /// Lets watchers that are behind read on, once their reader has taken all that waited. Returns
+    /// those that are synced now.
+    pub(super) fn catch_up(&mut self, history: &History) -> Vec<(WatchId, Span)> {
+        let mut synced = Vec::new();
+        while self.outbox.is_empty()
+            && let Some(id) = self.behind.pop_first()
+        {
+            let Some(watcher) = self.watchers.get_mut(&id) else {
+                continue;
+            };
+            let Position::Behind { next } = watcher.position else {
+                continue;
+            };
+            if next < history.compacted() {
+                self.watchers.remove(&id);
+                self.say(PbWatchResponse {
+                    header: header(0),
+                    watch_id: id,
+                    canceled: true,
+                    compact_revision: history.compacted(),
+                    ..PbWatchResponse::default()
+                });
+                continue;
+            }
+            let (mut events, end) = read(history, &watcher.span, next);
+            watcher.position = match end {
+                Some(next) => Position::Behind { next },
+                None => Position::Synced {
+                    from: history.revision() + 1,
+                },
+            };
+            match end {
+                Some(_) => {
+                    self.behind.insert(id);
+                }
+                None => synced.push((id, watcher.span.clone())),
+            }
+            events.retain(|event| watcher.kinds.includes(event));
+            if !events.is_empty() {
+                self.tell(id, events, history.revision());
+            }
+        }
+        synced
+    }
+
+    pub(super) fn request_progress(&mut self, history: &History) {
+        // One that starts in the future has not come anywhere.
+        let has_begun = |watcher: &Watcher| match watcher.position {
+            Position::Synced { from } => from <= history.revision() + 1,
+            Position::Behind { .. } => true,
+        };
+        self.progress_asked = !self.watchers.is_empty() && self.watchers.values().all(has_begun);
+    }
+
+    pub(super) fn report_progress(&mut self, history: &History) {
+        let revision = history.revision();
+        let mut reports = Vec::new();
+        for (id, watcher) in &mut self.watchers {
+            let is_synced =
+                matches!(watcher.position, Position::Synced { from } if from <= revision + 1);
+            match watcher.progress {
+                Progress::NotAsked => {}
+                Progress::Quiet if is_synced => reports.push(*id),
+                Progress::Quiet | Progress::Told => watcher.progress = Progress::Quiet,
+            }
+        }
+        for id in reports {
+            self.say(PbWatchResponse {
+                header: header(revision),
+                watch_id: id,
+                ..PbWatchResponse::default()
+            });
+        }
+    }
+
+    /// Takes out what is to be told next.
+    pub(super) fn next(&mut self, history: &History) -> Option<PbWatchResponse> {
+        match self.outbox.pop_front() {
+            Some(Delivery::Message(message)) => Some(*message),
+            Some(Delivery::Events {
+                id,
+                events,
+                revision,
+                previous,
+                fragment,
+            }) => {
+                self.waiting -= size(&events);
+                let message = PbWatchResponse {
+                    header: header(revision),
+                    watch_id: id,
+                    events: events.iter().map(|event| event.message(previous)).collect(),
+                    ..PbWatchResponse::default()
+                };
+                let mut fragments = match fragment {
+                    true => fragments(message).into_iter(),
+                    false => vec![message].into_iter(),
+                };
+                let first = fragments.next();
+                for fragment in fragments.rev() {
+                    self.outbox
+                        .push_front(Delivery::Message(Box::new(fragment)));
+                }
+                first
+            }
+            None if self.progress_asked && self.behind.is_empty() => {
+                self.progress_asked = false;
+                Some(PbWatchResponse {
+                    header: header(history.revision()),
+                    watch_id: NO_ID,
+                    ..PbWatchResponse::default()
+                })
+            }
+            None => None,
+        }
+    }
+
+    pub(super) fn into_watchers(self) -> impl Iterator<Item = (WatchId, Watcher)> {
+        self.watchers.into_iter()
+    }
+
+    fn say(&mut self, message: PbWatchResponse) {
+        self.outbox.push_back(Delivery::Message(Box::new(message)));
+    }
+
+    fn tell(&mut self, id: WatchId, events: Vec<Event>, revision: i64) {
+        let Some(watcher) = self.watchers.get_mut(&id) else {
+            return;
+        };
+        if let Progress::Quiet = watcher.progress {
+            watcher.progress = Progress::Told;
+        }
+        self.waiting += size(&events);
+        self.outbox.push_back(Delivery::Events {
+            id,
+            events,
+            revision,
+            previous: watcher.previous,
+            fragment: watcher.fragment,
+        });
+    }
+}
+
+fn size(events: &[Event]) -> usize {
+    events.iter().map(Event::size).sum()
+}
+
+/// Reads on from a revision, whole revisions. Returns where to go on, unless that was all.
+fn read(history: &History, span: &Span, next: i64) -> (Vec<Event>, Option<i64>) {
+    let mut events: Vec<Event> = Vec::new();
+    for event in history.events(span, next) {
+        let is_new = events
+            .last()
+            .is_some_and(|last| last.revision != event.revision);
+        if is_new && events.len() >= BATCH {
+            return (events, Some(event.revision));
+        }
+        events.push(event);
+    }
+    (events, None)
+}
+
+/// Cuts an answer up so that each part is small enough, if it has events enough.
+fn fragments(mut message: PbWatchResponse) -> Vec<PbWatchResponse> {
+    if message.encoded_len() < FRAGMENT {
+        return vec![message];
+    }
+    let events = std::mem::take(&mut message.events);
+    let empty = PbWatchResponse {
+        fragment: true,
+        ..message
+    };
+    let mut parts = vec![empty.clone()];
+    let mut size = 0;
+    for event in events {
+        let more = event.encoded_len();
+        if size > 0 && size + more >= FRAGMENT {
+            parts.push(empty.clone());
+            size = 0;
+        }
+        size += more;
+        parts
+            .last_mut()
+            .expect("there is one from the start")
+            .events
+            .push(event);
+    }
+    parts
+        .last_mut()
+        .expect("there is one from the start")
+        .fragment = false;
+    parts
+}
