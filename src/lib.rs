@@ -2,12 +2,12 @@
 
 pub use switchboard_registry::{
     Advertise, AdvertiseError, ConfigError, Credentials, CredentialsError, DirectTarget,
-    DiscoverError, Drain, EtcdTarget, Feeder, Instance, InstanceError, InstanceId, Instances,
-    InvalidAdvertise, KeyRule, Layout, LayoutError, LayoutNameError, NameError, Namespace, Origin,
-    OriginError, PublicationStatus, PublishError, Publisher, Record, RecordError, Registry,
-    RegistryBuilder, RegistryConfig, RegistryError, Scheme, Serve, ServeError, ServiceName,
-    ServiceTarget, ServicesError, Snapshot, Staleness, Target, TargetError, ValueRule, dial,
-    terminate,
+    DiscoverError, Drain, EtcdTarget, Feeder, Incoming, Instance, InstanceError, InstanceId,
+    Instances, InvalidAdvertise, KeyRule, Layout, LayoutError, LayoutNameError, NameError,
+    Namespace, Origin, OriginError, PublicationStatus, PublishError, Publisher, Record,
+    RecordError, Registry, RegistryBuilder, RegistryConfig, RegistryError, Scheme, Serve,
+    ServeError, ServiceName, ServiceTarget, ServicesError, Snapshot, Staleness, Target,
+    TargetError, ValueRule, dial, terminate,
 };
 pub use switchboard_resolver::{
     Address, AddressError, Backoff, BuildError, CallError, CallErrorKind, Cause, Channel,

@@ -1,12 +1,13 @@
 //! How a registry is connected.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+
+use http::Uri;
 
 #[cfg(feature = "tls")]
 use switchboard_resolver::Tls;
-use switchboard_resolver::{
-    self as resolver, Backoff, BuildError, Channel, ConnectError, KeepAlive,
-};
+use switchboard_resolver::{Backoff, BuildError, Channel, ChannelBuilder, ConnectError, KeepAlive};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Advertise, ConfigError, Credentials, Layout, Namespace, Registry, TargetError,
@@ -45,9 +46,13 @@ pub struct RegistryBuilder {
     advertise: Option<Advertise>,
     pod_ip: Option<String>,
     zone: Option<String>,
+    connector: Option<Connector>,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
+
+/// What makes a channel use the connector that was set, whose type it hides.
+struct Connector(Box<dyn FnOnce(ChannelBuilder) -> ChannelBuilder + Send + Sync>);
 
 /// The TTL unless set: a server that crashed is in the list for that long at most. It is go-zero's.
 const TTL: Duration = Duration::from_secs(10);
@@ -105,6 +110,7 @@ impl RegistryBuilder {
             advertise: None,
             pod_ip: std::env::var("POD_IP").ok(),
             zone: None,
+            connector: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -178,11 +184,41 @@ impl RegistryBuilder {
         self
     }
 
+    /// Sets how a byte stream is opened to the host and port of a URI, one of etcd's endpoints;
+    /// over TCP unless set. See [`ChannelBuilder::connector`].
+    ///
+    /// It is for etcd alone: a channel to a service has its own.
+    ///
+    /// ```
+    /// use switchboard_registry::Registry;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::builder("etcd:2379")?
+    ///     .connector(|uri| async move {
+    ///         let (ours, _theirs) = tokio::io::duplex(4096);
+    ///         println!("connecting to {uri}");
+    ///         Ok(ours)
+    ///     })
+    ///     .connect_lazy()?;
+    /// # registry.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn connector<F, Connecting, Io>(mut self, connector: F) -> Self
+    where
+        F: Fn(Uri) -> Connecting + Send + Sync + 'static,
+        Connecting: Future<Output = io::Result<Io>> + Send + 'static,
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let set = |channel: ChannelBuilder| channel.connector(connector);
+        self.connector = Some(Connector(Box::new(set)));
+        self
+    }
+
     /// Speaks to etcd inside TLS; in plain text unless set. Each endpoint of etcd must prove to be
     /// the host that the target names, unless [`Tls::server_name`] says otherwise.
     ///
     /// It is for etcd alone: a channel to a service has its own
-    /// ([`ChannelBuilder::tls`](resolver::ChannelBuilder::tls)).
+    /// ([`ChannelBuilder::tls`]).
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -195,7 +231,7 @@ impl RegistryBuilder {
     ///
     /// A TTL that etcd cannot keep, a file of TLS that is not what it should be, or that there is
     /// no tokio runtime here.
-    pub fn connect_lazy(self) -> Result<Registry, RegistryError> {
+    pub fn connect_lazy(mut self) -> Result<Registry, RegistryError> {
         self.validate()?;
         let channel = self.channel().connect_lazy()?;
         Ok(self.registry(channel))
@@ -210,7 +246,7 @@ impl RegistryBuilder {
     /// # Cancel safety
     ///
     /// Dropping the future drops the connection.
-    pub async fn connect(self) -> Result<Registry, RegistryError> {
+    pub async fn connect(mut self) -> Result<Registry, RegistryError> {
         self.validate()?;
         match self.channel().connect().await {
             Ok(channel) => Ok(self.registry(channel)),
@@ -233,8 +269,12 @@ impl RegistryBuilder {
         Ok(())
     }
 
-    fn channel(&self) -> resolver::ChannelBuilder {
+    fn channel(&mut self) -> ChannelBuilder {
         let channel = channel(&self.etcd);
+        let channel = match self.connector.take() {
+            Some(Connector(set)) => set(channel),
+            None => channel,
+        };
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             return channel.tls(tls.clone());
@@ -258,6 +298,12 @@ impl RegistryBuilder {
     }
 }
 
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
 /// Returns whether etcd can keep it.
 pub(crate) fn is_ttl(ttl: Duration) -> bool {
     (SHORTEST_TTL..=LONGEST_TTL).contains(&ttl) && ttl.subsec_nanos() == 0
@@ -266,7 +312,7 @@ pub(crate) fn is_ttl(ttl: Duration) -> bool {
 /// The channel to etcd. Each request is bounded where it is made. Pings find a member that is
 /// frozen or cut off (etcd closes connections that ping more often than every 5 s), and a member
 /// that is back is found within a second. A list is megabytes, and nothing else is large.
-fn channel(etcd: &Addresses) -> resolver::ChannelBuilder {
+fn channel(etcd: &Addresses) -> ChannelBuilder {
     Channel::balance(etcd.as_slice().iter().cloned())
         .expect("addresses are addresses")
         .name("etcd")

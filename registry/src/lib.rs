@@ -70,7 +70,7 @@ pub use name::{InstanceId, NameError, Namespace, ServiceName};
 pub use origin::{Origin, OriginError, Scheme};
 pub use publisher::{PublicationStatus, PublishError, Publisher};
 pub use registry::Registry;
-pub use serve::{Drain, Serve, ServeError};
+pub use serve::{Drain, Incoming, Serve, ServeError};
 pub use services::ServicesError;
 pub use target::{DirectTarget, EtcdTarget, ServiceTarget, Target, TargetError};
 pub use terminate::terminate;

@@ -2,22 +2,25 @@
 
 mod closable;
 mod drain;
+mod incoming;
 
 use std::{
     fmt,
     future::{Future, IntoFuture},
-    pin::Pin,
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt, future::BoxFuture};
-use tokio::{net::TcpListener, time::Instant};
+use futures::{TryStreamExt, future::BoxFuture};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     service::Routes,
-    transport::server::{Router, TcpIncoming},
+    transport::server::{Connected, Router},
 };
 use tonic_health::{
     ServingStatus,
@@ -27,12 +30,12 @@ use tonic_health::{
 use tower::{Layer, Service};
 
 use self::closable::Closable;
-pub use self::drain::Drain;
+pub use self::{drain::Drain, incoming::Incoming};
 use crate::{Instance, PublicationStatus, PublishError, Publisher, Registry};
 
-type Incoming = Pin<Box<dyn Stream<Item = std::io::Result<Closable>> + Send>>;
 type Serving = BoxFuture<'static, Result<(), tonic::transport::Error>>;
-type Start = dyn FnOnce(Option<HealthServer<HealthService>>, Incoming, BoxFuture<'static, ()>) -> Serving
+/// Given the health service to add, begins to serve; tokens say goodbye, and end by force.
+type Start = dyn FnOnce(Option<HealthServer<HealthService>>, CancellationToken, CancellationToken) -> Serving
     + Send;
 
 type OnPublished = Box<dyn FnOnce() + Send>;
@@ -54,7 +57,6 @@ type OnPublished = Box<dyn FnOnce() + Send>;
 pub struct Serve {
     registry: Registry,
     instance: Instance,
-    listener: TcpListener,
     start: Box<Start>,
     reporter: Option<HealthReporter>,
     require_published: Option<Duration>,
@@ -79,7 +81,8 @@ pub enum ServeError {
 }
 
 impl Registry {
-    /// Serves `router` on `listener`, and publishes `instance` while it does.
+    /// Serves `router` on `listener`, and publishes `instance` while it does. The listener is a
+    /// [`TcpListener`](tokio::net::TcpListener), or any other [`Incoming`].
     ///
     /// In this order: it listens, its health is SERVING, it is published. Without etcd it serves
     /// all the same, and is published when etcd is there. With
@@ -107,13 +110,14 @@ impl Registry {
     ///
     /// When awaited, if `router` already has a health service: give its reporter with
     /// [`health_reporter`](Serve::health_reporter).
-    pub fn serve<L, ResBody>(
+    pub fn serve<L, ResBody, Io>(
         self,
         instance: Instance,
         router: Router<L>,
-        listener: TcpListener,
+        listener: impl Into<Incoming<Io>>,
     ) -> Serve
     where
+        Io: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
         L: Layer<Routes> + Send + 'static,
         L::Service: Service<http::Request<Body>, Response = http::Response<ResBody>>
             + Clone
@@ -124,14 +128,15 @@ impl Registry {
         ResBody: http_body::Body<Data = Bytes> + Send + 'static,
         ResBody::Error: Into<tower::BoxError>,
     {
-        let start = |health, incoming: Incoming, signal| -> Serving {
+        let incoming = listener.into();
+        let start = |health, goaway: CancellationToken, force: CancellationToken| -> Serving {
             let router = router.add_optional_service(health);
-            Box::pin(router.serve_with_incoming_shutdown(incoming, signal))
+            let incoming = incoming.map_ok(move |io| Closable::new(io, force.clone()));
+            Box::pin(router.serve_with_incoming_shutdown(incoming, goaway.cancelled_owned()))
         };
         Serve {
             registry: self,
             instance,
-            listener,
             start: Box::new(start),
             reporter: None,
             require_published: None,
@@ -195,14 +200,7 @@ impl Serve {
         // Dropping what serves leaves its connections to themselves, with all the time in the
         // world.
         let _force = force.clone().drop_guard();
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let closing = force.clone();
-        let incoming = incoming.map_ok(move |stream| Closable::new(stream, closing.clone()));
-        let mut serving = (self.start)(
-            health,
-            Box::pin(incoming),
-            Box::pin(goaway.clone().cancelled_owned()),
-        );
+        let mut serving = (self.start)(health, goaway.clone(), force.clone());
 
         let lifetime = Lifetime {
             registry: self.registry.clone(),
@@ -326,7 +324,6 @@ impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve")
             .field("instance", &self.instance)
-            .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
 }

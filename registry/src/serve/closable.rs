@@ -7,21 +7,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// A TCP connection that fails once it is told to close.
-pub(super) struct Closable {
-    stream: TcpStream,
+/// A connection that fails once it is told to close.
+pub(super) struct Closable<Io> {
+    stream: Io,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Closable {
-    pub(super) fn new(stream: TcpStream, close: CancellationToken) -> Self {
+impl<Io> Closable<Io> {
+    pub(super) fn new(stream: Io, close: CancellationToken) -> Self {
         Self {
             stream,
             closed: Box::pin(close.cancelled_owned()),
@@ -39,15 +36,15 @@ impl Closable {
     }
 }
 
-impl Connected for Closable {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+impl<Io: Connected> Connected for Closable<Io> {
+    type ConnectInfo = Io::ConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
         self.stream.connect_info()
     }
 }
 
-impl AsyncRead for Closable {
+impl<Io: AsyncRead + Unpin> AsyncRead for Closable<Io> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -58,7 +55,7 @@ impl AsyncRead for Closable {
     }
 }
 
-impl AsyncWrite for Closable {
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Closable<Io> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

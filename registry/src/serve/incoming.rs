@@ -1,0 +1,56 @@
+//! The connections that a server accepts, from wherever they come.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{Stream, StreamExt, stream::BoxStream};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::server::TcpIncoming;
+
+/// What a server accepts connections from: a [`TcpListener`], or a stream of connections of any
+/// kind that tonic serves.
+///
+/// ```
+/// use switchboard_registry::{Incoming, Instance, Registry, Serve};
+/// use tonic::transport::server::Router;
+///
+/// fn serve(registry: Registry, instance: Instance, router: Router) -> Serve {
+///     let (client, server) = tokio::io::duplex(4096);
+///     # drop(client);
+///     registry.serve(instance, router, Incoming::new(tokio_stream::iter([Ok(server)])))
+/// }
+/// ```
+pub struct Incoming<Io>(BoxStream<'static, io::Result<Io>>);
+
+impl<Io> Incoming<Io> {
+    /// Takes the connections that `stream` yields. The server ends with it, and when it fails for
+    /// another reason than a client's.
+    pub fn new(stream: impl Stream<Item = io::Result<Io>> + Send + 'static) -> Self {
+        Self(stream.boxed())
+    }
+}
+
+impl From<TcpListener> for Incoming<TcpStream> {
+    /// Accepts TCP connections, without Nagle's algorithm: a response is a few small writes, and
+    /// each would wait until the last one was acknowledged.
+    fn from(listener: TcpListener) -> Self {
+        Self::new(TcpIncoming::from(listener).with_nodelay(Some(true)))
+    }
+}
+
+impl<Io> Stream for Incoming<Io> {
+    type Item = io::Result<Io>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl<Io> fmt::Debug for Incoming<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Incoming")
+    }
+}
