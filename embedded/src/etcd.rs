@@ -5,6 +5,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc};
 use etcd_client::proto::PbCompactionRequest;
 use futures::{Stream, TryStreamExt, future::BoxFuture};
 use http::Uri;
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
     net::{TcpListener, ToSocketAddrs},
@@ -14,7 +15,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Code,
-    transport::server::{Connected, TcpIncoming},
+    transport::{
+        Channel, Endpoint,
+        server::{Connected, TcpIncoming},
+    },
 };
 
 use crate::{
@@ -35,16 +39,21 @@ const PIPE: usize = 64 << 10;
 /// It is for development and tests. What is in it is gone with the process.
 ///
 /// ```
-/// use etcd_client::{Channel, Client};
+/// use etcd_client::{Channel, Client, PutOptions};
+/// use std::time::Duration;
 /// use switchboard_embedded::EmbeddedEtcd;
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let etcd = EmbeddedEtcd::start();
-/// let address = etcd.listen("127.0.0.1:0").await?;
+/// let mut client = Client::from_channel(Channel::Tonic(etcd.channel()), None).await?;
 ///
-/// let mut client = Client::connect([address.to_string()], None).await?;
-/// client.put("greeting", "hello", None).await?;
+/// let lease = client.lease_grant(10, None).await?.id();
+/// let options = PutOptions::new().with_lease(lease);
+/// client.put("greeting", "hello", Some(options)).await?;
 /// assert_eq!(etcd.keys()[0].value, b"hello");
+///
+/// tokio::time::sleep(Duration::from_secs(11)).await; // no time passes: the clock is paused
+/// assert!(etcd.keys().is_empty());
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -126,6 +135,17 @@ impl EmbeddedEtcd {
         }
     }
 
+    /// Returns a channel to it without a socket: for etcd-client's `Client::from_channel`, say.
+    pub fn channel(&self) -> Channel {
+        let connect = self.connector();
+        let connector = tower::service_fn(move |uri| {
+            let connecting = connect(uri);
+            async { connecting.await.map(TokioIo::new) }
+        });
+        // The host is a name that nobody looks up.
+        Endpoint::from_static("http://embedded").connect_with_connector_lazy(connector)
+    }
+
     /// Serves a TCP port as well. Returns the address, which tells the port if 0 was asked for.
     ///
     /// # Errors
@@ -135,6 +155,16 @@ impl EmbeddedEtcd {
     /// # Cancel safety
     ///
     /// Dropped before it is ready, nothing is listened on.
+    ///
+    /// ```
+    /// # use switchboard_embedded::EmbeddedEtcd;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let etcd = EmbeddedEtcd::start();
+    /// let address = etcd.listen("127.0.0.1:0").await?;
+    /// let mut client = etcd_client::Client::connect([address.to_string()], None).await?;
+    /// assert_eq!(client.get("greeting", None).await?.count(), 0);
+    /// # Ok(()) }
+    /// ```
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -173,6 +203,24 @@ impl EmbeddedEtcd {
 
     /// Stops it as a debugger would, or SIGSTOP: connections stand and new ones are taken, and
     /// nothing is answered, pings neither. Its leases go on.
+    ///
+    /// ```
+    /// # use etcd_client::{Channel, Client};
+    /// # use std::time::Duration;
+    /// # use switchboard_embedded::EmbeddedEtcd;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let etcd = EmbeddedEtcd::start();
+    /// let mut client = Client::from_channel(Channel::Tonic(etcd.channel()), None).await?;
+    /// client.put("greeting", "hello", None).await?;
+    ///
+    /// etcd.freeze();
+    /// let asked = tokio::time::timeout(Duration::from_secs(60), client.get("greeting", None)).await;
+    /// assert!(asked.is_err(), "no answer");
+    ///
+    /// etcd.thaw();
+    /// assert_eq!(client.get("greeting", None).await?.count(), 1);
+    /// # Ok(()) }
+    /// ```
     pub fn freeze(&self) {
         self.0.gate.freeze();
     }
@@ -195,12 +243,37 @@ impl EmbeddedEtcd {
     }
 
     /// Starts it again without its data, at revision 1: nothing tells a client but the revision.
+    ///
+    /// ```
+    /// # use etcd_client::{Channel, Client};
+    /// # use switchboard_embedded::EmbeddedEtcd;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = EmbeddedEtcd::start();
+    /// # let mut client = Client::from_channel(Channel::Tonic(etcd.channel()), None).await?;
+    /// client.put("greeting", "hello", None).await?;
+    /// assert_eq!(etcd.revision(), 2);
+    /// etcd.wipe();
+    /// assert_eq!((etcd.revision(), etcd.keys().len()), (1, 0));
+    /// # Ok(()) }
+    /// ```
     pub fn wipe(&self) {
         self.0.shared.with(|store, _| *store = Store::new());
         self.drop_connections();
     }
 
     /// Ends a lease as if its time were over. Returns whether there was one.
+    ///
+    /// ```
+    /// # use etcd_client::{Channel, Client};
+    /// # use switchboard_embedded::EmbeddedEtcd;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = EmbeddedEtcd::start();
+    /// # let mut client = Client::from_channel(Channel::Tonic(etcd.channel()), None).await?;
+    /// let lease = client.lease_grant(3600, None).await?.id();
+    /// assert!(etcd.expire_lease(lease));
+    /// assert_eq!(client.lease_time_to_live(lease, None).await?.ttl(), -1);
+    /// # Ok(()) }
+    /// ```
     pub fn expire_lease(&self, id: i64) -> bool {
         self.0.shared.with(|store, _| store.end_lease(id)).is_ok()
     }
@@ -220,6 +293,18 @@ impl EmbeddedEtcd {
 
     /// Has it refuse what needs space, as an etcd does whose quota is exceeded: puts, transactions
     /// with puts, and leases. Deletions, revocations and renewals go on.
+    ///
+    /// ```
+    /// # use etcd_client::{Channel, Client};
+    /// # use switchboard_embedded::EmbeddedEtcd;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = EmbeddedEtcd::start();
+    /// # let mut client = Client::from_channel(Channel::Tonic(etcd.channel()), None).await?;
+    /// etcd.read_only(true);
+    /// let refused = client.put("greeting", "hello", None).await.unwrap_err();
+    /// assert!(refused.to_string().contains("etcdserver: mvcc: database space exceeded"));
+    /// # Ok(()) }
+    /// ```
     pub fn read_only(&self, read_only: bool) {
         let space = match read_only {
             true => Space::Exceeded,
@@ -230,6 +315,18 @@ impl EmbeddedEtcd {
 
     /// Answers the next `calls` with `code` instead of doing what they ask. Streams count when they
     /// are opened.
+    ///
+    /// ```
+    /// # use etcd_client::{Channel, Client};
+    /// # use switchboard_embedded::EmbeddedEtcd;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = EmbeddedEtcd::start();
+    /// # let mut client = Client::from_channel(Channel::Tonic(etcd.channel()), None).await?;
+    /// etcd.refuse(1, tonic::Code::Unavailable);
+    /// assert!(client.get("greeting", None).await.is_err());
+    /// assert!(client.get("greeting", None).await.is_ok());
+    /// # Ok(()) }
+    /// ```
     pub fn refuse(&self, calls: usize, code: Code) {
         self.0.shared.refuse(calls, code);
     }
@@ -270,23 +367,14 @@ impl Drop for Inner {
 mod tests {
     use std::time::Duration;
 
-    use etcd_client::{Channel, Client, GetOptions, PutOptions, WatchOptions};
+    use etcd_client::{Client, GetOptions, PutOptions, WatchOptions};
     use tokio::time::Instant;
-    use tonic::transport::Endpoint;
 
     use super::*;
 
     async fn client(etcd: &EmbeddedEtcd) -> Client {
-        let connector = etcd.connector();
-        let connector = tower::service_fn(move |uri| {
-            let connecting = connector(uri);
-            async { connecting.await.map(hyper_util::rt::TokioIo::new) }
-        });
-        let endpoint = Endpoint::from_static("http://etcd:2379");
-        let channel = endpoint.connect_with_connector_lazy(connector);
-        Client::from_channel(Channel::Tonic(channel), None)
-            .await
-            .unwrap()
+        let channel = etcd_client::Channel::Tonic(etcd.channel());
+        Client::from_channel(channel, None).await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]

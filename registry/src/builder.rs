@@ -190,16 +190,16 @@ impl RegistryBuilder {
     /// It is for etcd alone: a channel to a service has its own.
     ///
     /// ```
+    /// use switchboard_embedded::EmbeddedEtcd;
     /// use switchboard_registry::Registry;
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let etcd = EmbeddedEtcd::start();
     /// let registry = Registry::builder("etcd:2379")?
-    ///     .connector(|uri| async move {
-    ///         let (ours, _theirs) = tokio::io::duplex(4096);
-    ///         println!("connecting to {uri}");
-    ///         Ok(ours)
-    ///     })
-    ///     .connect_lazy()?;
+    ///     .connector(etcd.connector())
+    ///     .connect()
+    ///     .await?;
+    /// assert!(registry.services().await?.is_empty());
     /// # registry.close().await;
     /// # Ok(()) }
     /// ```

@@ -31,23 +31,26 @@ impl Instances {
     /// use switchboard_resolver::{EndpointChange, EndpointKey, Security};
     /// use tonic::transport::{Channel, Endpoint, channel::Change};
     ///
-    /// async fn feed(registry: Registry) -> Result<(Channel, Feeder), Box<dyn std::error::Error>> {
-    ///     let (channel, sender) = Channel::balance_channel::<EndpointKey>(16);
-    ///     let greeters = registry.discover("greeter").await?;
-    ///     let feeder = greeters.feed(sender, |change| match change {
-    ///         EndpointChange::Insert(key, endpoint) => {
-    ///             // Those inside TLS want a `ClientTlsConfig` beside.
-    ///             let scheme = match endpoint.security() {
-    ///                 Some(Security::Tls) => "https",
-    ///                 _ => "http",
-    ///             };
-    ///             let uri = format!("{scheme}://{}", endpoint.addresses()[0]);
-    ///             Change::Insert(key, Endpoint::from_shared(uri).expect("an address is an authority"))
-    ///         }
-    ///         EndpointChange::Remove(key) => Change::Remove(key),
-    ///     });
-    ///     Ok((channel, feeder))
-    /// }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = switchboard_embedded::EmbeddedEtcd::start();
+    /// # let registry = Registry::builder("etcd:2379")?.connector(etcd.connector()).connect().await?;
+    /// let (channel, sender) = Channel::balance_channel::<EndpointKey>(16);
+    /// let greeters = registry.discover("greeter").await?;
+    /// let feeder = greeters.feed(sender, |change| match change {
+    ///     EndpointChange::Insert(key, endpoint) => {
+    ///         // Those inside TLS want a `ClientTlsConfig` beside.
+    ///         let scheme = match endpoint.security() {
+    ///             Some(Security::Tls) => "https",
+    ///             _ => "http",
+    ///         };
+    ///         let uri = format!("{scheme}://{}", endpoint.addresses()[0]);
+    ///         Change::Insert(key, Endpoint::from_shared(uri).expect("an address is an authority"))
+    ///     }
+    ///     EndpointChange::Remove(key) => Change::Remove(key),
+    /// });
+    /// # drop(channel);
+    /// # feeder.close().await;
+    /// # Ok(()) }
     /// ```
     pub fn feed<T, M>(self, sender: mpsc::Sender<T>, map: M) -> Feeder
     where

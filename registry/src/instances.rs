@@ -31,17 +31,21 @@ const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
 /// do not know of each other: each tells of every change.
 ///
 /// ```
-/// use switchboard_registry::Registry;
+/// use switchboard_registry::{Instance, Registry};
 ///
-/// async fn print(registry: Registry) -> Result<(), Box<dyn std::error::Error>> {
-///     let mut greeters = registry.discover("greeter").await?;
-///     loop {
-///         for instance in greeters.snapshot().instances() {
-///             println!("{} at {:?}", instance.id(), instance.origins());
-///         }
-///         greeters.changed().await?;
-///     }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let etcd = switchboard_embedded::EmbeddedEtcd::start();
+/// # let registry = Registry::builder("etcd:2379")?.connector(etcd.connector()).connect().await?;
+/// let mut greeters = registry.discover("greeter").await?;
+/// assert_eq!(greeters.snapshot().instances().len(), 0);
+///
+/// let publisher = registry.publish(Instance::new("greeter", "10.0.0.7:50051")?)?;
+/// greeters.changed().await?;
+/// for instance in greeters.snapshot().instances() {
+///     assert_eq!(instance.origins()[0].to_string(), "grpc://10.0.0.7:50051");
 /// }
+/// # assert_eq!(greeters.snapshot().instances().len(), 1);
+/// # Ok(()) }
 /// ```
 #[must_use = "whoever drops it no longer follows"]
 pub struct Instances {

@@ -20,14 +20,19 @@ use crate::{Instance, InstanceError, Origin, Registry, ServiceName};
 /// ```
 /// use switchboard_registry::{Instance, Registry};
 ///
-/// async fn publish(registry: Registry) -> Result<(), Box<dyn std::error::Error>> {
-///     let publisher = registry.publish(Instance::new("greeter", "10.0.0.7:50051")?)?;
-///     publisher.published().await?;
-///     publisher.pause().await?; // gone from etcd
-///     publisher.resume().await?; // and back, under the same key
-///     publisher.stop().await?; // gone for good
-///     Ok(())
-/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let etcd = switchboard_embedded::EmbeddedEtcd::start();
+/// # let registry = Registry::builder("etcd:2379")?.connector(etcd.connector()).connect().await?;
+/// let publisher = registry.publish(Instance::new("greeter", "10.0.0.7:50051")?)?;
+/// publisher.published().await?;
+/// # let key = etcd.keys()[0].key.clone();
+/// publisher.pause().await?; // gone from etcd
+/// # assert!(etcd.keys().is_empty());
+/// publisher.resume().await?; // and back, under the same key
+/// # assert_eq!(etcd.keys()[0].key, key);
+/// publisher.stop().await?; // gone for good
+/// # assert!(etcd.keys().is_empty());
+/// # Ok(()) }
 /// ```
 #[must_use = "a publisher that is dropped takes its instance out of etcd"]
 pub struct Publisher {

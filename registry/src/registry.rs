@@ -220,11 +220,15 @@ impl Registry {
     /// use switchboard_registry::{Instance, Registry};
     /// use tokio::net::TcpListener;
     ///
-    /// async fn greeter(registry: &Registry) -> Result<Instance, Box<dyn std::error::Error>> {
-    ///     let listener = TcpListener::bind("0.0.0.0:0").await?;
-    ///     let address = registry.advertised(listener.local_addr()?).await?;
-    ///     Ok(Instance::new("greeter", address)?)
-    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::builder("127.0.0.1:2379")?
+    ///     .advertise("10.0.0.7".parse()?)
+    ///     .connect_lazy()?;
+    /// let listener = TcpListener::bind("0.0.0.0:0").await?;
+    /// let address = registry.advertised(listener.local_addr()?).await?;
+    /// let instance = Instance::new("greeter", address)?;
+    /// # assert_eq!(instance.origins()[0].address().to_string(), format!("10.0.0.7:{}", listener.local_addr()?.port()));
+    /// # Ok(()) }
     /// ```
     ///
     /// # Errors
