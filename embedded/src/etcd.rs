@@ -7,9 +7,9 @@ use futures::{Stream, TryStreamExt, future::BoxFuture};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, ToSocketAddrs},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,13 +23,11 @@ use tonic::{
 
 use crate::{
     gate::Gate,
+    network::Io,
     service,
     shared::Shared,
     store::{Space, Store},
 };
-
-/// How much a connection within the process holds in each direction.
-const PIPE: usize = 64 << 10;
 
 /// An etcd in memory: etcd's own protocol, one member, nothing on disk.
 ///
@@ -63,7 +61,9 @@ pub struct EmbeddedEtcd(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     gate: Gate,
-    dialed: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    /// Not while it is frozen.
+    running: watch::Sender<bool>,
+    dialed: mpsc::UnboundedSender<io::Result<Io>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -97,17 +97,17 @@ impl EmbeddedEtcd {
         let etcd = Self(Arc::new(Inner {
             shared: Arc::new(Shared::new()),
             gate: Gate::new(),
+            running: watch::Sender::new(true),
             dialed,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }));
-        let (shared, gate) = (etcd.0.shared.clone(), etcd.0.gate.clone());
+        let (shared, mut running) = (etcd.0.shared.clone(), etcd.0.running.subscribe());
         etcd.spawn(async move {
-            loop {
-                gate.thawed().await;
+            while running.wait_for(|running| *running).await.is_ok() {
                 tokio::select! {
                     () = shared.expire_leases() => {}
-                    () = gate.frozen() => {}
+                    Ok(()) = running.changed() => {}
                 }
             }
         });
@@ -122,11 +122,10 @@ impl EmbeddedEtcd {
     /// ended.
     pub fn connector(
         &self,
-    ) -> impl Fn(Uri) -> BoxFuture<'static, io::Result<DuplexStream>> + Clone + Send + Sync + 'static
-    {
+    ) -> impl Fn(Uri) -> BoxFuture<'static, io::Result<Io>> + Clone + Send + Sync + 'static {
         let dialed = self.0.dialed.clone();
         move |_| {
-            let (ours, theirs) = tokio::io::duplex(PIPE);
+            let (ours, theirs) = Io::pair();
             let sent = dialed.send(Ok(theirs));
             Box::pin(std::future::ready(match sent {
                 Ok(()) => Ok(ours),
@@ -223,11 +222,13 @@ impl EmbeddedEtcd {
     /// ```
     pub fn freeze(&self) {
         self.0.gate.freeze();
+        self.0.running.send_replace(false);
     }
 
     /// Lets it go on. Leases whose time was over meanwhile end.
     pub fn thaw(&self) {
         self.0.gate.thaw();
+        self.0.running.send_replace(true);
     }
 
     /// Breaks all connections that stand, as if the process had been killed and started again at
@@ -404,6 +405,21 @@ mod tests {
         assert!(asked.await.is_err());
         etcd.thaw();
         assert_eq!(client.get("a", None).await.unwrap().kvs().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_lease_ends_while_it_is_frozen() {
+        let etcd = EmbeddedEtcd::start();
+        let mut client = client(&etcd).await;
+        let lease = client.lease_grant(10, None).await.unwrap().id();
+        let options = PutOptions::new().with_lease(lease);
+        client.put("a", "1", Some(options)).await.unwrap();
+        etcd.freeze();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(etcd.keys().len(), 1);
+        etcd.thaw();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(etcd.keys(), []);
     }
 
     #[tokio::test(start_paused = true)]

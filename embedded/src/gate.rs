@@ -1,134 +1,192 @@
-//! What stands between a server and its connections: it can hold them all, and break them all.
+//! A gate around a server's connections, whatever carries them: it can be frozen, and it can drop
+//! them.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    future::Future,
-    io,
+    collections::BTreeMap,
+    io::{ErrorKind, IoSlice, Result},
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::watch,
-};
-use tokio_stream::{Stream, wrappers::WatchStream};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use futures::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
-/// A gate; clones are handles on the same one.
-#[derive(Debug, Clone)]
-pub(crate) struct Gate(watch::Sender<State>);
+/// What connections of one server pass through. Clones are handles of the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<Mutex<State>>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 struct State {
-    frozen: bool,
-    /// Cancelled to break the connections that stand.
-    connections: CancellationToken,
+    passage: Passage,
+    /// Those that were not dropped, by their number.
+    connections: BTreeMap<u64, Arc<Wakers>>,
+    /// The next connection's number.
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Passage {
+    #[default]
+    Open,
+    Frozen,
+}
+
+/// Who waits at a connection. Woken only while the gate is not locked: a waker may run anything.
+#[derive(Debug, Default)]
+struct Wakers {
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+impl Wakers {
+    fn wake(&self) {
+        self.reader.wake();
+        self.writer.wake();
+    }
 }
 
 impl Gate {
+    /// Makes an open gate.
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(State {
-            frozen: false,
-            connections: CancellationToken::new(),
-        }))
+        Self::default()
     }
 
-    /// Lets nothing through until [`thaw`](Self::thaw), as if the server had been stopped by
-    /// SIGSTOP.
-    pub(crate) fn freeze(&self) {
-        self.0.send_modify(|state| state.frozen = true);
-    }
-
-    pub(crate) fn thaw(&self) {
-        self.0.send_modify(|state| state.frozen = false);
-    }
-
-    /// Waits until it is frozen.
-    pub(crate) async fn frozen(&self) {
-        let _ = self.0.subscribe().wait_for(|state| state.frozen).await;
-    }
-
-    /// Waits until it is not frozen.
-    pub(crate) async fn thawed(&self) {
-        let _ = self.0.subscribe().wait_for(|state| !state.frozen).await;
-    }
-
-    /// Breaks the connections that stand.
-    pub(crate) fn drop_connections(&self) {
-        self.0.send_modify(|state| {
-            std::mem::take(&mut state.connections).cancel();
-        });
-    }
-
-    pub(crate) fn wrap<IO>(&self, io: IO) -> Gated<IO> {
+    /// Puts a connection behind the gate, even while that is frozen.
+    pub(crate) fn wrap<C>(&self, io: C) -> Gated<C> {
+        let wakers = Arc::<Wakers>::default();
+        let mut state = self.state();
+        let id = state.next;
+        state.next += 1;
+        state.connections.insert(id, wakers.clone());
         Gated {
             io,
-            broken: Box::pin(self.0.borrow().connections.clone().cancelled_owned()),
-            changes: WatchStream::new(self.0.subscribe()),
-            frozen: false,
+            gate: self.clone(),
+            id,
+            wakers,
         }
+    }
+
+    /// Lets every read and write wait, as in a process that was stopped.
+    ///
+    /// A connection that its owner drops meanwhile does end.
+    pub(crate) fn freeze(&self) {
+        self.state().passage = Passage::Frozen;
+    }
+
+    /// Lets reads and writes go on.
+    pub(crate) fn thaw(&self) {
+        let connections = {
+            let mut state = self.state();
+            state.passage = Passage::Open;
+            state.connections.clone()
+        };
+        connections.values().for_each(|it| it.wake());
+    }
+
+    /// Breaks every connection behind the gate, even a frozen one, and none that comes later.
+    pub(crate) fn drop_connections(&self) {
+        let dropped = std::mem::take(&mut self.state().connections);
+        dropped.values().for_each(|it| it.wake());
+    }
+
+    /// Whether this connection may go on now; if it waits, it has registered its waker before.
+    fn poll(&self, id: u64) -> Poll<Result<()>> {
+        let state = self.state();
+        if !state.connections.contains_key(&id) {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        match state.passage {
+            Passage::Open => Poll::Ready(Ok(())),
+            Passage::Frozen => Poll::Pending,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection behind a gate. It is read and written by one task, as a server does.
-pub(crate) struct Gated<IO> {
-    io: IO,
-    broken: Pin<Box<WaitForCancellationFutureOwned>>,
-    changes: WatchStream<State>,
-    frozen: bool,
+/// A connection behind a [`Gate`].
+#[derive(Debug)]
+pub(crate) struct Gated<C> {
+    io: C,
+    gate: Gate,
+    id: u64,
+    wakers: Arc<Wakers>,
 }
 
-impl<IO: Unpin> Gated<IO> {
-    /// Ready once bytes may pass.
-    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&mut IO>> {
-        if self.broken.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        while let Poll::Ready(Some(state)) = Pin::new(&mut self.changes).poll_next(context) {
-            self.frozen = state.frozen;
-        }
-        match self.frozen {
-            true => Poll::Pending,
-            false => Poll::Ready(Ok(&mut self.io)),
-        }
+impl<C> Gated<C> {
+    /// The waker stays registered while the connection itself is waited for, which may be dropped
+    /// then.
+    fn poll_to_read(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.wakers.reader.register(cx.waker());
+        self.gate.poll(self.id)
+    }
+
+    fn poll_to_write(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.wakers.writer.register(cx.waker());
+        self.gate.poll(self.id)
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Gated<IO> {
+impl<C: AsyncRead + Unpin> AsyncRead for Gated<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let io = ready!(self.poll_open(context))?;
-        Pin::new(io).poll_read(context, buffer)
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        ready!(self.poll_to_read(cx))?;
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Gated<IO> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for Gated<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let io = ready!(self.poll_open(context))?;
-        Pin::new(io).poll_write(context, bytes)
+    ) -> Poll<Result<usize>> {
+        ready!(self.poll_to_write(cx))?;
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let io = ready!(self.poll_open(context))?;
-        Pin::new(io).poll_flush(context)
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        ready!(self.poll_to_write(cx))?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let io = ready!(self.poll_open(context))?;
-        Pin::new(io).poll_shutdown(context)
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_to_write(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_to_write(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
-impl<IO: Connected> Connected for Gated<IO> {
-    type ConnectInfo = IO::ConnectInfo;
+impl<C> Drop for Gated<C> {
+    fn drop(&mut self) {
+        self.gate.state().connections.remove(&self.id);
+    }
+}
+
+impl<C: Connected> Connected for Gated<C> {
+    type ConnectInfo = C::ConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
         self.io.connect_info()

@@ -2,8 +2,10 @@
 
 mod etcd;
 mod gate;
+mod network;
 mod service;
 mod shared;
 mod store;
 
 pub use etcd::{EmbeddedEtcd, KeyValue};
+pub use network::{Io, Link, Listener, Network};
