@@ -339,7 +339,16 @@ impl EmbeddedEtcd {
 
     /// Returns all there is, in order.
     pub fn keys(&self) -> Vec<KeyValue> {
-        self.0.shared.with(|store, _| store.keys())
+        let keys = self.0.shared.with(|store, _| store.keys(0));
+        keys.expect("the newest revision is there")
+    }
+
+    /// Returns all there was at a revision, in order; `None` if it is compacted or yet to come.
+    pub fn keys_at(&self, revision: i64) -> Option<Vec<KeyValue>> {
+        if revision <= 0 {
+            return None;
+        }
+        self.0.shared.with(|store, _| store.keys(revision)).ok()
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -458,5 +467,25 @@ mod tests {
         client.delete("a", None).await.unwrap();
         let now = watch.message().await.unwrap().unwrap();
         assert_eq!(now.events()[0].prev_kv().unwrap().value(), b"2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_there_can_be_read_until_it_is_compacted() {
+        let etcd = EmbeddedEtcd::start();
+        let mut client = client(&etcd).await;
+        for value in ["1", "2"] {
+            client.put("a", value, None).await.unwrap();
+        }
+        client.delete("a", None).await.unwrap();
+        let values = |revision| {
+            let keys = etcd.keys_at(revision)?;
+            Some(keys.into_iter().map(|it| it.value).collect::<Vec<_>>())
+        };
+        assert_eq!(values(2), Some(vec![b"1".to_vec()]));
+        assert_eq!(values(3), Some(vec![b"2".to_vec()]));
+        assert_eq!(values(4), Some(vec![]));
+        assert_eq!((values(5), values(0)), (None, None));
+        etcd.compact(3);
+        assert_eq!((values(2), values(3)), (None, Some(vec![b"2".to_vec()])));
     }
 }

@@ -98,12 +98,13 @@ impl Store {
         self.space = space;
     }
 
-    /// All there is, in order.
-    pub(crate) fn keys(&self) -> Vec<KeyValue> {
+    /// All that was there at a revision, in order; 0 is the newest.
+    pub(crate) fn keys(&self, revision: i64) -> Result<Vec<KeyValue>, StoreError> {
+        let revision = self.history.readable(revision)?;
         let all = Span::From(Bytes::new());
         let keys = self
             .history
-            .read(&all, i64::MAX)
+            .read(&all, revision)
             .map(|(key, live)| KeyValue {
                 key: key.to_vec(),
                 value: live.value.to_vec(),
@@ -112,7 +113,7 @@ impl Store {
                 mod_revision: live.mod_revision,
                 version: live.version,
             });
-        keys.collect()
+        Ok(keys.collect())
     }
 
     pub(crate) fn range(&self, request: &PbRangeRequest) -> Result<PbRangeResponse, StoreError> {
