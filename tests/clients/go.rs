@@ -18,7 +18,7 @@ use crate::{
     trial,
 };
 
-/// What the program is to have checked; a check that is not there any more has not passed.
+/// What the program is to have checked, in order; a check that is not there any more has not passed.
 const CHECKS: [&str; 27] = [
     "a_barrier_holds_until_it_is_released",
     "a_compacted_revision_is_gone",
@@ -43,8 +43,8 @@ const CHECKS: [&str; 27] = [
     "errors_are_known_by_their_types",
     "members_are_synchronized_with",
     "progress_is_told_when_it_is_asked_for",
-    "reads_are_in_order",
     "readers_share_and_a_writer_does_not",
+    "reads_are_in_order",
     "transactions_nest",
     "transfers_in_software_transactions_lose_nothing",
 ];
@@ -92,7 +92,13 @@ async fn program() -> Option<&'static Path> {
 
 async fn build() -> Option<PathBuf> {
     let mut go = Command::new("go");
-    if go.arg("version").stdout(Stdio::null()).status().await.is_err() {
+    if go
+        .arg("version")
+        .stdout(Stdio::null())
+        .status()
+        .await
+        .is_err()
+    {
         return None;
     }
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("etcd-go-clients");
@@ -100,7 +106,9 @@ async fn build() -> Option<PathBuf> {
     go.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/go"));
     // Not what a `go.work` above, or somebody's settings, would make of it.
     go.env("GOWORK", "off").env("GOFLAGS", "-mod=readonly");
-    go.args(["build", "-buildvcs=false", "-o"]).arg(&program).arg(".");
+    go.args(["build", "-buildvcs=false", "-o"])
+        .arg(&program)
+        .arg(".");
     let output = timeout(BUILD, go.kill_on_drop(true).output()).await;
     let output = output.unwrap_or_else(|_| panic!("go build took longer than {BUILD:?}"));
     let output = output.expect("go is there");

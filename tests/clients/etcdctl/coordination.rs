@@ -61,7 +61,14 @@ pub(crate) async fn a_lock_of_one_who_vanished_is_had_when_the_lease_ends(etcdct
 }
 
 pub(crate) async fn a_command_is_run_under_a_lock(etcdctl: Etcdctl) {
-    let lock = ["lock", "l", "--", "sh", "-c", "echo $ETCD_LOCK_KEY $ETCD_LOCK_REV"];
+    let lock = [
+        "lock",
+        "l",
+        "--",
+        "sh",
+        "-c",
+        "echo $ETCD_LOCK_KEY $ETCD_LOCK_REV",
+    ];
     let said = etcdctl.says(lock).await;
     let (key, revision) = said.trim_end().split_once(' ').unwrap_or_default();
     assert!(key.starts_with("l/"), "{said}");

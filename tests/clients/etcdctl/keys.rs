@@ -10,7 +10,10 @@ pub(crate) async fn what_is_put_is_got(etcdctl: Etcdctl) {
     let put = ["put", "a", "2", "--prev-kv"];
     assert_eq!(etcdctl.says(put).await, "OK\na\n1\n");
     assert_eq!(etcdctl.says(["get", "a"]).await, "a\n2\n");
-    assert_eq!(etcdctl.says(["get", "a", "--consistency=s"]).await, "a\n2\n");
+    assert_eq!(
+        etcdctl.says(["get", "a", "--consistency=s"]).await,
+        "a\n2\n"
+    );
     let value = ["get", "a", "--print-value-only"];
     assert_eq!(etcdctl.says(value).await, "2\n");
     assert_eq!(etcdctl.says(["get", "b"]).await, "");
@@ -52,7 +55,13 @@ fn fields(output: &str) -> Vec<(String, String)> {
 }
 
 pub(crate) async fn a_range_is_sorted_limited_and_counted(etcdctl: Etcdctl) {
-    for (key, value) in [("k2", "x"), ("k1", "z"), ("k3", "y"), ("l", "w"), ("k2", "x")] {
+    for (key, value) in [
+        ("k2", "x"),
+        ("k1", "z"),
+        ("k3", "y"),
+        ("l", "w"),
+        ("k2", "x"),
+    ] {
         etcdctl.says(["put", key, value]).await;
     }
     for (get, expected) in [
@@ -66,8 +75,14 @@ pub(crate) async fn a_range_is_sorted_limited_and_counted(etcdctl: Etcdctl) {
         ("--prefix k --sort-by=VALUE --order=DESCEND", "k1 k3 k2"),
         ("--prefix k --sort-by=CREATE", "k2 k1 k3"),
         ("--prefix k --sort-by=MODIFY", "k1 k3 k2"),
-        ("--prefix k --sort-by=MODIFY --order=DESCEND --limit=1", "k2"),
-        ("--prefix k --sort-by=VERSION --order=DESCEND --limit=1", "k2"),
+        (
+            "--prefix k --sort-by=MODIFY --order=DESCEND --limit=1",
+            "k2",
+        ),
+        (
+            "--prefix k --sort-by=VERSION --order=DESCEND --limit=1",
+            "k2",
+        ),
         ("--prefix m", ""),
         ("k3 k1", ""),
     ] {

@@ -112,7 +112,9 @@ pub(crate) async fn a_key_may_keep_its_lease_or_lose_it(etcdctl: Etcdctl) {
     let left = etcdctl.says(["get", "", "--prefix"]).await;
     assert_eq!(left, "keeps value\n1\nloses\n2\n");
     eventually(LIMIT, "the other lease has its key", async || {
-        let told = etcdctl.says(["lease", "timetolive", &other, "--keys"]).await;
+        let told = etcdctl
+            .says(["lease", "timetolive", &other, "--keys"])
+            .await;
         if told.ends_with("attached keys([keeps value])\n") {
             return Ok(());
         }

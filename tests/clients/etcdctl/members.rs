@@ -19,11 +19,20 @@ pub(crate) async fn the_one_member_leads(etcdctl: Etcdctl) {
     let version = status["version"].as_str().unwrap_or_default();
     let numbers: Vec<_> = version.split(['.', '-', '+']).take(3).collect();
     let is_number = |text: &&str| text.parse::<u32>().is_ok();
-    assert!(numbers.len() == 3 && numbers.iter().all(is_number), "{said}");
+    assert!(
+        numbers.len() == 3 && numbers.iter().all(is_number),
+        "{said}"
+    );
     let member = positive(&status["header"]["member_id"], &said);
     let cluster = positive(&status["header"]["cluster_id"], &said);
     assert_eq!(positive(&status["leader"], &said), member);
-    for field in ["dbSize", "dbSizeInUse", "raftTerm", "raftIndex", "raftAppliedIndex"] {
+    for field in [
+        "dbSize",
+        "dbSizeInUse",
+        "raftTerm",
+        "raftIndex",
+        "raftAppliedIndex",
+    ] {
         positive(&status[field], field);
     }
     assert_eq!(status["errors"], Value::Null, "{said}");
