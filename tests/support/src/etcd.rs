@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
+    binary::{Binary, Program},
     child::{Child, tail},
-    etcd_binary::EtcdBinary,
     ports::Ports,
     root::Root,
 };
@@ -34,7 +34,7 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Etcd {
-    binary: &'static EtcdBinary,
+    binary: &'static Binary,
     flags: Vec<String>,
     certificates: Option<EtcdCertificates>,
     endpoint: String,
@@ -87,7 +87,8 @@ impl Etcd {
         flags: impl IntoIterator<Item = &str>,
         certificates: Option<EtcdCertificates>,
     ) -> Self {
-        let binary = EtcdBinary::find().await;
+        let binary = Binary::find(Program::Etcd).await;
+        let binary = binary.unwrap_or_else(|error| panic!("{error}"));
         let flags: Vec<_> = flags.into_iter().map(str::to_owned).collect();
         let mut attempts = 0;
         loop {
@@ -296,7 +297,7 @@ fn log(folder: &TempDir) -> PathBuf {
 }
 
 fn launch(
-    binary: &EtcdBinary,
+    binary: &Binary,
     flags: &[String],
     certificates: Option<&EtcdCertificates>,
     ports: &Ports,
@@ -327,7 +328,8 @@ fn launch(
         &peer,
     ]);
     command.args(["--initial-cluster", &format!("alone={peer}")]);
-    if binary.can_skip_fsync() {
+    // Older ones do not know the flag, and refuse it.
+    if binary.version() >= (3, 4, 23) {
         // A killed process loses nothing that it wrote; only a machine that loses power does.
         command.arg("--unsafe-no-fsync");
     }

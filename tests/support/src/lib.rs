@@ -5,20 +5,24 @@
 //! of a log, the lines a process wrote, the last state that was polled. What was started ends with
 //! the value that owns it, and with the test process, however that ends.
 
+mod binary;
 mod certificates;
 mod child;
 mod etcd;
-mod etcd_binary;
+mod etcdctl;
 mod eventually;
 mod example;
 mod greeter;
+mod package;
 mod ports;
 mod process;
 mod root;
+mod run;
 mod target;
 
 pub use certificates::{Authority, Certified};
 pub use etcd::{Etcd, EtcdCertificates};
+pub use etcdctl::Etcdctl;
 pub use eventually::eventually;
 pub use example::Example;
 pub use greeter::Polite;

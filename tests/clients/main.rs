@@ -1,0 +1,37 @@
+//! Clients that others wrote, on the embedded etcd and on a real one.
+//!
+//! Each test runs on both, against a server of its own: that the real one passes shows that the
+//! test is right. Where a client cannot be had, its tests are listed as ignored, with the reason.
+
+mod etcdctl;
+mod go;
+mod server;
+
+use std::future::Future;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use self::server::Kind;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let kinds = [Kind::Embedded, Kind::Real];
+    let of_go = kinds.into_iter().flat_map(go::trials);
+    let of_etcdctl = kinds.into_iter().flat_map(etcdctl::trials);
+    // Those that take longest come first.
+    let trials = of_go.chain(of_etcdctl).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Makes a test of what `run` does, which may also find that it cannot run here.
+fn trial<Run, Running>(name: String, run: Run) -> Trial
+where
+    Run: FnOnce() -> Running + Send + 'static,
+    Running: Future<Output = Completion>,
+{
+    Trial::ignorable_test(name, || {
+        let runtime = tokio::runtime::Runtime::new().map_err(Failed::from)?;
+        // What fails panics, which the harness catches.
+        Ok(runtime.block_on(run()))
+    })
+}
