@@ -9,13 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use switchboard::{Advertise, Instance, Registry};
-use switchboard_proto::{
-    HelloReply, HelloRequest, HellosRequest,
-    greeter_server::{Greeter, GreeterServer},
-};
+use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use tokio::net::TcpListener;
-use tokio_stream::{Stream, StreamExt, wrappers::IntervalStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::transport::Server;
 
 /// A greeter that publishes itself in etcd.
 #[derive(Parser)]
@@ -64,76 +60,4 @@ async fn main() -> anyhow::Result<()> {
         .with_graceful_shutdown(switchboard::terminate())
         .await?;
     Ok(())
-}
-
-/// A greeter that says who it is.
-struct Polite {
-    address: String,
-}
-
-impl Polite {
-    fn greet(&self, whom: &str) -> HelloReply {
-        HelloReply {
-            message: format!("Hello, {whom}!"),
-            served_by: self.address.clone(),
-        }
-    }
-}
-
-type Replies = std::pin::Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl Greeter for Polite {
-    type SayHellosStream = Replies;
-    type ChatStream = Replies;
-
-    async fn say_hello(
-        &self,
-        request: Request<HelloRequest>,
-    ) -> Result<Response<HelloReply>, Status> {
-        Ok(Response::new(self.greet(&request.into_inner().name)))
-    }
-
-    async fn say_hellos(
-        &self,
-        request: Request<HellosRequest>,
-    ) -> Result<Response<Replies>, Status> {
-        let HellosRequest {
-            name,
-            count,
-            interval_ms,
-        } = request.into_inner();
-        let reply = self.greet(&name);
-        let interval = tokio::time::interval(Duration::from_millis(interval_ms.max(1).into()));
-        let replies = IntervalStream::new(interval)
-            .take(count as usize)
-            .map(move |_| Ok(reply.clone()));
-        Ok(Response::new(Box::pin(replies)))
-    }
-
-    async fn greet_all(
-        &self,
-        request: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<HelloReply>, Status> {
-        let names = request
-            .into_inner()
-            .map(|request| Ok::<_, Status>(request?.name));
-        let names: Vec<_> = names.collect::<Result<_, _>>().await?;
-        Ok(Response::new(self.greet(&names.join(", "))))
-    }
-
-    async fn chat(
-        &self,
-        request: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        let address = self.address.clone();
-        let replies = request.into_inner().map(move |request| {
-            let message = format!("Hello, {}!", request?.name);
-            Ok(HelloReply {
-                message,
-                served_by: address.clone(),
-            })
-        });
-        Ok(Response::new(Box::pin(replies)))
-    }
 }
