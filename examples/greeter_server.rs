@@ -2,13 +2,17 @@
 //!
 //!     cargo run --example greeter_server
 //!
-//! Start several; `greeter_client` calls them all in turn.
+//! Start several; `greeter_client` calls them all in turn. Where there is no etcd, the first of them
+//! brings one, in memory:
+//!
+//!     cargo run --example greeter_server -- --embedded
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use switchboard::{Advertise, Instance, Registry};
+use switchboard_embedded::EmbeddedEtcd;
 use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -19,6 +23,9 @@ struct Arguments {
     /// etcd's endpoints, separated by commas.
     #[arg(long, default_value = "127.0.0.1:2379")]
     etcd: String,
+    /// Serves an etcd in memory there, for as long as this runs.
+    #[arg(long)]
+    embedded: bool,
     /// The name to publish under.
     #[arg(long, default_value = "greeter")]
     name: String,
@@ -40,10 +47,19 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
 
+    // Held to the end: it ends when it is dropped.
+    let (_embedded, etcd) = match arguments.embedded {
+        true => {
+            let (embedded, address) = embedded(&arguments.etcd).await?;
+            println!("etcd, in memory, at {address}");
+            (Some(embedded), address)
+        }
+        false => (None, arguments.etcd),
+    };
     let listener = TcpListener::bind(&arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
-    let mut registry = Registry::builder(arguments.etcd)?.ttl(Duration::from_secs(arguments.ttl));
+    let mut registry = Registry::builder(etcd)?.ttl(Duration::from_secs(arguments.ttl));
     if let Some(advertise) = arguments.advertise {
         registry = registry.advertise(advertise);
     }
@@ -60,4 +76,18 @@ async fn main() -> anyhow::Result<()> {
         .with_graceful_shutdown(switchboard::terminate())
         .await?;
     Ok(())
+}
+
+/// Starts an etcd in memory that serves `address`. Returns it, and the address, which tells the port
+/// if 0 was asked for.
+async fn embedded(address: &str) -> anyhow::Result<(EmbeddedEtcd, String)> {
+    let etcd = EmbeddedEtcd::start();
+    match etcd.listen(address).await {
+        Ok(address) => Ok((etcd, address.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(anyhow!(
+            "{address} is taken, perhaps by an etcd: leave --embedded away to use that one, \
+             stop it, or take another port with --etcd 127.0.0.1:0"
+        )),
+        Err(error) => Err(error).context(format!("cannot serve an etcd on {address}")),
+    }
 }

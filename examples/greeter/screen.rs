@@ -29,19 +29,23 @@ impl Screen {
     /// Writes what stays, above the block.
     pub(crate) fn tell(&mut self, text: impl Display) -> io::Result<()> {
         let erase = self.erase();
-        let mut out = io::stdout().lock();
-        writeln!(out, "{erase}{text}")?;
-        out.flush()
+        write(format!("{erase}{text}\n"))
+    }
+
+    /// Writes what stays, and matters most.
+    pub(crate) fn stress(&mut self, text: &str) -> io::Result<()> {
+        match self.is_terminal {
+            true => self.tell(format!("\x1b[1m{text}\x1b[0m")),
+            false => self.tell(text),
+        }
     }
 
     /// Draws the block, in place of the last one.
     pub(crate) fn draw(&mut self, block: &str) -> io::Result<()> {
         let erase = self.erase();
         self.drawn = block.lines().count();
-        let mut out = io::stdout().lock();
         // In a narrow terminal lines are cut off: wrapped ones would be counted wrongly.
-        writeln!(out, "{erase}\x1b[?7l{block}\x1b[?7h")?;
-        out.flush()
+        write(format!("{erase}\x1b[?7l{block}\x1b[?7h\n"))
     }
 
     /// Returns what takes the block away: up to its first line, and all that follows erased.
@@ -51,4 +55,11 @@ impl Screen {
             lines => format!("\x1b[{lines}A\r\x1b[J"),
         }
     }
+}
+
+/// Writes in one go, so that nobody sees the block erased.
+fn write(text: String) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }

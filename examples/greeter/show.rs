@@ -1,10 +1,13 @@
 //! The show: does what the script says, and tells what is seen.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{bail, ensure};
-use switchboard::{Channel, Registry};
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use switchboard::{Channel, ChannelState, Registry};
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior},
+};
 
 use crate::{
     caller::Caller,
@@ -39,6 +42,7 @@ pub(crate) struct Show {
     places: [Place; SERVERS],
     addresses: [String; SERVERS],
     channel: Channel,
+    state: watch::Receiver<Arc<ChannelState>>,
     caller: Caller,
     script: Script,
     seen: [Sight; SERVERS],
@@ -72,6 +76,7 @@ impl Show {
             caller: Caller::new(channel.clone(), addresses.clone()),
             places,
             addresses,
+            state: channel.watch_state(),
             channel,
             script: Script::new(),
             seen: Default::default(),
@@ -94,16 +99,17 @@ impl Show {
             let call = tokio::select! {
                 () = &mut stop => break Ending::Stopped,
                 call = self.caller.ended(during), if calls => Some(call),
+                Ok(()) = self.state.changed() => None,
                 _ = frames.tick() => None,
             };
             match call {
-                Some(call) => self.ended(&call),
+                Some(call) => self.ended(call),
                 None if self.frame()? => break Ending::Over,
                 None => {}
             }
         };
         while let Some(call) = self.caller.last().await {
-            self.ended(&call);
+            self.ended(call);
         }
         Ok(ending)
     }
@@ -111,10 +117,11 @@ impl Show {
     /// Tells what came of the calls. Returns whether that is well.
     pub(crate) fn sum_up(&mut self, ending: Ending) -> io::Result<bool> {
         if ending == Ending::Stopped {
-            self.screen.tell("\nstopped before its end\n")?;
+            self.screen.tell("         stopped early")?;
         }
-        self.screen.tell(words::summary(&self.tally))?;
-        self.screen.tell(words::verdict(&self.tally))?;
+        self.screen
+            .tell(format!("\n{}\n", words::summary(&self.tally)))?;
+        self.screen.stress(&words::verdict(&self.tally))?;
         Ok(self.tally.verdict().is_well())
     }
 
@@ -150,7 +157,7 @@ impl Show {
 
     /// Sees how the servers are.
     fn look(&mut self) -> io::Result<()> {
-        let state = self.channel.state();
+        let state = self.state.borrow_and_update().clone();
         for ((sight, place), address) in self
             .seen
             .iter_mut()
@@ -188,8 +195,10 @@ impl Show {
     }
 
     /// Counts a call that has ended.
-    fn ended(&mut self, call: &Call) {
-        self.tally.add(call);
+    fn ended(&mut self, mut call: Call) {
+        // One that was in flight when it happened belongs there too.
+        call.during = call.during.or(self.script.scene().incident());
+        self.tally.add(&call);
         if let (Some(server), None) = (call.server, &call.failure) {
             let answered = &mut self.seen[server].answered;
             *answered = (*answered).max(Some(call.began));
@@ -215,7 +224,7 @@ impl Show {
         self.rates.note(now, calls);
         let rates = self.rates.per_second();
         if self.screen.is_terminal() {
-            let table = words::table(&self.addresses, &self.seen, &rates, &self.tally);
+            let table = words::table(&self.seen, &rates, &self.tally);
             self.screen.draw(&format!("\n{table}"))
         } else if now >= self.line + LINE {
             self.line = now;

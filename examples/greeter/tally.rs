@@ -17,7 +17,7 @@ pub(crate) struct Call {
     pub(crate) server: Option<usize>,
     pub(crate) began: Instant,
     pub(crate) took: Duration,
-    /// What it was begun in the middle of.
+    /// What happened meanwhile.
     pub(crate) during: Option<Incident>,
     pub(crate) failure: Option<Failure>,
 }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_is_charged_for_the_calls_that_were_begun_in_it() {
+    fn an_incident_is_charged_for_the_calls_of_its_time() {
         let now = Instant::now();
         let mut tally = Tally::new();
         tally.add(&call(0, now, None));

@@ -2,49 +2,45 @@
 
 use std::time::Duration;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, LineStyle, Table, TableStyle};
 use switchboard::Condition;
 
 use crate::{
     caller::RATE,
     script::{Incident, SERVERS, Scene, Sight},
+    server::NAME,
     tally::{Figures, Tally, Verdict},
 };
 
 /// Says what happens.
 pub(crate) fn scene(scene: Scene) -> Option<String> {
+    use Incident::{Crash, Restart};
     let name = |incident: Incident| server(incident.server());
     Some(match scene {
-        Scene::Opening => format!(
-            "{SERVERS} greeters start, each a process of its own, and publish themselves in etcd"
-        ),
+        Scene::Opening => {
+            format!("{SERVERS} greeters start, a process each, and publish themselves in etcd")
+        }
         Scene::Calm { after: None, .. } => {
-            format!("all are known; a caller, by the name alone, makes {RATE} calls a second")
+            format!("a caller dials \"{NAME}\" and finds them all: {RATE} calls a second")
         }
         Scene::Calm {
-            after: Some(incident),
-            ..
-        } => format!("{} is called again", name(incident)),
-        Scene::Struck(incident @ Incident::Restart) => format!(
-            "{} is told to stop (SIGTERM): it leaves etcd first, then finishes its calls",
-            name(incident)
+            after: Some(it), ..
+        } => format!("{} is called again", name(it)),
+        Scene::Struck(it @ Restart) => format!(
+            "{} is told to stop (SIGTERM): it leaves etcd, finishes its calls",
+            name(it)
         ),
-        Scene::Struck(incident @ Incident::Crash) => format!(
-            "{} is killed (SIGKILL): it can tell nobody, and etcd still lists it",
-            name(incident)
+        Scene::Struck(it @ Crash) => format!(
+            "{} is killed (SIGKILL): it tells nobody, and etcd still lists it",
+            name(it)
         ),
-        Scene::Avoided(incident) => {
-            format!(
-                "{} is called no more; the others serve its share",
-                name(incident)
-            )
+        Scene::Avoided(it) => format!("the others take over: {} gets no more calls", name(it)),
+        Scene::Returning(it @ Restart, _) => {
+            format!("{} has ended, and is started again", name(it))
         }
-        Scene::Returning(incident @ Incident::Restart, _) => {
-            format!("{} has ended, and is started again", name(incident))
-        }
-        Scene::Returning(incident @ Incident::Crash, _) => format!(
-            "{}'s lease has run out: gone from etcd too, it is started again",
-            name(incident)
+        Scene::Returning(it @ Crash, _) => format!(
+            "its lease has run out: etcd has dropped {}; it is started again",
+            name(it)
         ),
         Scene::Over => return None,
     })
@@ -73,71 +69,76 @@ pub(crate) fn line(seen: &[Sight; SERVERS], rates: &[f64; SERVERS]) -> String {
         let (state, _) = condition(seen[number].condition);
         format!("{} {state}, {:.0}/s", server(number), rates[number])
     });
-    format!("  {}", servers.collect::<Vec<_>>().join("; "))
+    format!("{:9}{}", "", servers.collect::<Vec<_>>().join("; "))
 }
 
 /// The live table, and what came of the calls so far.
-pub(crate) fn table(
-    addresses: &[String; SERVERS],
-    seen: &[Sight; SERVERS],
-    rates: &[f64; SERVERS],
-    tally: &Tally,
-) -> String {
-    let mut table = with_header([
-        "", "address", "state", "calls/s", "calls", "errors", "p50", "p99",
-    ]);
+pub(crate) fn table(seen: &[Sight; SERVERS], rates: &[f64; SERVERS], tally: &Tally) -> String {
+    let header = ["", "state", "calls/s", "calls", "failed", "p50", "p99"];
+    let mut table = with_header(header);
     for number in 0..SERVERS {
         let (state, color) = condition(seen[number].condition);
         let figures = &tally.servers[number];
         table.add_row([
             Cell::new(server(number)),
-            Cell::new(&addresses[number]),
-            // As wide as the longest, so that the table stands still.
+            // As wide as the widest, so that the table stands still.
             Cell::new(format!("{state:11}")).fg(color),
-            right(format!("{:.0}", rates[number])),
-            right(figures.calls),
+            Cell::new(bar(rates[number])),
+            right(format!("{:5}", figures.calls)),
             failed(figures),
-            right(millis(figures.latency(0.5))),
-            right(millis(figures.latency(0.99))),
+            right(format!("{:>7}", millis(figures.latency(0.5)))),
+            right(format!("{:>7}", millis(figures.latency(0.99)))),
         ]);
     }
-    format!(
-        "{table}\n {} calls, {} failed",
-        tally.all.calls, tally.all.failed
-    )
+    format!("{table}\n {}", verdict(tally))
+}
+
+/// Shows a rate as a number and a length.
+fn bar(rate: f64) -> String {
+    // Two servers that have all the calls fill it.
+    const WIDTH: usize = 10;
+    let length = (rate / f64::from(RATE / 2) * WIDTH as f64).round() as usize;
+    format!("{rate:3.0} {:WIDTH$}", "■".repeat(length.min(WIDTH)))
 }
 
 /// The summary: what each incident cost.
 pub(crate) fn summary(tally: &Tally) -> String {
-    let mut table = with_header(["", "calls", "failed", "p50", "p99", "called again"]);
-    let mut row = |name: &str, figures: &Figures, called_again: String| {
+    let mut table = with_header(["", "calls", "failed", "p99", "added", "called again"]);
+    let usual = tally.calm.latency(0.99);
+    let mut row = |name: &str, figures: &Figures, added: String, called_again: String| {
         table.add_row([
             Cell::new(name),
             right(figures.calls),
             failed(figures),
-            right(millis(figures.latency(0.5))),
             right(millis(figures.latency(0.99))),
+            right(added),
             Cell::new(called_again),
         ]);
     };
-    row("undisturbed", &tally.calm, String::new());
+    row("undisturbed", &tally.calm, String::new(), String::new());
     for incident in Incident::ALL {
-        let name = match incident {
-            Incident::Restart => "server 1 restarted",
-            Incident::Crash => "server 2 killed",
+        let what = match incident {
+            Incident::Restart => "restarted",
+            Incident::Crash => "killed",
         };
         let cost = tally.cost(incident);
+        let added = cost.figures.latency(0.99).as_secs_f64() - usual.as_secs_f64();
         let called_again = match cost.called_again {
             Some(after) => format!("{:.1} s after its start", after.as_secs_f64()),
             None => "not yet".to_owned(),
         };
-        row(name, &cost.figures, called_again);
+        row(
+            &format!("{} {what}", server(incident.server())),
+            &cost.figures,
+            format!("{:+.1} ms", added * 1e3),
+            called_again,
+        );
     }
-    row("all", &tally.all, String::new());
+    row("all", &tally.all, String::new(), String::new());
     table.to_string()
 }
 
-/// The last word.
+/// What it comes to.
 pub(crate) fn verdict(tally: &Tally) -> String {
     let calls = tally.all.calls;
     match tally.verdict() {
@@ -154,8 +155,16 @@ pub(crate) fn verdict(tally: &Tally) -> String {
 
 fn with_header<const COLUMNS: usize>(names: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(names.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+    let rule = LineStyle::none().fill('─').junction('─');
+    table.load_style(TableStyle::new().header_separator(rule));
+    let heading = |name: &str| {
+        let cell = Cell::new(name).add_attribute(Attribute::Bold);
+        match name {
+            "" | "state" | "calls/s" | "called again" => cell,
+            _ => cell.set_alignment(CellAlignment::Right),
+        }
+    };
+    table.set_header(names.map(heading));
     table
 }
 
