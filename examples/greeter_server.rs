@@ -2,20 +2,20 @@
 //!
 //!     cargo run --example greeter_server
 //!
-//! Start several; `greeter_client` calls them all in turn.
+//! Start several; `greeter_client` calls them all in turn. Where there is no etcd, the first of them
+//! brings one, in memory:
+//!
+//!     cargo run --example greeter_server -- --embedded
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use switchboard::{Advertise, Instance, Registry};
-use switchboard_proto::{
-    HelloReply, HelloRequest, HellosRequest,
-    greeter_server::{Greeter, GreeterServer},
-};
+use switchboard_embedded::EmbeddedEtcd;
+use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use tokio::net::TcpListener;
-use tokio_stream::{Stream, StreamExt, wrappers::IntervalStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::transport::Server;
 
 /// A greeter that publishes itself in etcd.
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Arguments {
     /// etcd's endpoints, separated by commas.
     #[arg(long, default_value = "127.0.0.1:2379")]
     etcd: String,
+    /// Serves an etcd in memory there, for as long as this runs.
+    #[arg(long)]
+    embedded: bool,
     /// The name to publish under.
     #[arg(long, default_value = "greeter")]
     name: String,
@@ -44,10 +47,19 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
 
+    // Held to the end: it ends when it is dropped.
+    let (_embedded, etcd) = match arguments.embedded {
+        true => {
+            let (embedded, address) = embedded(&arguments.etcd).await?;
+            println!("etcd, in memory, at {address}");
+            (Some(embedded), address)
+        }
+        false => (None, arguments.etcd),
+    };
     let listener = TcpListener::bind(&arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
-    let mut registry = Registry::builder(arguments.etcd)?.ttl(Duration::from_secs(arguments.ttl));
+    let mut registry = Registry::builder(etcd)?.ttl(Duration::from_secs(arguments.ttl));
     if let Some(advertise) = arguments.advertise {
         registry = registry.advertise(advertise);
     }
@@ -66,74 +78,16 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A greeter that says who it is.
-struct Polite {
-    address: String,
-}
-
-impl Polite {
-    fn greet(&self, whom: &str) -> HelloReply {
-        HelloReply {
-            message: format!("Hello, {whom}!"),
-            served_by: self.address.clone(),
-        }
-    }
-}
-
-type Replies = std::pin::Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl Greeter for Polite {
-    type SayHellosStream = Replies;
-    type ChatStream = Replies;
-
-    async fn say_hello(
-        &self,
-        request: Request<HelloRequest>,
-    ) -> Result<Response<HelloReply>, Status> {
-        Ok(Response::new(self.greet(&request.into_inner().name)))
-    }
-
-    async fn say_hellos(
-        &self,
-        request: Request<HellosRequest>,
-    ) -> Result<Response<Replies>, Status> {
-        let HellosRequest {
-            name,
-            count,
-            interval_ms,
-        } = request.into_inner();
-        let reply = self.greet(&name);
-        let interval = tokio::time::interval(Duration::from_millis(interval_ms.max(1).into()));
-        let replies = IntervalStream::new(interval)
-            .take(count as usize)
-            .map(move |_| Ok(reply.clone()));
-        Ok(Response::new(Box::pin(replies)))
-    }
-
-    async fn greet_all(
-        &self,
-        request: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<HelloReply>, Status> {
-        let names = request
-            .into_inner()
-            .map(|request| Ok::<_, Status>(request?.name));
-        let names: Vec<_> = names.collect::<Result<_, _>>().await?;
-        Ok(Response::new(self.greet(&names.join(", "))))
-    }
-
-    async fn chat(
-        &self,
-        request: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        let address = self.address.clone();
-        let replies = request.into_inner().map(move |request| {
-            let message = format!("Hello, {}!", request?.name);
-            Ok(HelloReply {
-                message,
-                served_by: address.clone(),
-            })
-        });
-        Ok(Response::new(Box::pin(replies)))
+/// Starts an etcd in memory that serves `address`. Returns it, and the address, which tells the port
+/// if 0 was asked for.
+async fn embedded(address: &str) -> anyhow::Result<(EmbeddedEtcd, String)> {
+    let etcd = EmbeddedEtcd::start();
+    match etcd.listen(address).await {
+        Ok(address) => Ok((etcd, address.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(anyhow!(
+            "{address} is taken, perhaps by an etcd: leave --embedded away to use that one, \
+             stop it, or take another port with --etcd 127.0.0.1:0"
+        )),
+        Err(error) => Err(error).context(format!("cannot serve an etcd on {address}")),
     }
 }

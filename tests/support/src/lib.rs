@@ -1,4 +1,4 @@
-//! What switchboard's tests run against: real etcd servers, a greeter, and the examples as
+//! What switchboard's tests run against: real etcd servers, and the examples as
 //! processes of their own.
 //!
 //! Everything here serves tests, so what goes wrong panics, and says what there was to see: the end
@@ -12,7 +12,6 @@ mod etcd;
 mod etcdctl;
 mod eventually;
 mod example;
-mod greeter;
 mod package;
 mod ports;
 mod process;
@@ -25,7 +24,7 @@ pub use etcd::{Etcd, EtcdCertificates};
 pub use etcdctl::Etcdctl;
 pub use eventually::eventually;
 pub use example::Example;
-pub use greeter::Polite;
 pub use process::{Exit, Process};
 pub use root::Root;
 pub use rustix::process::Signal;
+pub use switchboard_proto::Polite;

@@ -2,9 +2,10 @@
 
 use std::{pin::Pin, time::Duration};
 
-use switchboard_proto::{HelloReply, HelloRequest, HellosRequest, greeter_server::Greeter};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::{HelloReply, HelloRequest, HellosRequest, greeter_server::Greeter};
 
 /// Greets as the server at an address. Two names are special: whoever is called `hang` is never
 /// answered, and `header:<name>` is answered with that header of the request.
