@@ -5,7 +5,8 @@ use std::{future::Future, io::Error, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 use tonic::transport::server::TcpConnectInfo;
 
@@ -23,6 +24,20 @@ async fn hangs(future: impl Future) -> bool {
     timeout(HOUR, future).await.is_err()
 }
 
+/// Waits for what must happen. A paused clock that nobody else waits for jumps to this limit.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    timeout(24 * HOUR, future).await.unwrap()
+}
+
+/// Starts in a task of its own, which nothing wakes but what it waits for.
+fn started<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> {
+    let mut task = JoinSet::new();
+    task.spawn(future);
+    async move { in_time(task.join_next()).await.unwrap().unwrap() }
+}
+
 #[track_caller]
 fn assert_reset<T: std::fmt::Debug>(result: std::result::Result<T, Error>) {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset);
@@ -36,7 +51,7 @@ async fn an_open_gate_changes_nothing() {
     server.write_u8(2).await.unwrap();
     server.shutdown().await.unwrap();
     let mut heard = Vec::new();
-    client.read_to_end(&mut heard).await.unwrap();
+    in_time(client.read_to_end(&mut heard)).await.unwrap();
     assert_eq!(heard, [2]);
 }
 
@@ -54,15 +69,14 @@ async fn a_frozen_gate_lets_everything_wait_until_it_is_thawed() {
     assert!(hangs(other.write_u8(3)).await, "one that came later");
     assert!(hangs(client.read_u8()).await);
 
-    let thaw = async {
-        sleep(HOUR).await;
-        gate.thaw();
-    };
     let (mut reads, mut writes) = tokio::io::split(server);
-    let (read, written, _) = tokio::join!(reads.read_u8(), writes.write_u8(2), thaw);
-    assert_eq!(read.unwrap(), 1);
-    written.unwrap();
-    assert_eq!(client.read_u8().await.unwrap(), 2);
+    let read = started(async move { reads.read_u8().await });
+    let written = started(async move { writes.write_u8(2).await });
+    sleep(HOUR).await;
+    gate.thaw();
+    assert_eq!(read.await.unwrap(), 1);
+    written.await.unwrap();
+    assert_eq!(in_time(client.read_u8()).await.unwrap(), 2);
     other.write_u8(3).await.unwrap();
 }
 
@@ -70,15 +84,15 @@ async fn a_frozen_gate_lets_everything_wait_until_it_is_thawed() {
 async fn a_gate_that_freezes_stops_those_who_wait_already() {
     let gate = Gate::new();
     let (mut client, mut server) = behind(&gate);
-    let freeze = async {
-        gate.freeze();
-        client.write_u8(1).await.unwrap();
-        sleep(HOUR).await;
-        gate.thaw();
-    };
-    let start = tokio::time::Instant::now();
-    let (read, _) = tokio::join!(server.read_u8(), freeze);
-    assert_eq!((read.unwrap(), start.elapsed()), (1, HOUR));
+    let read = started(async move { (server.read_u8().await, Instant::now()) });
+    sleep(HOUR).await;
+    gate.freeze();
+    client.write_u8(1).await.unwrap();
+    sleep(HOUR).await;
+    gate.thaw();
+    let thawed = Instant::now();
+    let (read, when) = read.await;
+    assert_eq!((read.unwrap(), when), (1, thawed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,32 +104,26 @@ async fn dropped_connections_break_at_once_and_later_ones_do_not() {
         }
         let (mut client, server) = behind(&gate);
         let (mut reads, mut writes) = tokio::io::split(server);
-        let filling = async {
-            loop {
-                if let Err(error) = writes.write_all(&[0; 1024]).await {
-                    return Err::<(), Error>(error);
-                }
-            }
-        };
-        let dropping = async {
-            sleep(HOUR).await;
-            gate.drop_connections();
-        };
-        let (read, written, _) = tokio::join!(reads.read_u8(), filling, dropping);
-        assert_reset(read);
+        let read = started(async move { (reads.read_u8().await, reads) });
+        let written = started(async move { (writes.write_all(&[0; 1 << 20]).await, writes) });
+        sleep(HOUR).await;
+        gate.drop_connections();
+        let (written, mut writes) = written.await;
         assert_reset(written);
-        assert_reset(writes.flush().await);
-        assert_reset(writes.shutdown().await);
+        assert_reset(in_time(writes.flush()).await);
+        assert_reset(in_time(writes.shutdown()).await);
+        let (read, mut reads) = read.await;
+        assert_reset(read);
         gate.thaw();
         assert_reset(reads.read_u8().await);
 
         drop(reads.unsplit(writes));
         let mut heard = Vec::new();
-        client.read_to_end(&mut heard).await.unwrap();
+        in_time(client.read_to_end(&mut heard)).await.unwrap();
 
         let (mut client, mut server) = behind(&gate);
         client.write_u8(1).await.unwrap();
-        assert_eq!(server.read_u8().await.unwrap(), 1);
+        assert_eq!(in_time(server.read_u8()).await.unwrap(), 1);
     }
 }
 

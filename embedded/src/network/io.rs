@@ -208,3 +208,19 @@ impl Connected for Io {
 
     fn connect_info(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn what_happens_while_a_waker_is_registered_is_seen() {
+        let mut attempts = [Attempt::Blocked, Attempt::Done(7)].into_iter();
+        let mut cx = Context::from_waker(Waker::noop());
+        let waker = AtomicWaker::new();
+        let done = Waiting::default().poll(&mut cx, &waker, |_| attempts.next().expect("two"));
+        assert_eq!(done, Poll::Ready(7));
+    }
+}

@@ -82,8 +82,7 @@ impl Link {
     /// Breaks the connections that stand, on both ends and at once, even where the link is cut.
     /// What was under way is lost; new connections can be made.
     pub fn reset(&self) {
-        let broken = self.line(|line| std::mem::take(&mut line.connections));
-        for connection in broken.iter().filter_map(Weak::upgrade) {
+        for connection in self.line(|line| line.standing()) {
             connection.reset();
         }
     }
@@ -92,7 +91,9 @@ impl Link {
         // Told apart from the change itself, so that no waker runs while the network is locked.
         let connections = self.line(|line| {
             change(line);
-            line.condition_all()
+            let standing = line.standing();
+            standing.iter().for_each(|it| line.condition(it));
+            standing
         });
         for connection in connections {
             connection.wake_all();
@@ -142,12 +143,11 @@ impl Line {
         (ours, theirs)
     }
 
-    /// Passes the link's state on to its connections, and returns those to be woken.
-    fn condition_all(&self) -> Vec<Arc<Connection>> {
-        let standing = self.connections.iter().filter_map(Weak::upgrade);
-        standing.inspect(|it| self.condition(it)).collect()
+    fn standing(&self) -> Vec<Arc<Connection>> {
+        self.connections.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Passes the link's state on to a connection.
     fn condition(&self, connection: &Connection) {
         connection.condition(self.passage == Passage::Cut, self.delay);
     }

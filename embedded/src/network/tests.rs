@@ -14,7 +14,8 @@ use std::{
 use futures::{FutureExt, StreamExt};
 use http::Uri;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
@@ -35,15 +36,33 @@ async fn connected() -> (Network, Listener, Io, Io) {
     (network, listener, client, server)
 }
 
-async fn read<const N: usize>(io: &mut Io) -> Result<[u8; N]> {
+async fn read<const N: usize>(io: &mut (impl AsyncRead + Unpin)) -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    io.read_exact(&mut bytes).await?;
+    in_time(io.read_exact(&mut bytes)).await?;
     Ok(bytes)
+}
+
+async fn byte(io: &mut Io) -> Result<u8> {
+    in_time(io.read_u8()).await
 }
 
 /// Whether it has not ended an hour from now.
 async fn hangs(future: impl Future) -> bool {
     timeout(HOUR, future).await.is_err()
+}
+
+/// Waits for what must happen. A paused clock that nobody else waits for jumps to this limit.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    timeout(24 * HOUR, future).await.unwrap()
+}
+
+/// Starts in a task of its own, which nothing wakes but what it waits for.
+fn started<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> {
+    let mut task = JoinSet::new();
+    task.spawn(future);
+    async move { in_time(task.join_next()).await.unwrap().unwrap() }
 }
 
 #[track_caller]
@@ -98,7 +117,7 @@ async fn a_connection_that_nobody_accepted_ends_with_the_listener() {
     let listener = network.listen("server:1").unwrap();
     let mut client = dial(&network, "client", "server:1").await.unwrap();
     drop(listener);
-    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(in_time(client.read(&mut [0])).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,15 +130,14 @@ async fn a_cut_link_holds_both_directions_and_loses_nothing() {
     assert!(hangs(server.read_u8()).await);
     assert!(hangs(client.read_u8()).await);
 
-    let healed = async {
-        sleep(HOUR).await;
-        network.link("client", "server:1").heal();
-    };
-    let start = Instant::now();
-    let (_, at_server, at_client) =
-        tokio::join!(healed, read::<2>(&mut server), read::<1>(&mut client));
-    assert_eq!(start.elapsed(), HOUR);
-    assert_eq!((&at_server.unwrap(), &at_client.unwrap()), (b"ab", b"c"));
+    let at_server = started(async move { read::<2>(&mut server).await });
+    let at_client = started(async move { read::<1>(&mut client).await });
+    sleep(HOUR).await;
+    let healed = Instant::now();
+    network.link("client", "server:1").heal();
+    assert_eq!(&at_server.await.unwrap(), b"ab");
+    assert_eq!(&at_client.await.unwrap(), b"c");
+    assert_eq!(healed.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,14 +148,13 @@ async fn connecting_over_a_cut_link_takes_until_it_is_healed() {
     assert!(hangs(dial(&network, "client", "server:1")).await);
 
     let _listener = network.listen("server:1").unwrap();
-    let healed = async {
-        sleep(HOUR).await;
-        link.heal();
-    };
-    let start = Instant::now();
-    let (_, connected) = tokio::join!(healed, dial(&network, "client", "server:1"));
-    assert!(connected.is_ok());
-    assert_eq!(start.elapsed(), HOUR);
+    let dialing = network.clone();
+    let connecting = started(async move { dial(&dialing, "client", "server:1").await });
+    sleep(HOUR).await;
+    let healed = Instant::now();
+    link.heal();
+    assert!(connecting.await.is_ok());
+    assert_eq!(healed.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,12 +189,12 @@ async fn delayed_bytes_arrive_that_much_later_and_in_order() {
     client.write_all(b"!").await.unwrap();
     client.shutdown().await.unwrap();
 
-    assert_eq!(server.read_u8().await.unwrap(), b'a');
+    assert_eq!(byte(&mut server).await.unwrap(), b'a');
     assert_eq!(start.elapsed(), Duration::from_secs(10));
-    assert_eq!(client.read_u8().await.unwrap(), b'c');
+    assert_eq!(byte(&mut client).await.unwrap(), b'c');
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     assert_eq!(&read::<2>(&mut server).await.unwrap(), b"b!");
-    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(in_time(server.read(&mut [0])).await.unwrap(), 0);
     assert_eq!(start.elapsed(), Duration::from_secs(11));
 }
 
@@ -194,7 +211,7 @@ async fn a_delay_set_before_a_connection_is_made_holds_for_it_and_outlives_a_cut
     let mut server = listener.next().await.unwrap().unwrap();
     client.write_all(b"a").await.unwrap();
     assert_eq!(start.elapsed(), Duration::ZERO);
-    server.read_u8().await.unwrap();
+    byte(&mut server).await.unwrap();
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
 
@@ -208,7 +225,8 @@ async fn an_end_dropped_over_a_delayed_link_is_heard_of_that_much_later() {
     let start = Instant::now();
     drop(client);
     // There is no room, so this one waits for the news alone.
-    assert_kind(server.write_all(b"a").await, ErrorKind::BrokenPipe);
+    let written = in_time(server.write_all(b"a")).await;
+    assert_kind(written, ErrorKind::BrokenPipe);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
 
@@ -222,32 +240,27 @@ async fn a_reset_breaks_both_ends_at_once_even_over_a_cut_link() {
         }
         server.write_all(&[0; CAPACITY]).await.unwrap();
         client.write_all(b"under way").await.unwrap();
-        let reset = async {
-            sleep(HOUR).await;
-            link.reset();
-        };
+        let (mut reads, mut writes) = tokio::io::split(server);
+        let written = started(async move { (writes.write_all(b"no room").await, writes) });
+        let read = started(async move { (read::<10>(&mut reads).await, reads) });
+        sleep(HOUR).await;
         let start = Instant::now();
-        let (_, written) = tokio::join!(reset, server.write_all(b"waits for room"));
+        link.reset();
+        let (written, writes) = written.await;
         assert_kind(written, ErrorKind::ConnectionReset);
-        assert_eq!(start.elapsed(), HOUR);
+        let (read, reads) = read.await;
+        assert_kind(read, ErrorKind::ConnectionReset);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let mut server = reads.unsplit(writes);
         for io in [&mut client, &mut server] {
-            assert_kind(io.read_u8().await, ErrorKind::ConnectionReset);
+            assert_kind(byte(io).await, ErrorKind::ConnectionReset);
             assert_kind(io.write_u8(0).await, ErrorKind::ConnectionReset);
             assert_kind(io.shutdown().await, ErrorKind::ConnectionReset);
         }
         link.heal();
-        assert_kind(client.read_u8().await, ErrorKind::ConnectionReset);
+        assert_kind(byte(&mut client).await, ErrorKind::ConnectionReset);
         assert!(dial(&network, "client", "server:1").await.is_ok());
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reset_wakes_those_who_read() {
-    let (network, _listener, mut client, mut server) = connected().await;
-    let reset = async { network.link("client", "server:1").reset() };
-    let (at_client, at_server, _) = tokio::join!(client.read_u8(), server.read_u8(), reset);
-    assert_kind(at_client, ErrorKind::ConnectionReset);
-    assert_kind(at_server, ErrorKind::ConnectionReset);
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +271,7 @@ async fn a_link_that_refuses_refuses_new_connections_until_it_is_healed() {
     let refused = dial(&network, "client", "server:1").await;
     assert_kind(refused, ErrorKind::ConnectionRefused);
     client.write_all(b"a").await.unwrap();
-    assert_eq!(server.read_u8().await.unwrap(), b'a', "it stands");
+    assert_eq!(byte(&mut server).await.unwrap(), b'a', "it stands");
     link.heal();
     assert!(dial(&network, "client", "server:1").await.is_ok());
 }
@@ -269,31 +282,31 @@ async fn who_connects_over_a_cut_link_is_refused_when_it_refuses() {
     let link = network.link("client", "server:1");
     link.cut();
     client.write_all(b"a").await.unwrap();
-    let refuse = async { link.refuse() };
-    let (refused, at_server, _) = tokio::join!(
-        dial(&network, "client", "server:1"),
-        server.read_u8(),
-        refuse
-    );
-    assert_kind(refused, ErrorKind::ConnectionRefused);
-    assert_eq!(at_server.unwrap(), b'a');
+    let dialing = network.clone();
+    let connecting = started(async move { dial(&dialing, "client", "server:1").await });
+    let at_server = started(async move { server.read_u8().await });
+    sleep(HOUR).await;
+    link.refuse();
+    assert_kind(connecting.await, ErrorKind::ConnectionRefused);
+    assert_eq!(at_server.await.unwrap(), b'a');
 }
 
 #[tokio::test(start_paused = true)]
 async fn writing_waits_for_room_also_while_cut() {
-    let (network, _listener, mut client, mut server) = connected().await;
-    let link = network.link("client", "server:1");
     for cut in [false, true] {
+        let (network, _listener, mut client, mut server) = connected().await;
+        let link = network.link("client", "server:1");
         if cut {
             link.cut();
         }
         client.write_all(&[1; CAPACITY]).await.unwrap();
         assert!(hangs(client.write_u8(2)).await);
+        let written = started(async move { client.write_u8(2).await });
+        sleep(HOUR).await;
         link.heal();
-        let (read, written) =
-            tokio::join!(read::<{ CAPACITY + 1 }>(&mut server), client.write_u8(2));
-        written.unwrap();
-        assert_eq!(read.unwrap()[CAPACITY], 2);
+        assert_eq!(read(&mut server).await.unwrap(), [1; CAPACITY]);
+        written.await.unwrap();
+        assert_eq!(read(&mut server).await.unwrap(), [2]);
     }
 }
 
@@ -305,7 +318,7 @@ async fn a_direction_that_was_shut_down_ends_and_the_other_goes_on() {
     client.shutdown().await.unwrap();
     assert_kind(client.write_u8(0).await, ErrorKind::BrokenPipe);
     let mut heard = Vec::new();
-    server.read_to_end(&mut heard).await.unwrap();
+    in_time(server.read_to_end(&mut heard)).await.unwrap();
     assert_eq!(heard, b"last words");
     server.write_all(b"answer").await.unwrap();
     assert_eq!(&read::<6>(&mut client).await.unwrap(), b"answer");
@@ -317,7 +330,7 @@ async fn a_dropped_end_is_read_after_what_it_wrote_and_breaks_writes() {
     client.write_all(b"last words").await.unwrap();
     drop(client);
     let mut heard = Vec::new();
-    server.read_to_end(&mut heard).await.unwrap();
+    in_time(server.read_to_end(&mut heard)).await.unwrap();
     assert_eq!(heard, b"last words");
     assert_kind(server.write_u8(0).await, ErrorKind::BrokenPipe);
 }
@@ -327,10 +340,12 @@ async fn an_end_that_is_dropped_wakes_who_reads_and_who_writes() {
     let (_network, _listener, client, mut server) = connected().await;
     server.write_all(&[0; CAPACITY]).await.unwrap();
     let (mut reads, mut writes) = tokio::io::split(server);
-    let dropped = async { drop(client) };
-    let (read, written, _) = tokio::join!(reads.read_u8(), writes.write_all(&[0]), dropped);
-    assert_kind(read, ErrorKind::UnexpectedEof);
-    assert_kind(written, ErrorKind::BrokenPipe);
+    let read = started(async move { reads.read_u8().await });
+    let written = started(async move { writes.write_all(&[0]).await });
+    sleep(HOUR).await;
+    drop(client);
+    assert_kind(read.await, ErrorKind::UnexpectedEof);
+    assert_kind(written.await, ErrorKind::BrokenPipe);
 }
 
 #[tokio::test(start_paused = true)]
@@ -342,7 +357,7 @@ async fn nobody_hears_over_a_cut_link_that_an_end_was_dropped() {
     server.write_u8(0).await.unwrap();
     assert!(hangs(server.read_u8()).await);
     link.heal();
-    assert_kind(server.read_u8().await, ErrorKind::UnexpectedEof);
+    assert_kind(byte(&mut server).await, ErrorKind::UnexpectedEof);
     assert_kind(server.write_u8(0).await, ErrorKind::BrokenPipe);
 }
 
@@ -387,16 +402,14 @@ async fn who_waits_is_woken_only_when_there_is_a_reason() {
     assert!(matches!(reading.poll_unpin(&mut cx), Poll::Ready(Ok(7))));
 }
 
-#[tokio::test]
-async fn a_pair_needs_no_network_and_carries_more_than_it_holds() {
+#[tokio::test(start_paused = true)]
+async fn a_connection_carries_more_than_it_holds() {
     let (mut client, mut server) = Io::pair();
     let sent: Vec<u8> = (0..1_000_000_u32).map(|it| (it % 251) as u8).collect();
-    let sending = async {
-        client.write_all(&sent).await.unwrap();
-        drop(client);
-    };
+    let sending = sent.clone();
+    let written = started(async move { client.write_all(&sending).await });
     let mut heard = Vec::new();
-    let (_, read) = tokio::join!(sending, server.read_to_end(&mut heard));
-    read.unwrap();
+    in_time(server.read_to_end(&mut heard)).await.unwrap();
+    written.await.unwrap();
     assert!(heard == sent);
 }
