@@ -70,7 +70,7 @@ async fn c25_a_server_that_never_speaks_is_not_ready_and_is_backed_off_from() {
 #[tokio::test(start_paused = true)]
 async fn c26_an_address_that_swallows_attempts_is_timed_out_while_others_serve() {
     let network = Network::serving(&["b:1"]);
-    network.swallow("a:1");
+    network.cut("a:1");
     let channel = Channel::balance(["a:1", "b:1"]).unwrap().name("greeter");
     let channel = channel
         .connector(network.connector())
@@ -161,7 +161,7 @@ async fn c29_an_endpoint_that_failed_is_failing_through_every_redial_until_ready
     let network = Network::new();
     let channel = to_a(&network).connect_lazy().unwrap();
     until_it_is(&channel, "a:1", Condition::Failing).await;
-    network.swallow("a:1");
+    network.cut("a:1");
     let mut states = channel.watch_state();
     for _ in 0..20 {
         tokio::time::sleep(SECOND).await;
@@ -186,7 +186,7 @@ async fn c29_an_endpoint_that_failed_is_failing_through_every_redial_until_ready
 #[tokio::test(start_paused = true)]
 async fn an_address_that_hangs_leaves_time_for_the_next_one_of_its_endpoint() {
     let network = Network::serving(&["a:2"]);
-    network.swallow("a:1");
+    network.cut("a:1");
     let (said, source) = source();
     let channel = builder(&network, source).connect_lazy().unwrap();
     said.endpoints(vec![endpoint(&["a:1", "a:2"])]);
@@ -233,7 +233,7 @@ async fn connecting_succeeds_with_the_first_endpoint_and_fails_with_the_last() {
         "service greeter: endpoint a:1: cannot connect: connection refused"
     );
 
-    network.swallow("b:1");
+    network.cut("b:1");
     let builder = Channel::balance(["a:1", "b:1"])
         .unwrap()
         .connect_timeout(SECOND);
@@ -277,7 +277,7 @@ async fn keep_alive_finds_a_server_that_fell_silent() {
     calls.spawn(async move { caller.say_hello(hello("hang")).await });
     tokio::time::sleep(60 * SECOND).await;
     assert!(calls.try_join_next().is_none(), "the server answers pings");
-    network.freeze("a:1");
+    network.cut("a:1");
     let start = Instant::now();
     let status = calls.join_next().await.unwrap().unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);

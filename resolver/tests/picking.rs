@@ -35,7 +35,7 @@ fn call_error(status: &Status) -> &CallError {
 #[tokio::test(start_paused = true)]
 async fn c20_a_blocked_pick_ends_at_the_deadline_and_says_what_it_waited_for() {
     let network = Network::new();
-    network.swallow("a:1");
+    network.cut("a:1");
     for wait_for_ready in [false, true] {
         let builder = Channel::balance(["a:1"]).unwrap().name("greeter");
         let channel = builder
@@ -174,7 +174,7 @@ async fn c24_a_stream_that_never_pauses_ends_at_the_deadline_too() {
 #[tokio::test(start_paused = true)]
 async fn c24_the_caller_s_timeout_leaves_as_what_remains_of_it() {
     let network = Network::new();
-    network.swallow("a:1");
+    network.cut("a:1");
     let (said, source) = source();
     let channel = builder(&network, source)
         .timeout(SOON)

@@ -173,7 +173,7 @@ async fn closing_waits_for_calls_in_flight_and_refuses_new_ones() {
 #[tokio::test(start_paused = true)]
 async fn calls_that_wait_when_the_channel_closes_fail_at_once() {
     let network = Network::new();
-    network.swallow("a:1");
+    network.cut("a:1");
     let channel = Channel::balance(["a:1"])
         .unwrap()
         .connector(network.connector());
@@ -194,7 +194,7 @@ fn no_task_outlives_close() {
     network.serve("a:1");
     network.serve("b:1");
     network.silence("silent:1");
-    network.swallow("gone:1");
+    network.cut("gone:1");
     let clients = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,26 +1,25 @@
-//! Servers by address, connected to through pipes in memory.
+//! Servers by address, on a network in memory.
 
 use std::{
     collections::BTreeMap,
     io,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
 };
 
+use futures::{Stream, StreamExt, future::BoxFuture};
+use switchboard_embedded::{Io, Link, Listener};
 use switchboard_proto::greeter_server::GreeterServer;
 use switchboard_test_support::Polite;
-use tokio::{
-    io::{AsyncWriteExt, DuplexStream},
-    runtime::Handle,
-    sync::{mpsc, oneshot, watch},
-    task::JoinSet,
-    time::Instant,
-};
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio::{io::AsyncWriteExt, runtime::Handle, sync::oneshot, task::JoinSet, time::Instant};
 use tonic::transport::Server;
 
 /// A network in memory. What no server listens on refuses connections.
 #[derive(Clone)]
 pub struct Network {
+    wires: switchboard_embedded::Network,
     sites: Arc<Mutex<BTreeMap<String, Site>>>,
     /// Where the servers run.
     runtime: Handle,
@@ -29,29 +28,11 @@ pub struct Network {
 /// What is at an address.
 #[derive(Default)]
 struct Site {
-    conduct: Conduct,
+    listening: Listening,
     dials: Vec<Instant>,
-    /// The server and what carries the bytes of its connections; dropped, they end as in a crash.
+    /// The server, if it is not to outlive what comes after it.
     tasks: JoinSet<()>,
-    /// Whether the connections carry nothing any more.
-    frozen: watch::Sender<bool>,
-}
-
-#[derive(Default)]
-enum Conduct {
-    #[default]
-    Refuse,
-    /// Connections are accepted, and a server speaks.
-    Serve {
-        accept: mpsc::UnboundedSender<io::Result<DuplexStream>>,
-        shutdown: oneshot::Sender<()>,
-    },
-    /// Connecting takes for ever, as with a host that is gone.
-    Swallow,
-    /// Connections are accepted, and nobody speaks.
-    Silence,
-    /// Connections are accepted, greeted, and hung up.
-    HangUp,
+    shutdown: Option<oneshot::Sender<()>>,
 }
 
 /// An empty SETTINGS frame.
@@ -63,8 +44,11 @@ impl Network {
     }
 
     pub fn on(runtime: Handle) -> Self {
-        let sites = Arc::default();
-        Self { sites, runtime }
+        Self {
+            wires: switchboard_embedded::Network::new(),
+            sites: Arc::default(),
+            runtime,
+        }
     }
 
     /// A network with servers at these addresses.
@@ -78,16 +62,14 @@ impl Network {
 
     /// Starts a greeter at the address.
     pub fn serve(&self, address: &str) {
-        let (accept, incoming) = mpsc::unbounded_channel();
         let (shutdown, signal) = oneshot::channel::<()>();
         let greeter = GreeterServer::new(Polite {
             address: address.to_owned(),
         });
+        let incoming = self.listen(address);
         self.at(address, |site| {
-            site.conduct = Conduct::Serve { accept, shutdown };
-            site.tasks = JoinSet::new();
+            site.shutdown = Some(shutdown);
             let server = Server::builder().add_service(greeter);
-            let incoming = UnboundedReceiverStream::new(incoming);
             let serving = server.serve_with_incoming_shutdown(incoming, async {
                 // Dropped is a crash, which ends the task anyway.
                 if signal.await.is_err() {
@@ -103,43 +85,50 @@ impl Network {
 
     /// Stops the server at the address as a crash does: connections break, new ones are refused.
     pub fn crash(&self, address: &str) {
-        self.put(address, Conduct::Refuse);
+        self.at(address, |site| {
+            site.listening.end();
+            site.tasks = JoinSet::new();
+        });
+        self.link(address).reset();
     }
 
     /// Stops the server at the address in good order: GOAWAY, streams go on, new connections are
     /// refused.
     pub fn shut_down(&self, address: &str) {
         self.at(address, |site| {
-            match std::mem::take(&mut site.conduct) {
-                Conduct::Serve { shutdown, .. } => shutdown.send(()).expect("a server"),
-                _ => panic!("no server at {address}"),
-            }
+            let shutdown = site.shutdown.take().expect("a server");
+            shutdown.send(()).expect("a server that runs");
+            site.listening.end();
             // It goes on to serve its streams, whatever comes after it at this address.
             std::mem::take(&mut site.tasks).detach_all();
         });
     }
 
-    /// Lets connection attempts to the address hang.
-    pub fn swallow(&self, address: &str) {
-        self.put(address, Conduct::Swallow);
-    }
-
-    /// Holds back every byte from and to the address from now on, as when a cable is cut.
-    pub fn freeze(&self, address: &str) {
-        self.at(address, |site| {
-            site.conduct = Conduct::Swallow;
-            site.frozen.send_replace(true);
-        });
+    /// Holds back every byte from and to the address from now on, and lets connecting hang, as when
+    /// a cable is cut.
+    pub fn cut(&self, address: &str) {
+        self.link(address).cut();
     }
 
     /// Lets connections to the address succeed, and never says a word on them.
     pub fn silence(&self, address: &str) {
-        self.put(address, Conduct::Silence);
+        // Connections that nobody accepts.
+        let _incoming = self.listen(address);
     }
 
     /// Lets connections to the address succeed, speaks HTTP/2 on them, and closes them.
     pub fn hang_up(&self, address: &str) {
-        self.put(address, Conduct::HangUp);
+        let greet = |io: io::Result<Io>| async {
+            let mut io = io.expect("a connection");
+            io.write_all(&SETTINGS).await.expect("a reader");
+            // Were it done in no time, a paused clock would stand still in a hot loop.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let incoming = self.listen(address);
+        self.at(address, |site| {
+            let greeting = incoming.for_each_concurrent(None, greet);
+            site.tasks.spawn_on(greeting, &self.runtime);
+        });
     }
 
     /// When the address was dialed.
@@ -150,82 +139,53 @@ impl Network {
     /// What a channel connects with.
     pub fn connector(
         &self,
-    ) -> impl Fn(http::Uri) -> futures::future::BoxFuture<'static, io::Result<DuplexStream>>
-    + Send
-    + Sync
-    + 'static {
+    ) -> impl Fn(http::Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync + 'static {
         let network = self.clone();
+        let dial = self.wires.connector("channel");
         move |uri| {
-            let network = network.clone();
-            Box::pin(async move {
-                let authority = uri.authority().expect("host and port").to_string();
-                match network.dial(&authority) {
-                    Some(dialed) => dialed,
-                    None => std::future::pending().await,
-                }
-            })
+            let address = uri.authority().expect("host and port").as_str();
+            network.at(address, |site| site.dials.push(Instant::now()));
+            dial(uri)
         }
     }
 
-    /// Connects to an address; `None` is never.
-    fn dial(&self, address: &str) -> Option<io::Result<DuplexStream>> {
-        self.at(address, |site| {
-            site.dials.push(Instant::now());
-            let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
-            match &site.conduct {
-                Conduct::Refuse => return Some(Err(io::ErrorKind::ConnectionRefused.into())),
-                Conduct::Swallow => return None,
-                Conduct::Silence => {
-                    site.tasks.spawn_on(
-                        async move {
-                            std::future::pending::<()>().await;
-                            drop(theirs);
-                        },
-                        &self.runtime,
-                    );
-                }
-                Conduct::HangUp => {
-                    site.tasks.spawn_on(
-                        async move {
-                            theirs.write_all(&SETTINGS).await.expect("a reader");
-                            // Were it done in no time, a paused clock would stand still in a hot
-                            // loop.
-                            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                        },
-                        &self.runtime,
-                    );
-                }
-                Conduct::Serve { accept, .. } => {
-                    let (mut near, far) = tokio::io::duplex(64 * 1024);
-                    accept.send(Ok(far)).expect("a server that accepts");
-                    let mut frozen = site.frozen.subscribe();
-                    site.tasks.spawn_on(
-                        async move {
-                            // An error is one side having gone, which is how connections end here.
-                            let carrying = tokio::io::copy_bidirectional(&mut theirs, &mut near);
-                            tokio::select! {
-                                _ = carrying => return,
-                                _ = frozen.wait_for(|frozen| *frozen) => {}
-                            }
-                            std::future::pending::<()>().await;
-                        },
-                        &self.runtime,
-                    );
-                }
-            }
-            Some(Ok(ours))
-        })
+    /// Listens at an address where nobody does, over a link that is whole.
+    fn listen(&self, address: &str) -> Listening {
+        let listener = self.wires.listen(address).expect("nobody there");
+        let listening = Listening(Arc::new(Mutex::new(Some(listener))));
+        self.link(address).heal();
+        self.at(address, |site| site.listening = listening.clone());
+        listening
     }
 
-    fn put(&self, address: &str, conduct: Conduct) {
-        self.at(address, |site| {
-            site.conduct = conduct;
-            site.tasks = JoinSet::new();
-        });
+    fn link(&self, address: &str) -> Link {
+        self.wires.link("channel", address)
     }
 
     fn at<T>(&self, address: &str, act: impl FnOnce(&mut Site) -> T) -> T {
         let mut sites = self.sites.lock().expect("no panic in between");
         act(sites.entry(address.to_owned()).or_default())
+    }
+}
+
+/// A listener that ends at once when it is told to, not when the server that has it is dropped.
+#[derive(Clone, Default)]
+struct Listening(Arc<Mutex<Option<Listener>>>);
+
+impl Listening {
+    fn end(&self) {
+        drop(self.0.lock().expect("no panic in between").take());
+    }
+}
+
+impl Stream for Listening {
+    type Item = io::Result<Io>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut *self.0.lock().expect("no panic in between") {
+            Some(listener) => listener.poll_next_unpin(cx),
+            // Whoever ended it has told the server.
+            None => Poll::Pending,
+        }
     }
 }
