@@ -25,7 +25,7 @@ impl Show {
         let folder = tempfile::tempdir().unwrap();
         // A name that no other test has.
         let mark = format!("FIRST_RUN={}", folder.path().display());
-        let mut command = Command::new(example.executable());
+        let mut command = command(&example);
         command.env("FIRST_RUN", folder.path());
         let process = Process::spawn(command);
         Self { process, mark }
@@ -48,6 +48,13 @@ impl Show {
         )
         .await;
     }
+}
+
+/// What runs an example whose errors are shown whole: a backtrace would fill what is kept of them.
+fn command(example: &Example) -> Command {
+    let mut command = Command::new(example.executable());
+    command.env("RUST_BACKTRACE", "0");
+    command
 }
 
 /// The processes with a mark, the oldest first.
@@ -198,10 +205,9 @@ async fn a_port_that_is_taken_says_what_to_do() {
     let etcd = TcpListener::bind("127.0.0.1:0").unwrap();
     let etcd = etcd.local_addr().unwrap().to_string();
     let server = Example::build("greeter_server").await;
-    let exit = server
-        .spawn(["--embedded", "--etcd", &etcd])
-        .wait(SOON)
-        .await;
+    let mut command = command(&server);
+    command.args(["--embedded", "--etcd", &etcd]);
+    let exit = Process::spawn(command).wait(SOON).await;
     assert_eq!(exit.status.code(), Some(1), "{exit:?}");
     let what_to_do = format!(
         "{etcd} is taken, perhaps by an etcd: leave --embedded away to use that one, stop it, \
