@@ -15,8 +15,11 @@ const SOON: Duration = Duration::from_secs(10);
 /// The show, with all its processes.
 struct Show {
     process: Process,
-    mark: String,
+    mark: Mark,
 }
+
+/// What its processes have in their environment, and nobody else's. None of them outlives this.
+struct Mark(String);
 
 impl Show {
     /// Starts it with a mark in its environment, which its processes inherit.
@@ -24,8 +27,8 @@ impl Show {
         let example = Example::build("greeter").await;
         let folder = tempfile::tempdir().unwrap();
         // A name that no other test has.
-        let mark = format!("FIRST_RUN={}", folder.path().display());
-        let mut command = Command::new(example.executable());
+        let mark = Mark(format!("FIRST_RUN={}", folder.path().display()));
+        let mut command = command(&example);
         command.env("FIRST_RUN", folder.path());
         let process = Process::spawn(command);
         Self { process, mark }
@@ -36,39 +39,52 @@ impl Show {
             .wait_for_line(SOON, |line| line.contains(text))
             .await;
     }
+}
 
-    async fn leaves_nothing(mark: &str) {
-        eventually(
-            SOON,
-            "no process is left over",
-            async || match &*processes(mark) {
-                [] => Ok(()),
-                left => Err(format!("{left:?}")),
-            },
-        )
-        .await;
+impl Mark {
+    /// Returns the processes with it, the oldest first.
+    fn processes(&self) -> Vec<Pid> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap() {
+            let entry = entry.unwrap();
+            let Some(pid) = entry.file_name().to_str().and_then(|it| it.parse().ok()) else {
+                continue;
+            };
+            // Those of others cannot be read, those that have ended have none.
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let mut variables = environment.split(|byte| *byte == 0);
+            if variables.any(|it| it == self.0.as_bytes()) {
+                found.extend(Pid::from_raw(pid));
+            }
+        }
+        found.sort_by_key(|pid| pid.as_raw_nonzero());
+        found
+    }
+
+    /// Waits until no process with it is left over.
+    async fn is_gone(&self) {
+        let nobody = async || match &*self.processes() {
+            [] => Ok(()),
+            left => Err(format!("{left:?}")),
+        };
+        eventually(SOON, "no process is left over", nobody).await;
     }
 }
 
-/// The processes with a mark, the oldest first.
-fn processes(mark: &str) -> Vec<Pid> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap() {
-        let entry = entry.unwrap();
-        let Some(pid) = entry.file_name().to_str().and_then(|it| it.parse().ok()) else {
-            continue;
-        };
-        // Those of others cannot be read, those that have ended have none.
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment
-            .split(|byte| *byte == 0)
-            .any(|it| it == mark.as_bytes())
-        {
-            found.extend(Pid::from_raw(pid));
+impl Drop for Mark {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
-    found.sort_by_key(|pid| pid.as_raw_nonzero());
-    found
+}
+
+/// What runs an example whose errors are shown whole: a backtrace would fill what is kept of them.
+fn command(example: &Example) -> Command {
+    let mut command = Command::new(example.executable());
+    command.env("RUST_BACKTRACE", "0");
+    command
 }
 
 #[tokio::test]
@@ -103,14 +119,14 @@ async fn it_shows_that_no_call_fails_and_ends_in_time() {
     let in_flight =
         rest.starts_with("0 failed, but for ") && rest.contains(" in flight on server 2");
     assert!(rest == "0 failed." || in_flight, "{exit:?}");
-    Show::leaves_nothing(&show.mark).await;
+    show.mark.is_gone().await;
 }
 
 #[tokio::test]
 async fn interrupted_it_ends_well_and_leaves_nothing() {
     let mut show = Show::start().await;
     show.wait_for("server 1 is told to stop").await;
-    assert_eq!(processes(&show.mark).len(), 4);
+    assert_eq!(show.mark.processes().len(), 4);
     show.process.signal(Signal::INT);
     let exit = show.process.wait(SOON).await;
     assert!(exit.status.success(), "{exit:?}");
@@ -122,16 +138,16 @@ async fn interrupted_it_ends_well_and_leaves_nothing() {
         exit.lines.last().unwrap().ends_with("0 failed."),
         "{exit:?}"
     );
-    Show::leaves_nothing(&show.mark).await;
+    show.mark.is_gone().await;
 }
 
 #[tokio::test]
 async fn killed_it_leaves_nothing() {
     let mut show = Show::start().await;
     show.wait_for("finds them all").await;
-    assert_eq!(processes(&show.mark).len(), 4);
+    assert_eq!(show.mark.processes().len(), 4);
     show.process.kill();
-    Show::leaves_nothing(&show.mark).await;
+    show.mark.is_gone().await;
 }
 
 #[tokio::test]
@@ -139,7 +155,7 @@ async fn calls_that_should_not_have_failed_show_in_its_exit() {
     let mut show = Show::start().await;
     show.wait_for("finds them all").await;
     // The youngest is the third server, which nothing is meant to befall.
-    let third = *processes(&show.mark).last().unwrap();
+    let third = *show.mark.processes().last().unwrap();
     kill_process(third, Signal::STOP).unwrap();
     show.wait_for("server 1 is told to stop").await;
     show.process.signal(Signal::INT);
@@ -147,19 +163,19 @@ async fn calls_that_should_not_have_failed_show_in_its_exit() {
     assert_eq!(exit.status.code(), Some(1), "{exit:?}");
     let verdict = exit.lines.last().unwrap();
     assert!(verdict.contains("failed that should not have"), "{exit:?}");
-    Show::leaves_nothing(&show.mark).await;
+    show.mark.is_gone().await;
 }
 
 #[tokio::test]
 async fn a_server_that_ends_by_itself_ends_the_show() {
     let mut show = Show::start().await;
     show.wait_for("finds them all").await;
-    let third = *processes(&show.mark).last().unwrap();
+    let third = *show.mark.processes().last().unwrap();
     kill_process(third, Signal::KILL).unwrap();
     let exit = show.process.wait(SOON).await;
     assert_eq!(exit.status.code(), Some(1), "{exit:?}");
     assert!(exit.stderr.contains("server 3 ended by itself"), "{exit:?}");
-    Show::leaves_nothing(&show.mark).await;
+    show.mark.is_gone().await;
 }
 
 #[tokio::test]
@@ -198,10 +214,9 @@ async fn a_port_that_is_taken_says_what_to_do() {
     let etcd = TcpListener::bind("127.0.0.1:0").unwrap();
     let etcd = etcd.local_addr().unwrap().to_string();
     let server = Example::build("greeter_server").await;
-    let exit = server
-        .spawn(["--embedded", "--etcd", &etcd])
-        .wait(SOON)
-        .await;
+    let mut command = command(&server);
+    command.args(["--embedded", "--etcd", &etcd]);
+    let exit = Process::spawn(command).wait(SOON).await;
     assert_eq!(exit.status.code(), Some(1), "{exit:?}");
     let what_to_do = format!(
         "{etcd} is taken, perhaps by an etcd: leave --embedded away to use that one, stop it, \

@@ -58,17 +58,15 @@ async fn show() -> anyhow::Result<ExitCode> {
     let registry = Registry::builder(format!("{address}"))?.connect().await?;
     let mut show = Show::start(address, &registry, start)?;
     let played = show.play(stop).await;
-    let is_well = match played {
-        Ok(ending) => Ok(show.sum_up(ending)?),
-        Err(error) => Err(error),
-    };
+    let is_well = show.sum_up()?;
     let said = show.end().await?;
     if !said.is_empty() {
         eprintln!("the servers said:\n{said}");
     }
     registry.close().await;
-    match is_well? {
-        true => Ok(ExitCode::SUCCESS),
-        false => Ok(ExitCode::FAILURE),
-    }
+    played?;
+    Ok(match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }

@@ -28,15 +28,6 @@ const LINE: Duration = Duration::from_secs(2);
 /// How long it may take. It takes about 14 s.
 const LIMIT: Duration = Duration::from_secs(18);
 
-/// How the show ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// All of it was shown.
-    Over,
-    /// It was asked to end.
-    Stopped,
-}
-
 /// The servers, the caller, and what is known of both.
 pub(crate) struct Show {
     places: [Place; SERVERS],
@@ -89,36 +80,36 @@ impl Show {
     }
 
     /// Plays to the end, or until `stop` is ready.
-    pub(crate) async fn play(&mut self, stop: impl Future<Output = ()>) -> anyhow::Result<Ending> {
+    pub(crate) async fn play(&mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut frames = frames();
         self.tell(Scene::Opening)?;
-        let ending = loop {
+        loop {
             let calls = self.script.scene() != Scene::Opening;
             let during = self.script.scene().incident();
             let call = tokio::select! {
-                () = &mut stop => break Ending::Stopped,
+                () = &mut stop => {
+                    self.screen.tell("         stopped early")?;
+                    break;
+                }
                 call = self.caller.ended(during), if calls => Some(call),
                 Ok(()) = self.state.changed() => None,
                 _ = frames.tick() => None,
             };
             match call {
                 Some(call) => self.ended(call),
-                None if self.frame()? => break Ending::Over,
+                None if self.frame()? => break,
                 None => {}
             }
-        };
+        }
         while let Some(call) = self.caller.last().await {
             self.ended(call);
         }
-        Ok(ending)
+        Ok(())
     }
 
     /// Tells what came of the calls. Returns whether that is well.
-    pub(crate) fn sum_up(&mut self, ending: Ending) -> io::Result<bool> {
-        if ending == Ending::Stopped {
-            self.screen.tell("         stopped early")?;
-        }
+    pub(crate) fn sum_up(&mut self) -> io::Result<bool> {
         self.screen
             .tell(format!("\n{}\n", words::summary(&self.tally)))?;
         self.screen.stress(&words::verdict(&self.tally))?;
