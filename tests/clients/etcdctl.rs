@@ -4,6 +4,7 @@ mod coordination;
 mod keys;
 mod leases;
 mod members;
+mod restarts;
 mod watches;
 
 use futures::future::LocalBoxFuture;
@@ -16,11 +17,18 @@ use crate::{
 };
 
 /// A test, and its name.
-type Check = (&'static str, fn(Etcdctl) -> LocalBoxFuture<'static, ()>);
+type Check = (
+    &'static str,
+    fn(Server, Etcdctl) -> LocalBoxFuture<'static, ()>,
+);
 
+/// Those that need to know nothing of the server but that it is there.
 macro_rules! checks {
     ($($check:path),* $(,)?) => {
-        [$((stringify!($check), |etcdctl| Box::pin($check(etcdctl)))),*]
+        [$((stringify!($check), |server, etcdctl| Box::pin(async move {
+            $check(etcdctl).await;
+            drop(server);
+        }))),*]
     };
 }
 
@@ -46,14 +54,27 @@ const CHECKS: [Check; 19] = checks![
     members::the_one_member_leads,
 ];
 
+const RESTARTS: [Check; 3] = [
+    ("restarts::a_watch_goes_on", |server, etcdctl| {
+        Box::pin(restarts::a_watch_goes_on(server, etcdctl))
+    }),
+    ("restarts::a_lease_is_kept_alive", |server, etcdctl| {
+        Box::pin(restarts::a_lease_is_kept_alive(server, etcdctl))
+    }),
+    ("restarts::a_lock_is_held", |server, etcdctl| {
+        Box::pin(restarts::a_lock_is_held(server, etcdctl))
+    }),
+];
+
 /// Returns the tests, for one kind of server.
 pub(crate) fn trials(kind: Kind) -> impl Iterator<Item = Trial> {
-    CHECKS.into_iter().map(move |(name, check)| {
+    let all = CHECKS.into_iter().chain(RESTARTS);
+    all.map(move |(name, check)| {
         trial(format!("{kind}::etcdctl::{name}"), move || async move {
             let server = Server::start(kind).await;
             match Etcdctl::find(server.endpoint()).await {
                 Ok(etcdctl) => {
-                    check(etcdctl).await;
+                    check(server, etcdctl).await;
                     Completion::Completed
                 }
                 Err(reason) => Completion::ignored_with(reason),

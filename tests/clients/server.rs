@@ -25,7 +25,7 @@ impl fmt::Display for Kind {
 /// A server with nothing in it, which ends when this is dropped.
 pub(crate) enum Server {
     Embedded {
-        _etcd: EmbeddedEtcd,
+        etcd: EmbeddedEtcd,
         endpoint: String,
     },
     Real(Box<Etcd>),
@@ -39,7 +39,7 @@ impl Server {
                 let address = etcd.listen("127.0.0.1:0").await;
                 Self::Embedded {
                     endpoint: address.expect("a free port").to_string(),
-                    _etcd: etcd,
+                    etcd,
                 }
             }
             Kind::Real => Self::Real(Box::new(Etcd::start().await)),
@@ -51,6 +51,14 @@ impl Server {
         match self {
             Self::Embedded { endpoint, .. } => endpoint,
             Self::Real(etcd) => etcd.endpoint(),
+        }
+    }
+
+    /// Starts it again, with its data.
+    pub(crate) async fn restart(&mut self) {
+        match self {
+            Self::Embedded { etcd, .. } => etcd.restart(),
+            Self::Real(etcd) => etcd.restart().await,
         }
     }
 }

@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const A_WHILE: Duration = Duration::from_millis(300);
 
 /// Waits until there are as many keys below a prefix.
-async fn contenders(etcdctl: &Etcdctl, prefix: &str, count: usize) {
+pub(crate) async fn contenders(etcdctl: &Etcdctl, prefix: &str, count: usize) {
     let get = ["get", prefix, "--prefix", "--keys-only"];
     eventually(LIMIT, &format!("{count} contenders"), async || {
         let said = etcdctl.says(get).await;

@@ -128,6 +128,11 @@ impl Process {
         }
     }
 
+    /// Returns its id, by which the system knows it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal. Where that is `STOP`, the program stands still when this returns.
     ///
     /// # Panics

@@ -1,0 +1,123 @@
+//! Keys, leases and watches that come and go, and memory that must not grow by it.
+
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use etcd_client::{Client, DeleteOptions, PutOptions, Txn, TxnOp, WatchOptions};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{report::Report, served::Served};
+
+const WRITERS: usize = 4;
+/// Within one transaction, so that much is written while little is sent.
+const KEYS_OF_EACH: u64 = 100;
+const VALUE: [u8; 200] = [b'x'; 200];
+
+/// How often a writer has etcd forget what was before.
+const COMPACT_EVERY: u64 = 10;
+
+const SAMPLES: u32 = 20;
+
+/// By how much memory may be more in the second half than in the first: what allocators keep and
+/// scatter, of which 1 MiB was seen. 40 bytes lost with each write are 7 MiB after 5 s on two cores.
+const SLACK: u64 = 4 << 20;
+
+pub(crate) async fn run(span: Duration, report: &mut Report) {
+    let server = Served::start().await;
+    let (stop, writes) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+    let mut tasks = JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = server.client().await;
+        tasks.spawn(write(client, writer, stop.clone(), writes.clone()));
+    }
+    tasks.spawn(come_and_go(server.client().await, stop.clone()));
+    tasks.spawn(read_along(server.client().await, stop.clone()));
+
+    let begin = Instant::now();
+    let mut resident = Vec::new();
+    for sample in 1..=SAMPLES {
+        sleep_until(begin + span * sample / SAMPLES).await;
+        // Whoever fails is heard at once, not at the end.
+        assert!(tasks.try_join_next().is_none(), "nobody is done yet");
+        resident.extend(server.resident());
+    }
+    stop.cancel();
+    tasks.join_all().await;
+
+    let writes = writes.load(Ordering::Relaxed);
+    report.figure("puts and deletions meanwhile", Some(writes as f64), "");
+    let (first, second) = resident.split_at(resident.len() / 2);
+    let most = |samples: &[u64]| samples.iter().max().copied();
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    report.figure(
+        "memory, at most, in the first half",
+        most(first).map(mebibytes),
+        "MiB",
+    );
+    report.figure(
+        "memory, at most, in the second half",
+        most(second).map(mebibytes),
+        "MiB",
+    );
+    if let (Some(first), Some(second)) = (most(first), most(second)) {
+        assert!(
+            second <= first + SLACK,
+            "memory grows: {resident:?} over {writes} writes (expected: by {SLACK} bytes at most)"
+        );
+    }
+}
+
+/// Puts and deletes keys, always the same ones.
+async fn write(mut client: Client, writer: usize, stop: CancellationToken, writes: Arc<AtomicU64>) {
+    let prefix = format!("/churn/{writer}/");
+    let puts: Vec<_> = (0..KEYS_OF_EACH)
+        .map(|number| TxnOp::put(format!("{prefix}{number}"), VALUE, None))
+        .collect();
+    let puts = Txn::new().and_then(puts);
+    for turn in 0.. {
+        if stop.is_cancelled() {
+            return;
+        }
+        let put = client.txn(puts.clone()).await.unwrap();
+        let all = DeleteOptions::new().with_prefix();
+        let deleted = client.delete(prefix.as_str(), Some(all)).await.unwrap();
+        writes.fetch_add(KEYS_OF_EACH + deleted.deleted() as u64, Ordering::Relaxed);
+        if turn % COMPACT_EVERY == 0 {
+            let revision = put.header().unwrap().revision();
+            // Another writer may have had it forget more.
+            let _ = client.compact(revision, None).await;
+        }
+    }
+}
+
+/// Has leases and watches begin and end.
+async fn come_and_go(mut client: Client, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let lease = client.lease_grant(60, None).await.unwrap().id();
+        let mut watch = client.watch("/leased", None).await.unwrap();
+        assert!(watch.message().await.unwrap().unwrap().created());
+        let options = PutOptions::new().with_lease(lease);
+        client.put("/leased", VALUE, Some(options)).await.unwrap();
+        client.lease_revoke(lease).await.unwrap();
+        let mut events = 0;
+        while events < 2 {
+            events += watch.message().await.unwrap().unwrap().events().len();
+        }
+    }
+}
+
+/// Hears of everything.
+async fn read_along(mut client: Client, stop: CancellationToken) {
+    let options = WatchOptions::new().with_prefix().with_prev_key();
+    let mut watch = client.watch("/", Some(options)).await.unwrap();
+    while !stop.is_cancelled() {
+        watch.message().await.unwrap().unwrap();
+    }
+}
