@@ -164,7 +164,7 @@ impl Publication {
 
     /// Returns whether it may yet write this key.
     pub(crate) fn concerns(&self, key: &str) -> bool {
-        self.claims() == Some(key) || self.keys.concern(key)
+        self.claims() == Some(key) || self.keys.concern(key, self.lease())
     }
 
     /// The session's lease stands so now, and `trouble` keeps it from standing better.

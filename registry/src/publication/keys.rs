@@ -71,10 +71,14 @@ impl Keys {
         self.is_unknown(key) || self.late.contains_key(key)
     }
 
-    /// Returns whether a key may hold something of ours.
-    pub(super) fn concern(&self, key: &str) -> bool {
-        let is_known_absent = matches!(self.known.get(key), None | Some(Known::Absent { .. }));
-        !is_known_absent || self.late.contains_key(key)
+    /// Returns whether a key holds something under our lease, or may.
+    pub(super) fn concern(&self, key: &str, lease: Option<LeaseId>) -> bool {
+        let may_be_ours = match self.known.get(key) {
+            None | Some(Known::Absent { .. }) => false,
+            Some(Known::Unknown) => true,
+            Some(Known::Found { found, .. }) => Some(found.lease) == lease,
+        };
+        may_be_ours || self.late.contains_key(key)
     }
 
     /// A key is left to somebody else.

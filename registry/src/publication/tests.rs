@@ -2,6 +2,7 @@
 
 mod examples;
 mod histories;
+mod turns;
 
 use std::collections::BTreeMap;
 

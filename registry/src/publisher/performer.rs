@@ -56,9 +56,24 @@ pub(super) struct Performer {
     watch: Option<KeyWatch>,
     ttl: Duration,
     closing: CancellationToken,
-    waiting: Vec<Done>,
+    waiting: Vec<Waiting>,
     status: watch::Sender<PublicationStatus>,
     rng: fastrand::Rng,
+}
+
+/// Somebody who waits for a command to be done.
+struct Waiting {
+    until: Until,
+    done: Done,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// That the instance is in etcd, or would be but for a pause.
+    There,
+    /// That it is gone.
+    Gone,
 }
 
 /// Who wants the instance in etcd.
@@ -201,20 +216,20 @@ impl Performer {
     }
 
     fn obey(&mut self, command: Command) {
-        let done = match command {
+        let (until, done) = match command {
             Command::Pause(done) => {
                 self.publication.pause();
-                done
+                (Until::Gone, done)
             }
             Command::Resume(done) => {
                 if self.publication.resume() {
                     // Back to the front of the line, if a newer one has come meanwhile.
                     self.tickets.retain(|_, ticket| ticket.turn() == Turn::Ours);
                 }
-                done
+                (Until::There, done)
             }
             Command::Update(instance, done) => match self.replace(*instance) {
-                Ok(()) => done,
+                Ok(()) => (Until::There, done),
                 Err(refusal) => {
                     // Who no longer waits need not be told.
                     let _ = done.send(Err(refusal.into()));
@@ -223,11 +238,11 @@ impl Performer {
             },
             Command::Stop(done) => {
                 self.publication.stop();
-                done
+                (Until::Gone, done)
             }
         };
-        self.waiting.retain(|done| !done.is_closed());
-        self.waiting.push(done);
+        self.waiting.retain(|waiting| !waiting.done.is_closed());
+        self.waiting.push(Waiting { until, done });
         // What keeps the session from having a lease keeps this from being done.
         self.take_session();
     }
@@ -381,14 +396,21 @@ impl Performer {
         if self.waiting.is_empty() {
             return;
         }
-        let answer = match status.refusal(self.instance.service()) {
-            _ if self.publication.is_settled() => Ok(()),
-            Some(refusal) => Err(refusal),
-            None => return,
-        };
-        for done in self.waiting.drain(..) {
+        let refusal = status.refusal(self.instance.service());
+        let is_settled = self.publication.is_settled();
+        if !is_settled && refusal.is_none() {
+            return;
+        }
+        let is_stopped = matches!(status, PublicationStatus::Stopped);
+        for Waiting { until, done } in self.waiting.drain(..) {
+            // What was to be there, and was stopped before it was, is settled and not done.
+            let is_done = is_settled && !(is_stopped && until == Until::There);
+            let answer = match &refusal {
+                Some(refusal) if !is_done => Err(refusal.clone()),
+                _ => Ok(()),
+            };
             // Who no longer waits need not be told.
-            let _ = done.send(answer.clone());
+            let _ = done.send(answer);
         }
     }
 

@@ -1,0 +1,256 @@
+//! One run: a script, played from beginning to end in virtual time, and what came of it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::runtime::{Builder, Handle};
+
+use crate::{
+    clients::{self, Client},
+    publishers::PublishingProcess,
+    script::{Action, CLIENTS, END, EtcdFault, PUBLISHERS, Party, SERVERS, Script, ServerOrder},
+    servers::ServingProcess,
+    trace::{self, Trace},
+    world::{State, World},
+};
+
+/// How long everything may take to be as it should once nothing is wrong any more: the longest waits
+/// are the 10 s for which a wiped etcd's records are shown, and those after which what was refused
+/// is tried again.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// How long it has to stay so.
+const STABLE: Duration = Duration::from_secs(3);
+
+/// How long all may take to end: a TTL, the requests that were begun meanwhile, and a server's drain.
+const ENDED: Duration = Duration::from_secs(30);
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    pub(crate) lines: Vec<String>,
+    pub(crate) hash: u64,
+    /// What must not have happened.
+    pub(crate) violations: Vec<String>,
+}
+
+/// Runs a seed, in a runtime of its own.
+pub(crate) fn run(seed: u64, is_shown: bool) -> Outcome {
+    // What the registry and the channels make up follows from it.
+    fastrand::seed(seed);
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_time().start_paused(true);
+    #[cfg(tokio_unstable)]
+    runtime
+        .rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()))
+        .unhandled_panic(tokio::runtime::UnhandledPanic::ShutdownRuntime);
+    let runtime = runtime.build().expect("a runtime");
+    runtime.block_on(async {
+        let trace = Trace::new(is_shown);
+        let violations = Play::begin(seed, &trace).await.to_the_end().await;
+        let lines = trace.lines();
+        Outcome {
+            hash: trace::hash(&lines),
+            lines,
+            violations,
+        }
+    })
+}
+
+struct Play {
+    world: World,
+    script: Script,
+    /// How many tasks there are without anybody.
+    empty: usize,
+    publishers: Vec<PublishingProcess>,
+    servers: Vec<ServingProcess>,
+    clients: Vec<Client>,
+}
+
+impl Play {
+    async fn begin(seed: u64, trace: &Trace) -> Self {
+        let (script, world) = (Script::of(seed), World::new(trace.clone()));
+        let empty = alive();
+        let publishers = (0..PUBLISHERS)
+            .map(|index| PublishingProcess::start(&world, index, script.ttls[index]))
+            .collect();
+        let mut servers = Vec::new();
+        for index in 0..SERVERS {
+            let ttl = script.ttls[PUBLISHERS + index];
+            let mut server = ServingProcess::new(&world, index, ttl);
+            server.start().await;
+            servers.push(server);
+        }
+        let mut rng = Rng::with_seed(seed ^ 0xca11);
+        let clients = (0..CLIENTS)
+            .map(|index| Client::start(&world, index, rng.fork()))
+            .collect();
+        Self {
+            world,
+            script,
+            empty,
+            publishers,
+            servers,
+            clients,
+        }
+    }
+
+    async fn to_the_end(mut self) -> Vec<String> {
+        for step in std::mem::take(&mut self.script.steps) {
+            self.world.until(step.at).await;
+            self.world
+                .trace()
+                .write(format_args!("-- {:?}", step.action));
+            self.act(step.action).await;
+        }
+        self.world.until(END).await;
+        self.make_right().await;
+        self.settle().await;
+        self.close().await;
+        std::mem::take(&mut self.world.state().violations)
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::Publication {
+                publisher,
+                slot,
+                order,
+            } => self.publishers[publisher].order(slot, order),
+            Action::CrashPublisher(publisher) => self.publishers[publisher].crash(),
+            Action::ClosePublisher(publisher) => self.publishers[publisher].close(),
+            Action::Server(server, ServerOrder::Start) => self.servers[server].start().await,
+            Action::Server(server, ServerOrder::Stop) => self.servers[server].stop(),
+            Action::Server(server, ServerOrder::Crash) => self.servers[server].crash().await,
+            Action::FollowAnew(client) => self.clients[client].follow_anew(),
+            Action::Etcd(fault) => self.befall_etcd(fault),
+            Action::Link(party, place, weather) => {
+                let name = match party {
+                    Party::Publisher(publisher) => self.publishers[publisher].name(),
+                    Party::Server(server) => self.servers[server].name(),
+                    Party::Client(client) => clients::name(client),
+                };
+                self.world.set_weather(party, &name, place, weather);
+            }
+        }
+    }
+
+    fn befall_etcd(&self, fault: EtcdFault) {
+        let (etcd, now) = (self.world.etcd(), self.world.now());
+        let mut state = self.world.state();
+        match fault {
+            EtcdFault::Freeze | EtcdFault::ReadOnly(true) => state.health.etcd_broken(now),
+            EtcdFault::Thaw | EtcdFault::ReadOnly(false) => state.health.etcd_mended(now),
+            EtcdFault::Refuse(calls, _) if calls > 0 => state.health.etcd_broken(now),
+            EtcdFault::Refuse(..) => state.health.etcd_mended(now),
+            EtcdFault::DropConnections | EtcdFault::Wipe => {
+                state.health.etcd_broken(now);
+                state.health.etcd_mended(now);
+            }
+            EtcdFault::ExpireLease(_) | EtcdFault::Compact(_) => {}
+        }
+        match fault {
+            EtcdFault::Freeze => etcd.freeze(),
+            EtcdFault::Thaw => etcd.thaw(),
+            EtcdFault::DropConnections => etcd.drop_connections(),
+            EtcdFault::ExpireLease(which) => {
+                let records = state.auditor.current();
+                let mut leases: Vec<_> = records.values().map(|record| record.lease).collect();
+                leases.sort();
+                leases.dedup();
+                if !leases.is_empty() {
+                    let lease = leases[which % leases.len()];
+                    state.auditor.lease_ended(lease);
+                    etcd.expire_lease(lease);
+                }
+            }
+            EtcdFault::Compact(kept) => {
+                etcd.compact(etcd.revision() - kept);
+            }
+            EtcdFault::Wipe => {
+                etcd.wipe();
+                let State {
+                    auditor, health, ..
+                } = &mut *state;
+                auditor.wiped(health, now);
+            }
+            EtcdFault::ReadOnly(is_read_only) => etcd.read_only(is_read_only),
+            EtcdFault::Refuse(calls, code) => etcd.refuse(calls as usize, code),
+        }
+    }
+
+    /// Ends what has not ended by itself, and has every server run.
+    async fn make_right(&mut self) {
+        self.world.trace().write("-- all is right");
+        for server in &mut self.servers {
+            server.start().await;
+        }
+    }
+
+    /// Waits until everything is as it should be, and sees that it stays so.
+    async fn settle(&self) {
+        let mut at = END;
+        while !self.unsettled().is_empty() {
+            if at >= END + SETTLED {
+                for what in self.unsettled() {
+                    self.world
+                        .violation(format!("not settled in {SETTLED:?}: {what}"));
+                }
+                return;
+            }
+            at += Duration::from_millis(100);
+            self.world.until(at).await;
+        }
+        self.world.trace().write("-- settled");
+        self.world.until(at + STABLE).await;
+        for what in self.unsettled() {
+            self.world.violation(format!("settled, and then: {what}"));
+        }
+    }
+
+    /// Returns what is not as it should be.
+    fn unsettled(&self) -> Vec<String> {
+        let mut unsettled = self.world.state().auditor.unsettled();
+        unsettled.extend(self.clients.iter().flat_map(Client::unsettled));
+        unsettled
+    }
+
+    /// Ends everything; nothing is left, neither in the store nor of the tasks.
+    async fn close(&mut self) {
+        self.world.trace().write("-- the end");
+        let closing = async {
+            for client in self.clients.drain(..) {
+                client.close().await;
+            }
+            self.publishers.drain(..).for_each(PublishingProcess::end);
+            self.servers.iter_mut().for_each(ServingProcess::stop);
+            for server in &mut self.servers {
+                server.ended().await;
+            }
+            self.world.tasks().close();
+            self.world.tasks().wait().await;
+        };
+        if tokio::time::timeout(ENDED, closing).await.is_err() {
+            self.world.violation(format!("not closed in {ENDED:?}"));
+        }
+        let records = self.world.state().auditor.current();
+        if !records.is_empty() {
+            self.world
+                .violation(format!("closed, and there is {records:?}"));
+        }
+        // Connections that were told to end do so in their turn.
+        let mut rounds = 0;
+        while alive() > self.empty && rounds < 100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            rounds += 1;
+        }
+        if alive() > self.empty {
+            let more = alive() - self.empty;
+            self.world
+                .violation(format!("closed, and {more} tasks are left"));
+        }
+    }
+}
+
+fn alive() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}

@@ -1,0 +1,161 @@
+//! Processes that serve greeters, published while they do.
+
+use std::{future::IntoFuture, time::Duration};
+
+use switchboard::{Drain, Incoming, Instance};
+use switchboard_proto::greeter_server::GreeterServer;
+use switchboard_test_support::Polite;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{
+    auditor::Wanted,
+    clients,
+    script::{CLIENTS, Party, Place, Weather},
+    world::World,
+};
+
+/// What they serve.
+pub(crate) const SERVICE: &str = "greeter";
+
+/// Where a server listens.
+pub(crate) fn address(server: usize) -> String {
+    format!("server-{server}:50051")
+}
+
+/// One of them, through all its lives.
+pub(crate) struct ServingProcess {
+    world: World,
+    index: usize,
+    ttl: Duration,
+    life: usize,
+    running: Option<Running>,
+}
+
+/// A life of a server.
+struct Running {
+    is_stopping: bool,
+    stop: CancellationToken,
+    crash: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl ServingProcess {
+    pub(crate) fn new(world: &World, index: usize, ttl: Duration) -> Self {
+        Self {
+            world: world.clone(),
+            index,
+            ttl,
+            life: 0,
+            running: None,
+        }
+    }
+
+    /// What it is called on the network.
+    pub(crate) fn name(&self) -> String {
+        format!("{}.{}", self.host(), self.life)
+    }
+
+    fn host(&self) -> String {
+        format!("server-{}", self.index)
+    }
+
+    fn who(&self) -> String {
+        format!("s{}.{}", self.index, self.life)
+    }
+
+    /// Starts it, unless it runs; if it is about to end, once it has.
+    pub(crate) async fn start(&mut self) {
+        if let Some(Running {
+            is_stopping: false, ..
+        }) = self.running
+        {
+            return;
+        }
+        self.ended().await;
+        self.world.bury(&self.name());
+        self.life += 1;
+        let (world, party, address) = (&self.world, Party::Server(self.index), address(self.index));
+        world.set_weather(party, &self.name(), Place::Etcd, Weather::Fair);
+        let wanted = Wanted::At {
+            address: address.clone(),
+            version: "1".to_owned(),
+        };
+        world.claim(&self.who(), party, SERVICE, wanted);
+        let listener = world.network().listen(address.as_str());
+        let listener = Incoming::new(listener.expect("its former life has ended"));
+        let instance = Instance::new(SERVICE, address.as_str()).expect("it is valid");
+        let instance = instance.with_metadata("who", self.who()).with_version("1");
+        let greeter = GreeterServer::new(Polite { address });
+        let router = Server::builder().add_service(greeter);
+        let (stop, crash) = (CancellationToken::new(), CancellationToken::new());
+        let registry = world.registry(&self.name(), self.ttl);
+        let serve = registry
+            .serve(instance, router, listener)
+            .drain(Drain {
+                linger: Duration::from_secs(2),
+                finish: Duration::from_secs(4),
+                ..Drain::default()
+            })
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        world.state().health.serves(self.index, world.now());
+        let (crashed, world, name) = (crash.clone(), world.clone(), self.name());
+        let task = self.world.tasks().spawn(async move {
+            let served = crashed.run_until_cancelled(serve.into_future()).await;
+            match served {
+                Some(Ok(())) => world.trace().write(format_args!("{name} has stopped")),
+                Some(Err(error)) => world.violation(format!("{name} ended: {error}")),
+                None => {}
+            }
+        });
+        self.running = Some(Running {
+            is_stopping: false,
+            stop,
+            crash,
+            task,
+        });
+    }
+
+    /// Tells it to stop, gracefully.
+    pub(crate) fn stop(&mut self) {
+        let who = self.who();
+        if let Some(running) = &mut self.running {
+            running.is_stopping = true;
+            self.world.unclaim(&who, false);
+            self.world.state().health.stops(self.index);
+            running.stop.cancel();
+        }
+    }
+
+    /// Kills it: its connections break, and its record stays until its lease ends.
+    pub(crate) async fn crash(&mut self) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        self.world.unclaim(&self.who(), false);
+        self.world
+            .state()
+            .health
+            .crashed(self.index, self.world.now());
+        self.world.bury(&self.name());
+        running.crash.cancel();
+        for client in 0..CLIENTS {
+            let network = self.world.network();
+            network
+                .link(clients::name(client), address(self.index))
+                .reset();
+        }
+        self.ended().await;
+    }
+
+    /// Waits until a life that is ending has ended.
+    pub(crate) async fn ended(&mut self) {
+        if let Some(running) = self.running.take()
+            && let Err(error) = running.task.await
+        {
+            self.world
+                .violation(format!("{} broke: {error}", self.name()));
+        }
+    }
+}
