@@ -1,34 +1,30 @@
 //! The etcds that the tests run against.
 
 use std::{
+    any::Any,
     ops::Deref,
     sync::{Arc, Weak},
 };
 
+use switchboard_embedded::EmbeddedEtcd;
 use switchboard_test_support::{Etcd, RawEtcd};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::Mutex;
 
 /// An etcd that holds nothing, for one test.
 pub(crate) struct Server {
     etcd: RawEtcd,
     revision: i64,
-    _kept: Kept,
-}
-
-/// What lives as long as the test.
-enum Kept {
-    /// The one real etcd of this process, and whoever else would use it waits.
-    Real(OwnedMutexGuard<Etcd>),
-    Embedded(Etcd),
+    /// What ends with the test: the embedded etcd, or one's turn at the real one.
+    _kept: Box<dyn Any>,
 }
 
 impl Server {
-    async fn new(etcd: RawEtcd, kept: Kept) -> Self {
+    async fn new(etcd: RawEtcd, kept: impl Any) -> Self {
         let revision = etcd.clear().await;
         Self {
             etcd,
             revision,
-            _kept: kept,
+            _kept: Box::new(kept),
         }
     }
 
@@ -65,12 +61,13 @@ pub(crate) async fn real() -> Server {
     };
     let etcd = shared.lock_owned().await;
     let client = RawEtcd::connect(etcd.endpoint());
-    Server::new(client, Kept::Real(etcd)).await
+    Server::new(client, etcd).await
 }
 
 /// Returns an embedded etcd of the test's own.
 pub(crate) async fn embedded() -> Server {
-    let etcd = Etcd::start().await;
-    let client = RawEtcd::connect(etcd.endpoint());
-    Server::new(client, Kept::Embedded(etcd)).await
+    let etcd = EmbeddedEtcd::start();
+    let address = etcd.listen("127.0.0.1:0").await.unwrap();
+    let client = RawEtcd::connect(&address.to_string());
+    Server::new(client, etcd).await
 }

@@ -46,12 +46,23 @@ impl RawWatch {
     ///
     /// If there is none within 20 s, or the stream ends without a status.
     pub async fn next(&mut self) -> Result<PbWatchResponse, Status> {
-        match timeout(LIMIT, self.answers.message()).await {
-            Ok(Ok(Some(answer))) => Ok(answer),
-            Ok(Ok(None)) => panic!("a watch: ended (expected: an answer)"),
-            Ok(Err(status)) => Err(status),
-            Err(_) => panic!("a watch: no answer within {LIMIT:?}"),
-        }
+        let next = self.next_within(LIMIT).await;
+        next.unwrap_or_else(|| panic!("a watch: no answer within {LIMIT:?}"))
+    }
+
+    /// Waits for the next answer for that long.
+    ///
+    /// # Errors
+    ///
+    /// The status that the stream ended with.
+    ///
+    /// # Panics
+    ///
+    /// If the stream ends without a status.
+    pub async fn next_within(&mut self, limit: Duration) -> Option<Result<PbWatchResponse, Status>> {
+        let answer = timeout(limit, self.answers.message()).await.ok()?;
+        let answer = answer.transpose();
+        Some(answer.expect("a stream of watches ends with a status"))
     }
 
     /// Says that no further request comes. Answers may.
