@@ -1,0 +1,343 @@
+//! One of the two servers, and what it was asked and has said in a sequence.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use etcd_client::proto::{
+    PbDeleteRequest, PbPutRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp, PbWatchResponse,
+};
+use switchboard_test_support::{RawEtcd, RawWatch, WatchOf};
+
+use crate::{
+    answer::{Answer, Told, told},
+    operation::{Clock, Operation},
+};
+
+/// How long a server may take to say what it has to. A real one looks after watches of the past
+/// every 100 ms.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The id of what is told of no single watch: refusals, and progress.
+const NOBODY: i64 = -1;
+
+/// The server's end of a sequence.
+#[derive(Debug)]
+pub(crate) struct Side {
+    etcd: RawEtcd,
+    clock: Clock,
+    streams: BTreeMap<usize, Stream>,
+}
+
+/// A stream of watches, and what came on it.
+#[derive(Debug)]
+struct Stream {
+    raw: RawWatch,
+    watches: BTreeMap<i64, Watch>,
+    /// By watch, in order.
+    log: BTreeMap<i64, Vec<Told>>,
+}
+
+/// A watch that stands.
+#[derive(Debug)]
+struct Watch {
+    request: WatchOf,
+    /// Its past may still be under way.
+    is_behind: bool,
+    /// The revision of its last event.
+    seen: i64,
+}
+
+impl Side {
+    /// Begins a sequence on a server whose other clients are idle.
+    pub(crate) async fn begin(etcd: RawEtcd) -> Self {
+        let base = etcd.clear().await;
+        let clock = Clock { base, now: base };
+        Self {
+            etcd,
+            clock,
+            streams: BTreeMap::new(),
+        }
+    }
+
+    /// Does an operation and returns what comes of it.
+    pub(crate) async fn perform(&mut self, operation: Operation) -> Result<Answer, String> {
+        let base = self.clock.base;
+        let (answer, revision) = match operation {
+            Operation::Range(mut request) => {
+                self.clock.range(&mut request);
+                Answer::new(self.etcd.range(request).await, base, Answer::Range)
+            }
+            Operation::Put(request) => {
+                Answer::new(self.etcd.put(request).await, base, Answer::Put)
+            }
+            Operation::Delete(request) => {
+                Answer::new(self.etcd.delete(request).await, base, Answer::Delete)
+            }
+            Operation::Txn(mut request) => {
+                self.clock.txn(&mut request);
+                Answer::new(self.etcd.txn(request).await, base, Answer::Txn)
+            }
+            Operation::Compact(mut request) => {
+                // Which of both comes first would be chance.
+                self.settle_if_behind().await?;
+                request.revision = self.clock.real(request.revision);
+                Answer::new(self.etcd.compact(request).await, base, Answer::Compact)
+            }
+            Operation::Grant(request) => {
+                Answer::new(self.etcd.grant(request).await, base, Answer::Grant)
+            }
+            Operation::Revoke(id) => {
+                Answer::new(self.etcd.revoke(id).await, base, Answer::Revoke)
+            }
+            Operation::KeepAlive(ids) => {
+                Answer::new(self.etcd.keep_alive(ids).await, base, Answer::KeepAlive)
+            }
+            Operation::TimeToLive(request) => {
+                let answer = self.etcd.time_to_live(request).await;
+                Answer::new(answer, base, Answer::TimeToLive)
+            }
+            Operation::Leases => Answer::new(self.etcd.leases().await, base, Answer::Leases),
+            Operation::Watch(stream, request) => {
+                self.watch(stream, request).await?;
+                (Answer::OnStream, None)
+            }
+            Operation::Cancel(stream, id) => {
+                self.ask(stream, WatchOf::cancel(id)).await?;
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.watches.remove(&id);
+                }
+                (Answer::OnStream, None)
+            }
+            Operation::Progress(stream) => {
+                if !self.waits_for_the_future(stream) {
+                    self.ask(stream, WatchOf::progress()).await?;
+                }
+                (Answer::OnStream, None)
+            }
+        };
+        if let Some(revision) = revision {
+            self.clock.now = self.clock.now.max(revision);
+        }
+        Ok(answer)
+    }
+
+    /// Ends the sequence: waits until every watch has told all, and returns what was told on each
+    /// stream to each watch.
+    pub(crate) async fn end(mut self) -> Result<BTreeMap<(usize, i64), Vec<Told>>, String> {
+        while self.settle().await? {}
+        let logs = self.streams.into_iter().flat_map(|(number, stream)| {
+            stream
+                .log
+                .into_iter()
+                .map(move |(id, told)| ((number, id), told))
+        });
+        Ok(logs.collect())
+    }
+
+    async fn watch(&mut self, number: usize, mut request: WatchOf) -> Result<(), String> {
+        request.start_revision = self.clock.real(request.start_revision);
+        let (base, now) = (self.clock.base, self.clock.now);
+        let create = request.clone().create();
+        let stream = match self.streams.get_mut(&number) {
+            Some(stream) => {
+                stream.raw.send(create);
+                stream
+            }
+            None => {
+                let raw = self.etcd.watch(create).await;
+                let raw = raw.map_err(|status| format!("no stream: {status:?}"))?;
+                let stream = Stream {
+                    raw,
+                    watches: BTreeMap::new(),
+                    log: BTreeMap::new(),
+                };
+                self.streams.entry(number).or_insert(stream)
+            }
+        };
+        let answer = stream.until(base, |answer| answer.created).await?;
+        if !answer.canceled {
+            let start = request.start_revision;
+            let watch = Watch {
+                is_behind: start != 0 && start <= now,
+                seen: 0,
+                request,
+            };
+            stream.watches.insert(answer.watch_id, watch);
+        }
+        Ok(())
+    }
+
+    /// Sends what etcd may leave unanswered, when all that came before has been told, and waits until
+    /// it has been looked at.
+    async fn ask(
+        &mut self,
+        number: usize,
+        request: etcd_client::proto::PbWatchRequest,
+    ) -> Result<(), String> {
+        if !self.streams.contains_key(&number) {
+            return Ok(());
+        }
+        self.settle().await?;
+        let base = self.clock.base;
+        let stream = self.streams.get_mut(&number).expect("it is there");
+        stream.raw.send(request);
+        // This is answered in any case, and in its turn.
+        let empty = WatchOf {
+            key: b"b".to_vec(),
+            range_end: b"a".to_vec(),
+            ..WatchOf::default()
+        };
+        stream.raw.send(empty.create());
+        stream.until(base, |answer| answer.created).await?;
+        Ok(())
+    }
+
+    /// A progress request is answered at once by 3.4.23, by later versions when the last watch has
+    /// begun.
+    fn waits_for_the_future(&self, number: usize) -> bool {
+        self.streams.get(&number).is_some_and(|stream| {
+            let mut watches = stream.watches.values();
+            watches.any(|watch| watch.request.start_revision > self.clock.now)
+        })
+    }
+
+    async fn settle_if_behind(&mut self) -> Result<(), String> {
+        let mut watches = self.streams.values().flat_map(|it| it.watches.values());
+        if watches.any(|watch| watch.is_behind) {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Has every watch tell what it has to: puts and deletes a key of each, and waits for either.
+    /// Returns whether some are left, which begin in the future.
+    async fn settle(&mut self) -> Result<bool, String> {
+        let watches = self.streams.values().flat_map(|it| it.watches.values());
+        let mut keys: Vec<_> = watches.map(|watch| watch.first_key()).collect();
+        keys.sort();
+        keys.dedup();
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        let put = self.write(keys.iter().cloned().map(sentinel)).await?;
+        let delete = self.write(keys.into_iter().map(erasure)).await?;
+        let mut is_one_left = false;
+        for stream in self.streams.values_mut() {
+            while stream.lacks(put, delete) {
+                stream.until(self.clock.base, |_| true).await?;
+            }
+            for watch in stream.watches.values_mut() {
+                watch.is_behind = false;
+                is_one_left |= watch.request.start_revision > delete;
+            }
+        }
+        Ok(is_one_left)
+    }
+
+    async fn write(
+        &mut self,
+        operations: impl Iterator<Item = PbTxnRequestOp>,
+    ) -> Result<i64, String> {
+        let request = PbTxnRequest {
+            success: operations.collect(),
+            ..PbTxnRequest::default()
+        };
+        let answer = self.etcd.txn(request).await;
+        let answer = answer.map_err(|status| format!("no sentinel: {status:?}"))?;
+        self.clock.now = answer.header.expect("a header").revision;
+        Ok(self.clock.now)
+    }
+}
+
+fn sentinel(key: Vec<u8>) -> PbTxnRequestOp {
+    let request = PbPutRequest {
+        key,
+        value: b"sentinel".to_vec(),
+        ..PbPutRequest::default()
+    };
+    PbTxnRequestOp {
+        request: Some(PbTxnOpRequest::RequestPut(request)),
+    }
+}
+
+fn erasure(key: Vec<u8>) -> PbTxnRequestOp {
+    let request = PbDeleteRequest {
+        key,
+        ..PbDeleteRequest::default()
+    };
+    PbTxnRequestOp {
+        request: Some(PbTxnOpRequest::RequestDeleteRange(request)),
+    }
+}
+
+impl Stream {
+    /// Takes what comes until one is as awaited, and returns that.
+    async fn until(
+        &mut self,
+        base: i64,
+        is_awaited: impl Fn(&PbWatchResponse) -> bool,
+    ) -> Result<PbWatchResponse, String> {
+        loop {
+            let answer = match self.raw.next_within(LIMIT).await {
+                Some(Ok(answer)) => answer,
+                Some(Err(status)) => return Err(format!("the stream ended: {status:?}")),
+                None => return Err(self.silence()),
+            };
+            self.take(answer.clone(), base)?;
+            if is_awaited(&answer) {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn take(&mut self, answer: PbWatchResponse, base: i64) -> Result<(), String> {
+        let id = answer.watch_id;
+        if answer.canceled && !answer.created {
+            self.watches.remove(&id);
+        }
+        if let Some(last) = answer.events.last() {
+            let first = answer.events[0].kv.as_ref().expect("a key").mod_revision;
+            let last = last.kv.as_ref().expect("a key").mod_revision;
+            let header = answer.header.as_ref().expect("a header").revision;
+            if header < last {
+                return Err(format!("an event from after its header: {answer:?}"));
+            }
+            if let Some(watch) = self.watches.get_mut(&id) {
+                // Its other half must have come in the same message, but for fragments.
+                if first <= watch.seen && !watch.request.fragment {
+                    return Err(format!("a revision in two pieces: {answer:?}"));
+                }
+                watch.seen = last;
+            }
+        }
+        self.log.entry(id).or_default().extend(told(answer, base));
+        Ok(())
+    }
+
+    /// Returns whether a watch has still to tell of those revisions.
+    fn lacks(&self, put: i64, delete: i64) -> bool {
+        self.watches.values().any(|watch| watch.lacks(put, delete))
+    }
+
+    fn silence(&self) -> String {
+        let watches = &self.watches;
+        let nobody = self.log.get(&NOBODY);
+        format!("silent for {LIMIT:?}, with {watches:?}, and told nobody {nobody:?}")
+    }
+}
+
+impl Watch {
+    /// The key that it begins with, whatever is watched after it.
+    fn first_key(&self) -> Vec<u8> {
+        match &self.request.key[..] {
+            [] => vec![0],
+            key => key.to_vec(),
+        }
+    }
+
+    fn lacks(&self, put: i64, delete: i64) -> bool {
+        let start = self.request.start_revision;
+        let tells = |revision, filter| start <= revision && !self.request.filters.contains(&filter);
+        let (sees_put, sees_delete) = (tells(put, 0), tells(delete, 1));
+        (sees_put && self.seen < put) || (sees_delete && self.seen < delete)
+    }
+}

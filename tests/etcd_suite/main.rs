@@ -1,0 +1,48 @@
+//! What etcd does, request by request, asked of a real etcd and of the embedded one alike.
+//!
+//! Every test is run against both, as `…::real::…` and `…::embedded::…`, and begins on an etcd that
+//! holds nothing. The real one is whatever `tests/support` finds: 3.4.23 where that is Debian's
+//! stable one. What later versions do otherwise is listed in `tests/differential/main.rs`, and a
+//! test that meets such a difference says so.
+
+#![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
+
+mod compact;
+mod delete;
+mod lease;
+mod limits;
+mod member;
+mod put;
+mod range;
+mod requests;
+mod servers;
+mod sorted;
+mod txn;
+mod txn_refused;
+mod watch;
+mod watch_past;
+mod watch_stream;
+
+/// Makes two tests of each function: one on a real etcd, one on the embedded one.
+macro_rules! on_both {
+    ($($test:ident,)*) => {
+        mod real {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::servers::real().await).await;
+                }
+            )*
+        }
+
+        mod embedded {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::servers::embedded().await).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both;
