@@ -3,36 +3,25 @@
 //! - No key is without a lease.
 //! - No publication has two keys.
 //! - None that is wanted, and has been there, is without one, but for a reason: its lease ended, by a
-//!   fault or since etcd was out of reach, or another one of the same server has the key.
+//!   fault or since etcd was out of reach, or another one of the same server has the key, or a
+//!   stranger has taken it, and then it is back within a second.
 //! - None that is not wanted has one, but for a reason: etcd is out of reach, or was until a moment
 //!   ago, and what was on its way came late.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
 
-use switchboard_embedded::{EmbeddedEtcd, KeyValue};
+use switchboard_embedded::EmbeddedEtcd;
 
-use crate::{health::Health, script::Party, trace::Trace};
-
-const PREFIX: &str = "/microservices/";
-
-/// A record, as it lies in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// Which publication it is of; its metadata says so.
-    pub(crate) who: String,
-    pub(crate) version: String,
-    /// Where it can be dialed.
-    pub(crate) address: String,
-    pub(crate) lease: i64,
-}
-
-/// All records at one revision, by key.
-pub(crate) type Records = BTreeMap<String, Record>;
+use crate::{
+    health::Health,
+    records::{self, Listed, Record, Records, service},
+    script::Party,
+    trace::Trace,
+};
 
 /// What a publication is to have in the store.
 #[derive(Debug, Clone)]
@@ -40,6 +29,12 @@ pub(crate) struct Claim {
     pub(crate) party: Party,
     pub(crate) service: &'static str,
     pub(crate) wanted: Wanted,
+}
+
+impl Claim {
+    fn is_wanted(&self) -> bool {
+        matches!(self.wanted, Wanted::At { .. })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +58,12 @@ pub(crate) struct Auditor {
     wiped: Vec<BTreeMap<i64, Arc<Records>>>,
     /// The leases that were ended on purpose.
     ended: BTreeSet<i64>,
+    /// The keys that a stranger lays hands on, and when they are to be as before at the latest.
+    meddled: BTreeMap<String, Duration>,
     /// The publications that were there, with the versions that were.
     seen: BTreeSet<(String, String)>,
+    /// Where each was last.
+    last_key: BTreeMap<String, String>,
 }
 
 impl Auditor {
@@ -83,9 +82,9 @@ impl Auditor {
         for revision in from..=etcd.revision() {
             let keys = etcd.keys_at(revision);
             let keys = keys.expect("what is compacted was audited before");
-            let records = Arc::new(records(&keys));
+            let records = Arc::new(records::read(&keys, &last));
             for (key, record) in last.iter() {
-                if records.get(key) != Some(record) && !records.contains_key(key) {
+                if !records.contains_key(key) {
                     trace.write(format_args!("  {revision} - {record}"));
                 }
             }
@@ -96,13 +95,42 @@ impl Auditor {
             }
             let found = self.check(&last, &records, health, now);
             violations.extend(found.into_iter().map(|it| format!("at {revision}: {it}")));
-            for record in records.values() {
-                self.seen
-                    .insert((record.who.clone(), record.version.clone()));
+            for (key, record) in records.iter().filter(|(_, it)| !it.is_spoiled) {
+                let Record { who, version, .. } = record;
+                self.seen.insert((who.clone(), version.clone()));
+                self.last_key.insert(who.clone(), key.clone());
             }
             note_servers(&records, health, now);
             self.history.insert(revision, records.clone());
             last = records;
+        }
+        violations.extend(self.left_alone(health, now));
+        violations
+    }
+
+    /// Looks whether what a stranger laid hands on is as it should be.
+    fn left_alone(&mut self, health: &Health, now: Duration) -> Vec<String> {
+        let is_due = |(_, right_by): &(&String, &Duration)| **right_by <= now;
+        let due: Vec<String> = self
+            .meddled
+            .iter()
+            .filter(is_due)
+            .map(|it| it.0.clone())
+            .collect();
+        self.meddled.retain(|_, right_by| *right_by > now);
+        let records = self.current();
+        let mut violations = Vec::new();
+        for key in due {
+            let stands = records.get(&key).is_some_and(|record| !record.is_spoiled);
+            let wanted = self.claims.iter().find(|(who, claim)| {
+                let has_been = self.last_key.get(*who) == Some(&key);
+                has_been && claim.is_wanted() && !health.is_hampered(claim.party, now)
+            });
+            if let Some((who, _)) = wanted
+                && !stands
+            {
+                violations.push(format!("{who} is not put back: {key}"));
+            }
         }
         violations
     }
@@ -115,6 +143,10 @@ impl Auditor {
 
     pub(crate) fn lease_ended(&mut self, lease: i64) {
         self.ended.insert(lease);
+    }
+
+    pub(crate) fn meddled(&mut self, key: &str, right_by: Duration) {
+        self.meddled.insert(key.to_owned(), right_by);
     }
 
     pub(crate) fn revision(&self) -> i64 {
@@ -134,16 +166,14 @@ impl Auditor {
     }
 
     /// Returns whether the records of a service were these, at that revision of some history.
-    pub(crate) fn were(&self, service: &str, revision: i64, records: &[Listed]) -> bool {
-        let histories = self.wiped.iter().chain([&self.history]);
-        let mut found = histories.filter_map(|history| {
+    pub(crate) fn were(&self, service: &str, revision: i64, shown: &[Listed]) -> bool {
+        let nothing = Arc::new(Records::new());
+        let mut histories = self.wiped.iter().chain([&self.history]);
+        histories.any(|history| {
             let at = history.range(..=revision).next_back();
-            let at = at
-                .map(|(_, records)| listed(service, records))
-                .unwrap_or_default();
-            Some(at == records)
-        });
-        found.any(|is_so| is_so)
+            let records = at.map_or(&nothing, |(_, records)| records);
+            records::are_shown(service, records, shown)
+        })
     }
 
     fn check(
@@ -156,6 +186,9 @@ impl Auditor {
         let mut violations = Vec::new();
         let mut of: BTreeMap<&str, (&String, &Record)> = BTreeMap::new();
         for (key, record) in records {
+            if record.is_spoiled {
+                continue;
+            }
             if record.lease == 0 {
                 violations.push(format!("{key} without a lease"));
             }
@@ -169,13 +202,14 @@ impl Auditor {
             }
             match (&claim.wanted, of.get(who.as_str())) {
                 (Wanted::At { address, .. }, None) => {
-                    let Some(was) = before.values().find(|record| record.who == *who) else {
+                    let Some((was_at, was)) = before.iter().find(|(_, it)| it.who == *who) else {
                         continue;
                     };
                     let is_anothers = records.iter().any(|(key, record)| {
                         record.address == *address && service(key) == claim.service
                     });
-                    if !is_anothers && !self.ended.contains(&was.lease) {
+                    let is_meddled = self.meddled.contains_key(was_at);
+                    if !is_anothers && !is_meddled && !self.ended.contains(&was.lease) {
                         violations.push(format!("{who} has no key, and nothing was wrong"));
                     }
                 }
@@ -200,6 +234,10 @@ impl Auditor {
         }
         let mut unsettled = Vec::new();
         for (key, record) in records.iter() {
+            if record.is_spoiled {
+                // Nobody's, unless its place is wanted.
+                continue;
+            }
             let place = (service(key), record.address.as_str());
             match wanted.remove(&place) {
                 Some(by) if by.contains(&(&record.who, &record.version)) => {}
@@ -214,43 +252,6 @@ impl Auditor {
     }
 }
 
-/// A record as those who follow see it: the publication, its version and its address.
-pub(crate) type Listed = (String, String, String);
-
-/// The records of a service, in the order of their keys.
-pub(crate) fn listed(service: &str, records: &Records) -> Vec<Listed> {
-    let of_service = records
-        .iter()
-        .filter(|(key, _)| self::service(key) == service);
-    of_service
-        .map(|(_, it)| (it.who.clone(), it.version.clone(), it.address.clone()))
-        .collect()
-}
-
-fn service(key: &str) -> &str {
-    let rest = key.strip_prefix(PREFIX).unwrap_or(key);
-    rest.split('/').next().unwrap_or(rest)
-}
-
-fn records(keys: &[KeyValue]) -> Records {
-    keys.iter()
-        .map(|it| {
-            let key = String::from_utf8(it.key.clone()).expect("keys are text");
-            let value: serde_json::Value =
-                serde_json::from_slice(&it.value).expect("values are kratos'");
-            let text = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
-            let address = text(&value["endpoints"][0]);
-            let record = Record {
-                who: text(&value["metadata"]["who"]),
-                version: text(&value["version"]),
-                address: address.trim_start_matches("grpc://").to_owned(),
-                lease: it.lease.unwrap_or(0),
-            };
-            (key, record)
-        })
-        .collect()
-}
-
 fn note_servers(records: &Records, health: &mut Health, now: Duration) {
     for server in 0..crate::script::SERVERS {
         let address = crate::servers::address(server);
@@ -258,17 +259,5 @@ fn note_servers(records: &Records, health: &mut Health, now: Duration) {
             true => health.listed(server, now),
             false => health.unlisted(server),
         }
-    }
-}
-
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            who,
-            version,
-            address,
-            lease,
-        } = self;
-        write!(f, "{who} v{version} at {address} under {lease:x}")
     }
 }

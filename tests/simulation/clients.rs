@@ -16,8 +16,8 @@ use tokio_util::{
 use tonic::{Request, Status};
 
 use crate::{
-    auditor::{Listed, listed},
     publishers,
+    records::{self, Listed},
     script::{Party, SERVERS},
     servers,
     trace::chain,
@@ -96,9 +96,11 @@ impl Client {
             .followers
             .iter()
             .filter_map(|follower| {
-                let (seen, expected) = (follower.seen(), listed(follower.service, &records));
-                (seen.as_ref() != Some(&expected))
-                    .then(|| format!("{name} sees {seen:?} (expected: {expected:?})"))
+                let (service, seen) = (follower.service, follower.seen());
+                let is_right = seen
+                    .as_ref()
+                    .is_some_and(|it| records::are_shown(service, &records, it));
+                (!is_right).then(|| format!("{name} sees {seen:?} of {service}"))
             })
             .collect();
         let state = self.channel.state();
@@ -201,7 +203,13 @@ fn judge(
     };
     let state = world.state();
     let wrong = match sent_to(error) {
-        Some(server) if state.health.excuses_sent(client, server, began) => None,
+        Some(server)
+            if state
+                .health
+                .excuses_sent(client, server, began, world.now()) =>
+        {
+            None
+        }
         Some(_) => Some("nothing was wrong".to_owned()),
         None => {
             let known = state.health.should_be_known(client, world.now());

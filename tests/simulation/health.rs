@@ -2,7 +2,9 @@
 //! right again.
 //!
 //! A call that was sent may fail if, since it began, its server crashed or the link to it was not
-//! fair. A server that stops gracefully is no excuse.
+//! fair. A server that stops gracefully is no excuse, but for one instant: a request that its GOAWAY
+//! meets on the way is lost, since a channel sends nothing twice, not even what it is told was not
+//! processed.
 //!
 //! A call that was not sent may fail if there was no server that its client had to know. A server
 //! that can be reached must be known once it was in the store, and etcd at hand, for [`LEARNED`] on
@@ -16,9 +18,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::script::{CLIENTS, Party, Place, SERVERS};
 
 /// How long a client that can reach etcd and a server may take to be connected to it: a request that
-/// got lost is given up after 2 s, a redial comes within a second, a silent watch is found dead
-/// within 10 s.
-pub(crate) const LEARNED: Duration = Duration::from_secs(10);
+/// got lost is given up after 2 s, and a redial comes within one.
+pub(crate) const LEARNED: Duration = Duration::from_secs(3);
 
 /// How long after a fault a lease may still run out, and a late put be found: 8 s after it was due.
 pub(crate) const MENDED: Duration = Duration::from_secs(9);
@@ -49,6 +50,7 @@ struct Server {
     /// Since when its record has been in the store without a break.
     listed_since: Option<Duration>,
     crashed_at: Option<Duration>,
+    goaway_at: Option<Duration>,
 }
 
 impl Health {
@@ -57,6 +59,7 @@ impl Health {
             serves_since: None,
             listed_since: None,
             crashed_at: None,
+            goaway_at: None,
         };
         Self {
             etcd_faults: 0,
@@ -99,15 +102,20 @@ impl Health {
         self.servers[server].serves_since = Some(now);
     }
 
-    /// It was told to stop.
-    pub(crate) fn stops(&mut self, server: usize) {
-        self.servers[server].serves_since = None;
-        self.forget(server);
+    /// It was told to stop, and will end its connections then.
+    pub(crate) fn stops(&mut self, server: usize, goaway_at: Duration) {
+        self.servers[server].goaway_at = Some(goaway_at);
+        self.gone(server);
     }
 
     pub(crate) fn crashed(&mut self, server: usize, now: Duration) {
         self.servers[server].crashed_at = Some(now);
-        self.stops(server);
+        self.gone(server);
+    }
+
+    fn gone(&mut self, server: usize) {
+        self.servers[server].serves_since = None;
+        self.forget(server);
     }
 
     pub(crate) fn listed(&mut self, server: usize, now: Duration) {
@@ -119,11 +127,20 @@ impl Health {
         self.forget(server);
     }
 
-    /// Returns whether a call that was sent at `began` or later may have failed.
-    pub(crate) fn excuses_sent(&self, client: usize, server: usize, began: Duration) -> bool {
+    /// Returns whether a call that began then, and was sent, may have failed by now.
+    pub(crate) fn excuses_sent(
+        &self,
+        client: usize,
+        server: usize,
+        began: Duration,
+        now: Duration,
+    ) -> bool {
         let link = self.fair_since(Party::Client(client), Place::Server(server));
-        let crashed = self.servers[server].crashed_at;
-        link.is_none_or(|since| since >= began) || crashed.is_some_and(|at| at >= began)
+        let is_meanwhile = |at: Option<Duration>| at.is_some_and(|at| (began..=now).contains(&at));
+        let server = &self.servers[server];
+        link.is_none_or(|since| since >= began)
+            || is_meanwhile(server.crashed_at)
+            || is_meanwhile(server.goaway_at)
     }
 
     /// Returns the server that a call could have been sent to and was not, if there is one.

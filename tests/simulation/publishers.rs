@@ -28,6 +28,8 @@ pub(crate) struct PublishingProcess {
     begun: usize,
     registry: Registry,
     crash: CancellationToken,
+    /// It wants nothing any more, whatever its publications were told last.
+    over: CancellationToken,
     slots: [Option<mpsc::UnboundedSender<Order>>; SLOTS],
     /// Who is published from each slot.
     names: [String; SLOTS],
@@ -44,6 +46,7 @@ impl PublishingProcess {
             life: 1,
             begun: 0,
             crash: CancellationToken::new(),
+            over: CancellationToken::new(),
             slots: Default::default(),
             names: Default::default(),
         }
@@ -72,6 +75,7 @@ impl PublishingProcess {
                 address,
                 version: 1,
                 is_paused: false,
+                over: self.over.clone(),
             };
             self.slots[slot] = Some(orders);
             self.names[slot] = who;
@@ -87,9 +91,7 @@ impl PublishingProcess {
     /// Dies, and begins another life.
     pub(crate) fn crash(&mut self) {
         self.world.bury(&self.name());
-        self.names
-            .iter()
-            .for_each(|who| self.world.unclaim(who, false));
+        self.want_nothing();
         self.crash.cancel();
         self.restart();
     }
@@ -106,9 +108,7 @@ impl PublishingProcess {
     }
 
     fn begin_to_close(&self) {
-        self.names
-            .iter()
-            .for_each(|who| self.world.unclaim(who, false));
+        self.want_nothing();
         let (world, registry, name) = (self.world.clone(), self.registry.clone(), self.name());
         self.world.tasks().spawn(async move {
             registry.close().await;
@@ -117,11 +117,17 @@ impl PublishingProcess {
         });
     }
 
+    fn want_nothing(&self) {
+        self.over.cancel();
+        let names = self.names.iter();
+        names.for_each(|who| self.world.unclaim(who, false));
+    }
+
     fn restart(&mut self) {
         self.life += 1;
         self.slots = Default::default();
         self.names = Default::default();
-        self.crash = CancellationToken::new();
+        (self.crash, self.over) = Default::default();
         self.registry = self.world.registry(&self.name(), self.ttl);
         // Another process has other connections.
         let (world, name) = (&self.world, self.name());
@@ -141,6 +147,7 @@ struct Publication {
     address: usize,
     version: usize,
     is_paused: bool,
+    over: CancellationToken,
 }
 
 impl Publication {
@@ -194,6 +201,9 @@ impl Publication {
 
     /// Says what it wants in the store, before it says so to the registry.
     fn claim(&self) {
+        if self.over.is_cancelled() {
+            return;
+        }
         let wanted = Wanted::At {
             address: self.address(),
             version: self.version.to_string(),

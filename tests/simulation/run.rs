@@ -10,6 +10,7 @@ use crate::{
     publishers::PublishingProcess,
     script::{Action, CLIENTS, END, EtcdFault, PUBLISHERS, Party, SERVERS, Script, ServerOrder},
     servers::ServingProcess,
+    stranger,
     trace::{self, Trace},
     world::{State, World},
 };
@@ -123,6 +124,7 @@ impl Play {
             Action::Server(server, ServerOrder::Crash) => self.servers[server].crash().await,
             Action::FollowAnew(client) => self.clients[client].follow_anew(),
             Action::Etcd(fault) => self.befall_etcd(fault),
+            Action::Meddle(how, which) => stranger::meddle(&self.world, how, which),
             Action::Link(party, place, weather) => {
                 let name = match party {
                     Party::Publisher(publisher) => self.publishers[publisher].name(),
@@ -142,7 +144,7 @@ impl Play {
             EtcdFault::Thaw | EtcdFault::ReadOnly(false) => state.health.etcd_mended(now),
             EtcdFault::Refuse(calls, _) if calls > 0 => state.health.etcd_broken(now),
             EtcdFault::Refuse(..) => state.health.etcd_mended(now),
-            EtcdFault::DropConnections | EtcdFault::Wipe => {
+            EtcdFault::DropConnections | EtcdFault::Restart | EtcdFault::Wipe => {
                 state.health.etcd_broken(now);
                 state.health.etcd_mended(now);
             }
@@ -152,6 +154,7 @@ impl Play {
             EtcdFault::Freeze => etcd.freeze(),
             EtcdFault::Thaw => etcd.thaw(),
             EtcdFault::DropConnections => etcd.drop_connections(),
+            EtcdFault::Restart => etcd.restart(),
             EtcdFault::ExpireLease(which) => {
                 let records = state.auditor.current();
                 let mut leases: Vec<_> = records.values().map(|record| record.lease).collect();
@@ -232,10 +235,9 @@ impl Play {
         if tokio::time::timeout(ENDED, closing).await.is_err() {
             self.world.violation(format!("not closed in {ENDED:?}"));
         }
-        let records = self.world.state().auditor.current();
-        if !records.is_empty() {
-            self.world
-                .violation(format!("closed, and there is {records:?}"));
+        // Nobody is left to be wanted.
+        for what in self.world.state().auditor.unsettled() {
+            self.world.violation(format!("closed, and there is {what}"));
         }
         // Connections that were told to end do so in their turn.
         let mut rounds = 0;

@@ -51,6 +51,8 @@ pub(crate) enum Action {
     /// A client drops what it follows, and follows anew.
     FollowAnew(usize),
     Etcd(EtcdFault),
+    /// A stranger lays hands on a record, on one of those there are.
+    Meddle(Meddling, usize),
     Link(Party, Place, Weather),
 }
 
@@ -82,6 +84,7 @@ pub(crate) enum EtcdFault {
     Freeze,
     Thaw,
     DropConnections,
+    Restart,
     /// Of the leases that hold keys, one.
     ExpireLease(usize),
     /// All but so many of the last revisions.
@@ -90,6 +93,13 @@ pub(crate) enum EtcdFault {
     ReadOnly(bool),
     /// So many requests fail.
     Refuse(u32, tonic::Code),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meddling {
+    Delete,
+    /// Its value is of no use any more, and it has no lease.
+    Spoil,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,10 +227,15 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
     let at = moment(rng);
     let until = (at + span(rng)).min(END);
     let mut push = |at, action| steps.push(Step { at, action });
+    if rng.u32(..6) == 0 {
+        let how = [Meddling::Delete, Meddling::Spoil][rng.usize(..2)];
+        return push(at, Action::Meddle(how, rng.usize(..100)));
+    }
     if rng.bool() {
         let (fault, remedy) = match rng.u32(..16) {
             0..3 => (EtcdFault::Freeze, Some(EtcdFault::Thaw)),
-            3..5 => (EtcdFault::DropConnections, None),
+            3 => (EtcdFault::DropConnections, None),
+            4 => (EtcdFault::Restart, None),
             5..8 => (EtcdFault::ExpireLease(rng.usize(..100)), None),
             8..10 => (EtcdFault::Compact(rng.i64(..5)), None),
             10..11 => (EtcdFault::Wipe, None),

@@ -19,6 +19,9 @@ use crate::{
 /// What they serve.
 pub(crate) const SERVICE: &str = "greeter";
 
+/// How long a server that is told to stop goes on serving.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Where a server listens.
 pub(crate) fn address(server: usize) -> String {
     format!("server-{server}:50051")
@@ -94,7 +97,7 @@ impl ServingProcess {
         let serve = registry
             .serve(instance, router, listener)
             .drain(Drain {
-                linger: Duration::from_secs(2),
+                linger: LINGER,
                 finish: Duration::from_secs(4),
                 ..Drain::default()
             })
@@ -123,7 +126,8 @@ impl ServingProcess {
         if let Some(running) = &mut self.running {
             running.is_stopping = true;
             self.world.unclaim(&who, false);
-            self.world.state().health.stops(self.index);
+            let goaway_at = self.world.now() + LINGER;
+            self.world.state().health.stops(self.index, goaway_at);
             running.stop.cancel();
         }
     }

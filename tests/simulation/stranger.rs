@@ -1,0 +1,47 @@
+//! Somebody who writes where only publishers should.
+
+use std::time::Duration;
+
+use etcd_client::Client;
+
+use crate::{script::Meddling, world::World};
+
+/// How long a record may stay as a stranger left it: a second, and a look at the store.
+pub(crate) const PUT_BACK: Duration = Duration::from_millis(1100);
+
+/// How long it is tried.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Lays hands on one of the records there are.
+pub(crate) fn meddle(world: &World, how: Meddling, which: usize) {
+    let records = world.state().auditor.current();
+    let Some(key) = records.keys().nth(which % records.len().max(1)).cloned() else {
+        return;
+    };
+    let world = world.clone();
+    let tasks = world.tasks().clone();
+    tasks.spawn(async move {
+        world
+            .state()
+            .auditor
+            .meddled(&key, world.now() + PATIENCE + PUT_BACK);
+        let meddling = async {
+            let channel = etcd_client::Channel::Tonic(world.etcd().channel());
+            let mut client = Client::from_channel(channel, None).await?;
+            match how {
+                Meddling::Delete => client.delete(key.as_str(), None).await.map(drop),
+                Meddling::Spoil => client.put(key.as_str(), "garbage", None).await.map(drop),
+            }
+        };
+        let meddled = tokio::time::timeout(PATIENCE, meddling).await;
+        let what = if matches!(meddled, Ok(Ok(()))) {
+            "did"
+        } else {
+            "failed"
+        };
+        world
+            .trace()
+            .write(format_args!("a stranger {what}: {how:?} {key}"));
+        world.state().auditor.meddled(&key, world.now() + PUT_BACK);
+    });
+}
