@@ -42,10 +42,13 @@ fn keys() -> BoxedStrategy<Operation> {
 }
 
 fn leases() -> BoxedStrategy<Operation> {
-    let grant = (lease(), prop_oneof![9 => 100i64..1000, 1 => Just(9_000_000_001)])
+    let grant = (
+        lease(),
+        prop_oneof![9 => 100i64..1000, 1 => Just(9_000_000_001)],
+    )
         .prop_map(|(id, ttl)| PbLeaseGrantRequest { id, ttl });
-    let left = (lease(), any::<bool>())
-        .prop_map(|(id, keys)| PbLeaseTimeToLiveRequest { id, keys });
+    let left =
+        (lease(), any::<bool>()).prop_map(|(id, keys)| PbLeaseTimeToLiveRequest { id, keys });
     prop_oneof![
         4 => grant.prop_map(Operation::Grant),
         2 => lease().prop_map(Operation::Revoke),
@@ -154,17 +157,30 @@ fn range() -> impl Strategy<Value = PbRangeRequest> {
 
 fn put() -> impl Strategy<Value = PbPutRequest> {
     let kept = || prop::bool::weighted(0.1);
-    (key(), value(), lease_of_a_key(), any::<bool>(), kept(), kept(), any::<bool>()).prop_map(
-        |(key, value, lease, prev_kv, ignore_value, ignore_lease, form)| PbPutRequest {
-            key,
-            // What is to stay is given as well, now and then, which is refused.
-            value: if ignore_value && form { Vec::new() } else { value },
-            lease: if ignore_lease && form { 0 } else { lease },
-            prev_kv,
-            ignore_value,
-            ignore_lease,
-        },
+    (
+        key(),
+        value(),
+        lease_of_a_key(),
+        any::<bool>(),
+        kept(),
+        kept(),
+        any::<bool>(),
     )
+        .prop_map(
+            |(key, value, lease, prev_kv, ignore_value, ignore_lease, form)| PbPutRequest {
+                key,
+                // What is to stay is given as well, now and then, which is refused.
+                value: if ignore_value && form {
+                    Vec::new()
+                } else {
+                    value
+                },
+                lease: if ignore_lease && form { 0 } else { lease },
+                prev_kv,
+                ignore_value,
+                ignore_lease,
+            },
+        )
 }
 
 fn delete() -> impl Strategy<Value = PbDeleteRequest> {

@@ -164,15 +164,11 @@ async fn run(
     let etcd = EmbeddedEtcd::start();
     let address = etcd.listen("127.0.0.1:0").await.unwrap();
     let embedded = RawEtcd::connect(&address.to_string());
-    let (mut real, mut embedded) =
-        tokio::join!(Side::begin(real.clone()), Side::begin(embedded));
+    let (mut real, mut embedded) = tokio::join!(Side::begin(real.clone()), Side::begin(embedded));
 
     for operation in operations {
         writeln!(transcript, "{operation:?}").unwrap();
-        let answers = tokio::join!(
-            real.perform(operation.clone()),
-            embedded.perform(operation),
-        );
+        let answers = tokio::join!(real.perform(operation.clone()), embedded.perform(operation),);
         let (of_real, of_embedded) = both(answers)?;
         writeln!(transcript, "    {of_real:?}").unwrap();
         if of_real != of_embedded {

@@ -66,9 +66,7 @@ impl Side {
                 self.clock.range(&mut request);
                 Answer::new(self.etcd.range(request).await, base, Answer::Range)
             }
-            Operation::Put(request) => {
-                Answer::new(self.etcd.put(request).await, base, Answer::Put)
-            }
+            Operation::Put(request) => Answer::new(self.etcd.put(request).await, base, Answer::Put),
             Operation::Delete(request) => {
                 Answer::new(self.etcd.delete(request).await, base, Answer::Delete)
             }
@@ -85,9 +83,7 @@ impl Side {
             Operation::Grant(request) => {
                 Answer::new(self.etcd.grant(request).await, base, Answer::Grant)
             }
-            Operation::Revoke(id) => {
-                Answer::new(self.etcd.revoke(id).await, base, Answer::Revoke)
-            }
+            Operation::Revoke(id) => Answer::new(self.etcd.revoke(id).await, base, Answer::Revoke),
             Operation::KeepAlive(ids) => {
                 Answer::new(self.etcd.keep_alive(ids).await, base, Answer::KeepAlive)
             }

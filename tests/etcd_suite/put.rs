@@ -51,10 +51,17 @@ async fn versions_count_from_one_since_the_key_was_made(etcd: Server) {
         let answer = etcd.range(get("a")).await.unwrap();
         seen.push(answer.kvs.first().map(|kv| {
             let counted = |revision| revision - etcd.revision(0);
-            (kv.version, counted(kv.create_revision), counted(kv.mod_revision))
+            (
+                kv.version,
+                counted(kv.create_revision),
+                counted(kv.mod_revision),
+            )
         }));
     }
-    assert_eq!(seen, [Some((1, 1, 1)), Some((2, 1, 2)), None, Some((1, 4, 4))]);
+    assert_eq!(
+        seen,
+        [Some((1, 1, 1)), Some((2, 1, 2)), None, Some((1, 4, 4))]
+    );
 }
 
 async fn the_former_value_comes_back_if_asked_for(etcd: Server) {
@@ -137,7 +144,11 @@ async fn what_is_to_stay_must_not_be_given(etcd: Server) {
 async fn a_lease_must_exist(etcd: Server) {
     let message = "etcdserver: requested lease not found";
     for id in [7, -7] {
-        refused(etcd.put(put_under("a", "1", id)).await, Code::NotFound, message);
+        refused(
+            etcd.put(put_under("a", "1", id)).await,
+            Code::NotFound,
+            message,
+        );
     }
 }
 

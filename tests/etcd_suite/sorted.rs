@@ -62,8 +62,16 @@ async fn keys_are_sorted_by_every_target_in_both_orders(etcd: Server) {
         (CHANGED, "bac", "cab"),
         (VALUE, "bca", "acb"),
     ] {
-        assert_eq!(in_order(&etcd, target, ASCENDING).await, ascending, "by {target}");
-        assert_eq!(in_order(&etcd, target, DESCENDING).await, descending, "by {target}");
+        assert_eq!(
+            in_order(&etcd, target, ASCENDING).await,
+            ascending,
+            "by {target}"
+        );
+        assert_eq!(
+            in_order(&etcd, target, DESCENDING).await,
+            descending,
+            "by {target}"
+        );
     }
 }
 
@@ -82,7 +90,10 @@ async fn the_limit_comes_after_the_order(etcd: Server) {
         ..get_all()
     };
     let answer = etcd.range(request).await.unwrap();
-    assert_eq!((keys(&answer.kvs), answer.count, answer.more), (vec!["c"], 3, true));
+    assert_eq!(
+        (keys(&answer.kvs), answer.count, answer.more),
+        (vec!["c"], 3, true)
+    );
 }
 
 /// Of the embedded etcd only: 3.4.23 panics, and is gone. Later versions refuse.

@@ -66,7 +66,9 @@ async fn the_two_paths_may_put_the_same_key(etcd: Server) {
 
 async fn the_two_paths_of_a_nested_one_may_put_the_same_key(etcd: Server) {
     let inner = txn([missing("a")], [put("a", "1").op()], [put("a", "2").op()]);
-    etcd.txn(all_of([inner.op(), put("b", "1").op()])).await.unwrap();
+    etcd.txn(all_of([inner.op(), put("b", "1").op()]))
+        .await
+        .unwrap();
     assert_eq!(etcd.range(get_all()).await.unwrap().count, 2);
 }
 
@@ -75,7 +77,10 @@ async fn what_is_put_is_not_deleted(etcd: Server) {
         [put("b", "1").op(), delete("b").op()],
         [delete("b").op(), put("b", "1").op()],
         [delete_range("a", "c").op(), put("b", "1").op()],
-        [put("b", "1").op(), all_of([delete_range("a", "c").op()]).op()],
+        [
+            put("b", "1").op(),
+            all_of([delete_range("a", "c").op()]).op(),
+        ],
         [all_of([put("b", "1").op()]).op(), delete("b").op()],
     ] {
         is_refused(&etcd, all_of(operations), DUPLICATE).await;
@@ -104,7 +109,9 @@ fn reads(number: usize) -> Vec<PbTxnRequestOp> {
 }
 
 async fn at_most_128_operations_and_comparisons(etcd: Server) {
-    etcd.txn(txn(vec![missing("a"); 128], reads(128), reads(128))).await.unwrap();
+    etcd.txn(txn(vec![missing("a"); 128], reads(128), reads(128)))
+        .await
+        .unwrap();
     for request in [
         txn(vec![missing("a"); 129], [], []),
         txn([], reads(129), []),

@@ -18,6 +18,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
+mod alarms;
 mod auditor;
 mod clients;
 mod health;

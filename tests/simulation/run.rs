@@ -47,7 +47,7 @@ pub(crate) fn run(seed: u64, is_shown: bool) -> Outcome {
     let runtime = runtime.build().expect("a runtime");
     runtime.block_on(async {
         let trace = Trace::new(is_shown);
-        let violations = Play::begin(seed, &trace).await.to_the_end().await;
+        let violations = Play::begin(seed, &trace).await.play().await;
         let lines = trace.lines();
         Outcome {
             hash: trace::hash(&lines),
@@ -95,7 +95,7 @@ impl Play {
         }
     }
 
-    async fn to_the_end(mut self) -> Vec<String> {
+    async fn play(mut self) -> Vec<String> {
         for step in std::mem::take(&mut self.script.steps) {
             self.world.until(step.at).await;
             self.world
