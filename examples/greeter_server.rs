@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example greeter_server
 //!
-//! Start several; `greeter_client` calls them all in turn. Where there is no etcd, the first of them
-//! brings one, in memory:
+//! Start several; `greeter_client` calls them all in turn. Where there is no etcd, the first of
+//! them brings one, in memory:
 //!
 //!     cargo run --example greeter_server -- --embedded
 
@@ -78,8 +78,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts an etcd in memory that serves `address`. Returns it, and the address, which tells the port
-/// if 0 was asked for.
+/// Starts an etcd in memory that serves `address`. Returns it, and the address, which tells the
+/// port if 0 was asked for.
 async fn embedded(address: &str) -> anyhow::Result<(EmbeddedEtcd, String)> {
     let etcd = EmbeddedEtcd::start();
     match etcd.listen(address).await {

@@ -1,5 +1,5 @@
-//! Where the show is seen: a terminal, whose last lines are drawn again and again, or anything else,
-//! which gets plain lines.
+//! Where the show is seen: a terminal, whose last lines are drawn again and again, or anything
+//! else, which gets plain lines.
 
 use std::{
     fmt::Display,

@@ -26,8 +26,8 @@ use tonic::transport::Server;
 /// The name that the greeters are published under.
 pub(crate) const NAME: &str = "greeter";
 
-/// How long a crashed server's record stays: as short as a busy machine allows, so that one need not
-/// wait for it.
+/// How long a crashed server's record stays: as short as a busy machine allows, so that one need
+/// not wait for it.
 const TTL: Duration = Duration::from_secs(3);
 
 /// How long a server that is asked to end goes on serving; all its callers are on this machine.

@@ -122,6 +122,9 @@ pub(crate) fn summary(tally: &Tally) -> String {
             Incident::Crash => "killed",
         };
         let cost = tally.cost(incident);
+        if cost.figures.calls == 0 {
+            continue; // It was stopped before that.
+        }
         let added = cost.figures.latency(0.99).as_secs_f64() - usual.as_secs_f64();
         let called_again = match cost.called_again {
             Some(after) => format!("{:.1} s after its start", after.as_secs_f64()),

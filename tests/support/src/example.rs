@@ -71,8 +71,8 @@ async fn build(name: &str, target: &Target) {
     // In the workspace's folder, as `cargo test` itself: the same packages, thus the same features
     // of what they share, and nothing to build twice.
     command.current_dir(workspace()).kill_on_drop(true);
-    // What cargo tells the test of its package is nothing to the build; build scripts that look at it
-    // would have half of the dependencies built again, now and at the next command.
+    // What cargo tells the test of its package is nothing to the build: build scripts that look at
+    // it would have half of the dependencies built again, now and at the next command.
     for (name, _) in env::vars_os() {
         let told = name.to_str().unwrap_or_default();
         if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
