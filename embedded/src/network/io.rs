@@ -122,6 +122,7 @@ impl Waiting {
                     registered = true;
                 }
                 Attempt::Until(due) => {
+                    debug_assert!(due > now, "a hot loop");
                     let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
                     if timer.deadline() != due {
                         timer.as_mut().reset(due);
