@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What the program is to have checked, in order; a check that is not there any more has not passed.
-const CHECKS: [&str; 27] = [
+const CHECKS: [&str; 28] = [
     "a_barrier_holds_until_it_is_released",
     "a_compacted_revision_is_gone",
     "a_double_barrier_lets_all_in_and_all_out",
@@ -37,6 +37,7 @@ const CHECKS: [&str; 27] = [
     "a_session_ends_with_its_lease",
     "a_thousand_watches_share_a_stream",
     "a_watch_leaves_out_what_it_is_told_to",
+    "a_watch_of_what_is_to_come_waits_for_it",
     "a_watch_tells_all_in_order_from_the_past_on",
     "an_election_has_one_leader_after_the_other",
     "endpoints_are_published_and_watched",

@@ -15,6 +15,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Far more than any check takes, on a busy machine too.
@@ -58,8 +61,9 @@ var together = []check{
 	{"endpoints_are_published_and_watched", endpointNaming},
 }
 
-// These run by themselves, since what they do is felt by all.
+// These run by themselves, since what they do is felt by all, or the other way round.
 var alone = []check{
+	{"a_watch_of_what_is_to_come_waits_for_it", watchAhead},
 	{"a_compacted_revision_is_gone", compacted},
 }
 
@@ -142,6 +146,25 @@ type try struct {
 
 	lock   sync.Mutex
 	opened []*clientv3.Client
+	code   codes.Code
+}
+
+// remember keeps the last code as it was on the wire: the client makes its own of the message.
+func (t *try) remember(
+	ctx context.Context, method string, request, answer any,
+	connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+) error {
+	err := invoke(ctx, method, request, answer, connection, options...)
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	t.code = status.Code(err)
+	return err
+}
+
+func (t *try) lastCode() codes.Code {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	return t.code
 }
 
 // connect returns a client with a connection of its own, which is closed after the check.
@@ -151,6 +174,7 @@ func (t *try) connect() (*clientv3.Client, error) {
 		DialTimeout: 30 * time.Second,
 		Context:     t,
 		Logger:      zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(t.remember)},
 	})
 	if err != nil {
 		return nil, err

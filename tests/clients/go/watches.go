@@ -64,6 +64,26 @@ func watchInOrder(t *try) error {
 	return first(check(), <-early, <-writing)
 }
 
+func watchAhead(t *try) error {
+	now, err := t.put("a", "")
+	if err != nil {
+		return err
+	}
+	watch := t.client.Watch(t, t.prefix, clientv3.WithPrefix(), clientv3.WithRev(now+3), clientv3.WithCreatedNotify())
+	if told := <-watch; !told.Created {
+		return fmt.Errorf("first: %v (expected: created)", told)
+	}
+	// The third put, unless a lease of before ends meanwhile.
+	var expected int64
+	for expected < now+3 {
+		if expected, err = t.put("a", ""); err != nil {
+			return err
+		}
+	}
+	told := <-watch
+	return first(told.Err(), same("revision of the first event", told.Events[0].Kv.ModRevision, expected))
+}
+
 func watchFilters(t *try) error {
 	begin, err := t.put("a", "1")
 	if err != nil {
