@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::runtime::{Builder, Handle};
+use tokio::{
+    runtime::{Builder, Handle},
+    time::Instant,
+};
 
 use crate::{
     clients::{self, Client},
@@ -25,6 +28,9 @@ const STABLE: Duration = Duration::from_secs(3);
 
 /// How long all may take to end: a TTL, the requests that were begun meanwhile, and a server's drain.
 const ENDED: Duration = Duration::from_secs(30);
+
+/// How late it may be known that a record came or went, or that a server has ended.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// What came of a run.
 pub(crate) struct Outcome {
@@ -97,17 +103,29 @@ impl Play {
 
     async fn play(mut self) -> Vec<String> {
         for step in std::mem::take(&mut self.script.steps) {
-            self.world.until(step.at).await;
+            self.until(step.at).await;
             self.world
                 .trace()
                 .write(format_args!("-- {:?}", step.action));
             self.act(step.action).await;
         }
-        self.world.until(END).await;
+        self.until(END).await;
         self.make_right().await;
         self.settle().await;
         self.close().await;
         std::mem::take(&mut self.world.state().violations)
+    }
+
+    /// Waits until that long after the beginning, and looks at everything meanwhile.
+    async fn until(&mut self, at: Duration) {
+        let end = self.world.moment(at);
+        while Instant::now() < end {
+            tokio::time::sleep_until(end.min(Instant::now() + BETWEEN_LOOKS)).await;
+            drop(self.world.state());
+            for server in &mut self.servers {
+                server.look().await;
+            }
+        }
     }
 
     async fn act(&mut self, action: Action) {
@@ -181,7 +199,7 @@ impl Play {
         }
     }
 
-    /// Ends what has not ended by itself, and has every server run.
+    /// Has every server run; nothing else is wrong any more.
     async fn make_right(&mut self) {
         self.world.trace().write("-- all is right");
         for server in &mut self.servers {
@@ -190,7 +208,7 @@ impl Play {
     }
 
     /// Waits until everything is as it should be, and sees that it stays so.
-    async fn settle(&self) {
+    async fn settle(&mut self) {
         let mut at = END;
         while !self.unsettled().is_empty() {
             if at >= END + SETTLED {
@@ -201,10 +219,10 @@ impl Play {
                 return;
             }
             at += Duration::from_millis(100);
-            self.world.until(at).await;
+            self.until(at).await;
         }
         self.world.trace().write("-- settled");
-        self.world.until(at + STABLE).await;
+        self.until(at + STABLE).await;
         for what in self.unsettled() {
             self.world.violation(format!("settled, and then: {what}"));
         }

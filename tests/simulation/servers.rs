@@ -33,12 +33,22 @@ pub(crate) struct ServingProcess {
     index: usize,
     ttl: Duration,
     life: usize,
-    running: Option<Running>,
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Down,
+    Serving(Running),
+    /// It was told to stop, gracefully.
+    Stopping(Running),
+    /// It is to start again once it has stopped.
+    Restarting(Running),
 }
 
 /// A life of a server.
 struct Running {
-    is_stopping: bool,
     stop: CancellationToken,
     crash: CancellationToken,
     task: JoinHandle<()>,
@@ -51,7 +61,7 @@ impl ServingProcess {
             index,
             ttl,
             life: 0,
-            running: None,
+            state: State::Down,
         }
     }
 
@@ -68,15 +78,25 @@ impl ServingProcess {
         format!("s{}.{}", self.index, self.life)
     }
 
-    /// Starts it, unless it runs; if it is about to end, once it has.
+    /// Starts it, unless it runs; if it is about to end, [once it has](Self::look).
     pub(crate) async fn start(&mut self) {
-        if let Some(Running {
-            is_stopping: false, ..
-        }) = self.running
-        {
-            return;
+        self.state = match std::mem::take(&mut self.state) {
+            State::Down => State::Serving(self.begin()),
+            State::Stopping(running) => State::Restarting(running),
+            state => state,
+        };
+        self.look().await;
+    }
+
+    /// Starts it if it was to start again, and has stopped.
+    pub(crate) async fn look(&mut self) {
+        if matches!(&self.state, State::Restarting(running) if running.task.is_finished()) {
+            self.ended().await;
+            self.state = State::Serving(self.begin());
         }
-        self.ended().await;
+    }
+
+    fn begin(&mut self) -> Running {
         self.world.bury(&self.name());
         self.life += 1;
         let (world, party, address) = (&self.world, Party::Server(self.index), address(self.index));
@@ -112,54 +132,53 @@ impl ServingProcess {
                 None => {}
             }
         });
-        self.running = Some(Running {
-            is_stopping: false,
-            stop,
-            crash,
-            task,
-        });
+        Running { stop, crash, task }
     }
 
     /// Tells it to stop, gracefully.
     pub(crate) fn stop(&mut self) {
-        let who = self.who();
-        if let Some(running) = &mut self.running {
-            running.is_stopping = true;
-            self.world.unclaim(&who, false);
-            let goaway_at = self.world.now() + LINGER;
-            self.world.state().health.stops(self.index, goaway_at);
-            running.stop.cancel();
-        }
+        self.state = match std::mem::take(&mut self.state) {
+            State::Serving(running) => {
+                self.world.unclaim(&self.who(), false);
+                let goaway_at = self.world.now() + LINGER;
+                self.world.state().health.stops(self.index, goaway_at);
+                running.stop.cancel();
+                State::Stopping(running)
+            }
+            state => state,
+        };
     }
 
     /// Kills it: its connections break, and its record stays until its lease ends.
     pub(crate) async fn crash(&mut self) {
-        let Some(running) = &self.running else {
+        let (State::Serving(running) | State::Stopping(running) | State::Restarting(running)) =
+            &self.state
+        else {
             return;
         };
         self.world.unclaim(&self.who(), false);
-        self.world
-            .state()
-            .health
-            .crashed(self.index, self.world.now());
+        let now = self.world.now();
+        self.world.state().health.crashed(self.index, now);
         self.world.bury(&self.name());
         running.crash.cancel();
         for client in 0..CLIENTS {
             let network = self.world.network();
-            network
-                .link(clients::name(client), address(self.index))
-                .reset();
+            let link = network.link(clients::name(client), address(self.index));
+            link.reset();
         }
         self.ended().await;
     }
 
     /// Waits until a life that is ending has ended.
     pub(crate) async fn ended(&mut self) {
-        if let Some(running) = self.running.take()
-            && let Err(error) = running.task.await
-        {
-            self.world
-                .violation(format!("{} broke: {error}", self.name()));
+        let (State::Serving(running) | State::Stopping(running) | State::Restarting(running)) =
+            std::mem::take(&mut self.state)
+        else {
+            return;
+        };
+        if let Err(error) = running.task.await {
+            let name = self.name();
+            self.world.violation(format!("{name} broke: {error}"));
         }
     }
 }

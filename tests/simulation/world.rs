@@ -84,15 +84,9 @@ impl World {
         BEFORE + self.0.start.elapsed()
     }
 
-    /// Waits until that long after the beginning, and looks at the store meanwhile.
-    pub(crate) async fn until(&self, at: Duration) {
-        /// How late it may be known that a record came or went.
-        const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-        let end = self.0.start + at;
-        while Instant::now() < end {
-            tokio::time::sleep_until(end.min(Instant::now() + BETWEEN_LOOKS)).await;
-            drop(self.state());
-        }
+    /// Returns the moment that long after the beginning.
+    pub(crate) fn moment(&self, at: Duration) -> Instant {
+        self.0.start + at
     }
 
     /// Returns what is checked, with all of the store's history until now.
