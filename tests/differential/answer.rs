@@ -60,7 +60,9 @@ impl Answer {
             Self::Revoke(answer) => header(&mut answer.header, base),
             Self::KeepAlive(answers) => {
                 let revisions = answers.iter_mut();
-                revisions.filter_map(|it| header(&mut it.header, base)).last()
+                revisions
+                    .filter_map(|it| header(&mut it.header, base))
+                    .last()
             }
             Self::TimeToLive(answer) => {
                 // No order is promised, and some of its time has passed.
@@ -132,11 +134,34 @@ fn txn(answer: &mut PbTxnResponse, base: i64) -> Option<i64> {
 /// for a revision's events, which belong together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Told {
-    Created { revision: i64 },
-    Refused { revision: i64, reason: String },
+    Created {
+        revision: i64,
+    },
+    Refused {
+        revision: i64,
+        reason: String,
+    },
     Event(PbEvent),
-    Cancelled { revision: i64, compacted: i64, reason: String },
-    Progress { revision: i64 },
+    Cancelled {
+        revision: i64,
+        compacted: i64,
+        reason: String,
+    },
+    Progress {
+        revision: i64,
+    },
+}
+
+impl Told {
+    pub(crate) fn is_deletion_at(&self, revision: i64) -> bool {
+        match self {
+            Self::Event(event) => {
+                let kv = event.kv.as_ref();
+                event.r#type == 1 && kv.is_some_and(|kv| kv.mod_revision == revision)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Takes a message of a watch stream apart.

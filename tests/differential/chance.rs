@@ -42,10 +42,13 @@ fn keys() -> BoxedStrategy<Operation> {
 }
 
 fn leases() -> BoxedStrategy<Operation> {
-    let grant = (lease(), prop_oneof![9 => 100i64..1000, 1 => Just(9_000_000_001)])
+    let grant = (
+        lease(),
+        prop_oneof![9 => 100i64..1000, 1 => Just(9_000_000_001)],
+    )
         .prop_map(|(id, ttl)| PbLeaseGrantRequest { id, ttl });
-    let left = (lease(), any::<bool>())
-        .prop_map(|(id, keys)| PbLeaseTimeToLiveRequest { id, keys });
+    let left =
+        (lease(), any::<bool>()).prop_map(|(id, keys)| PbLeaseTimeToLiveRequest { id, keys });
     prop_oneof![
         4 => grant.prop_map(Operation::Grant),
         2 => lease().prop_map(Operation::Revoke),
@@ -154,17 +157,30 @@ fn range() -> impl Strategy<Value = PbRangeRequest> {
 
 fn put() -> impl Strategy<Value = PbPutRequest> {
     let kept = || prop::bool::weighted(0.1);
-    (key(), value(), lease_of_a_key(), any::<bool>(), kept(), kept(), any::<bool>()).prop_map(
-        |(key, value, lease, prev_kv, ignore_value, ignore_lease, form)| PbPutRequest {
-            key,
-            // What is to stay is given as well, now and then, which is refused.
-            value: if ignore_value && form { Vec::new() } else { value },
-            lease: if ignore_lease && form { 0 } else { lease },
-            prev_kv,
-            ignore_value,
-            ignore_lease,
-        },
+    (
+        key(),
+        value(),
+        lease_of_a_key(),
+        any::<bool>(),
+        kept(),
+        kept(),
+        any::<bool>(),
     )
+        .prop_map(
+            |(key, value, lease, prev_kv, ignore_value, ignore_lease, form)| PbPutRequest {
+                key,
+                // What is to stay is given as well, now and then, which is refused.
+                value: if ignore_value && form {
+                    Vec::new()
+                } else {
+                    value
+                },
+                lease: if ignore_lease && form { 0 } else { lease },
+                prev_kv,
+                ignore_value,
+                ignore_lease,
+            },
+        )
 }
 
 fn delete() -> impl Strategy<Value = PbDeleteRequest> {
@@ -246,10 +262,15 @@ fn watch() -> impl Strategy<Value = WatchOf> {
     let start = prop_oneof![2 => Just(0), 2 => revision().prop_map(|it| it.max(0))];
     let how = (any::<bool>(), any::<bool>(), any::<bool>());
     (key(), range_end(), start, filters, id, how).prop_map(
-        |(key, range_end, start_revision, filters, watch_id, how)| WatchOf {
+        |(key, range_end, start, filters, watch_id, how)| WatchOf {
             key,
             range_end,
-            start_revision,
+            // One that is told of nothing cannot be waited for until it has read its past.
+            start_revision: if filters.contains(&0) && filters.contains(&1) {
+                0
+            } else {
+                start
+            },
             progress_notify: how.0,
             filters,
             prev_kv: how.1,

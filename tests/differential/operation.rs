@@ -75,7 +75,9 @@ impl Clock {
 
     fn compare(self, compare: &mut PbCompare) {
         match &mut compare.target_union {
-            Some(PbTargetUnion::CreateRevision(revision) | PbTargetUnion::ModRevision(revision)) => {
+            Some(
+                PbTargetUnion::CreateRevision(revision) | PbTargetUnion::ModRevision(revision),
+            ) => {
                 *revision = self.real(*revision);
             }
             _ => {}

@@ -84,7 +84,11 @@ async fn a_range_that_ends_before_it_begins_deletes_nothing(etcd: Server) {
 
 async fn an_empty_key_is_refused(etcd: Server) {
     let message = "etcdserver: key is not provided";
-    refused(etcd.delete(delete("")).await, Code::InvalidArgument, message);
+    refused(
+        etcd.delete(delete("")).await,
+        Code::InvalidArgument,
+        message,
+    );
     let answer = etcd.delete(delete_range("", "\0")).await;
     refused(answer, Code::InvalidArgument, message);
 }

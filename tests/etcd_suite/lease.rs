@@ -48,7 +48,11 @@ async fn a_lease_without_an_id_gets_one(etcd: Server) {
 async fn an_id_is_given_once(etcd: Server) {
     etcd.grant(lease(7, 100)).await.unwrap();
     let message = "etcdserver: lease already exists";
-    refused(etcd.grant(lease(7, 200)).await, Code::FailedPrecondition, message);
+    refused(
+        etcd.grant(lease(7, 200)).await,
+        Code::FailedPrecondition,
+        message,
+    );
     let answer = etcd.time_to_live(left_of(7)).await.unwrap();
     assert_eq!(answer.granted_ttl, 100);
 }
@@ -137,7 +141,10 @@ async fn one_stream_renews_many_leases(etcd: Server) {
         etcd.grant(lease(id, 100 * id)).await.unwrap();
     }
     let answers = etcd.keep_alive([3, 1, 9, 2, 3]).await.unwrap();
-    let seen: Vec<_> = answers.iter().map(|answer| (answer.id, answer.ttl)).collect();
+    let seen: Vec<_> = answers
+        .iter()
+        .map(|answer| (answer.id, answer.ttl))
+        .collect();
     assert_eq!(seen, [(3, 300), (1, 100), (9, 0), (2, 200), (3, 300)]);
 }
 
@@ -170,7 +177,11 @@ async fn an_expired_lease_deletes_its_keys_in_one_revision_in_their_order(etcd: 
     let answer = etcd.time_to_live(left_of(7)).await.unwrap();
     assert_eq!(answer.ttl, -1);
     assert_eq!(etcd.keep_alive([7]).await.unwrap()[0].ttl, 0);
-    refused(etcd.put(put_under("a", "1", 7)).await, Code::NotFound, NOT_FOUND);
+    refused(
+        etcd.put(put_under("a", "1", 7)).await,
+        Code::NotFound,
+        NOT_FOUND,
+    );
 }
 
 async fn a_renewed_lease_outlives_one_that_is_not(etcd: Server) {

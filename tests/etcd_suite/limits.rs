@@ -22,13 +22,20 @@ async fn a_request_over_one_and_a_half_mebibytes_is_refused(etcd: Server) {
     let answer = etcd.put(large("a", MEBIBYTE * 3 / 2 + 1)).await;
     let message = "etcdserver: request is too large";
     refused(answer, Code::InvalidArgument, message);
-    assert_eq!(revision(&etcd.range(get("b")).await.unwrap().header), etcd.revision(1));
+    assert_eq!(
+        revision(&etcd.range(get("b")).await.unwrap().header),
+        etcd.revision(1)
+    );
 }
 
 async fn a_transaction_over_one_and_a_half_mebibytes_is_refused(etcd: Server) {
     let writes = [large("a", MEBIBYTE).op(), large("b", MEBIBYTE / 2 + 1).op()];
     let message = "etcdserver: request is too large";
-    refused(etcd.txn(all_of(writes)).await, Code::InvalidArgument, message);
+    refused(
+        etcd.txn(all_of(writes)).await,
+        Code::InvalidArgument,
+        message,
+    );
 }
 
 async fn a_message_over_what_grpc_takes_is_refused(etcd: Server) {

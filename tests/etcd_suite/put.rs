@@ -15,6 +15,7 @@ on_both! {
     what_is_to_stay_must_be_there,
     what_is_to_stay_must_not_be_given,
     a_lease_must_exist,
+    a_lease_is_looked_for_before_what_is_to_stay,
     a_put_without_a_lease_takes_the_key_from_its_lease,
     a_put_under_another_lease_moves_the_key,
     a_refused_put_is_no_revision,
@@ -51,10 +52,17 @@ async fn versions_count_from_one_since_the_key_was_made(etcd: Server) {
         let answer = etcd.range(get("a")).await.unwrap();
         seen.push(answer.kvs.first().map(|kv| {
             let counted = |revision| revision - etcd.revision(0);
-            (kv.version, counted(kv.create_revision), counted(kv.mod_revision))
+            (
+                kv.version,
+                counted(kv.create_revision),
+                counted(kv.mod_revision),
+            )
         }));
     }
-    assert_eq!(seen, [Some((1, 1, 1)), Some((2, 1, 2)), None, Some((1, 4, 4))]);
+    assert_eq!(
+        seen,
+        [Some((1, 1, 1)), Some((2, 1, 2)), None, Some((1, 4, 4))]
+    );
 }
 
 async fn the_former_value_comes_back_if_asked_for(etcd: Server) {
@@ -137,8 +145,24 @@ async fn what_is_to_stay_must_not_be_given(etcd: Server) {
 async fn a_lease_must_exist(etcd: Server) {
     let message = "etcdserver: requested lease not found";
     for id in [7, -7] {
-        refused(etcd.put(put_under("a", "1", id)).await, Code::NotFound, message);
+        refused(
+            etcd.put(put_under("a", "1", id)).await,
+            Code::NotFound,
+            message,
+        );
     }
+}
+
+async fn a_lease_is_looked_for_before_what_is_to_stay(etcd: Server) {
+    let kept = PbPutRequest {
+        ignore_value: true,
+        ..put_under("a", "", 7)
+    };
+    let message = "etcdserver: requested lease not found";
+    refused(etcd.put(kept.clone()).await, Code::NotFound, message);
+    // In a transaction it is the other way round.
+    let answer = etcd.txn(all_of([kept.op()])).await;
+    refused(answer, Code::InvalidArgument, "etcdserver: key not found");
 }
 
 async fn a_put_without_a_lease_takes_the_key_from_its_lease(etcd: Server) {

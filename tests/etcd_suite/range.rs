@@ -141,15 +141,49 @@ async fn revisions_that_are_filtered_out_are_counted(etcd: Server) {
     etcd.put(put("a", "again")).await.unwrap();
     let at = |n| etcd.revision(n);
     for (request, expected) in [
-        (PbRangeRequest { min_mod_revision: at(4), ..get_all() }, &["a", "c"][..]),
-        (PbRangeRequest { max_mod_revision: at(3), ..get_all() }, &["b", "ba"]),
-        (PbRangeRequest { min_create_revision: at(3), ..get_all() }, &["ba", "c"]),
-        (PbRangeRequest { max_create_revision: at(2), ..get_all() }, &["a", "b"]),
         (
-            PbRangeRequest { max_create_revision: at(2), max_mod_revision: at(4), ..get_all() },
+            PbRangeRequest {
+                min_mod_revision: at(4),
+                ..get_all()
+            },
+            &["a", "c"][..],
+        ),
+        (
+            PbRangeRequest {
+                max_mod_revision: at(3),
+                ..get_all()
+            },
+            &["b", "ba"],
+        ),
+        (
+            PbRangeRequest {
+                min_create_revision: at(3),
+                ..get_all()
+            },
+            &["ba", "c"],
+        ),
+        (
+            PbRangeRequest {
+                max_create_revision: at(2),
+                ..get_all()
+            },
+            &["a", "b"],
+        ),
+        (
+            PbRangeRequest {
+                max_create_revision: at(2),
+                max_mod_revision: at(4),
+                ..get_all()
+            },
             &["b"],
         ),
-        (PbRangeRequest { min_mod_revision: at(9), ..get_all() }, &[]),
+        (
+            PbRangeRequest {
+                min_mod_revision: at(9),
+                ..get_all()
+            },
+            &[],
+        ),
     ] {
         let answer = etcd.range(request.clone()).await.unwrap();
         assert_eq!(keys(&answer.kvs), expected, "{request:?}");

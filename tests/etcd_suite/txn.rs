@@ -5,6 +5,8 @@ use etcd_client::proto::{
     PbTxnResponse,
 };
 
+use switchboard_test_support::WatchOf;
+
 use crate::{
     on_both,
     requests::{Is::*, *},
@@ -26,6 +28,7 @@ on_both! {
     a_nested_path_is_chosen_by_what_stood_before,
     nested_answers_are_nested,
     a_deletion_and_a_put_of_one_transaction_are_events_in_its_order,
+    a_key_that_is_written_twice_in_one_revision_is_told_twice,
 }
 
 fn value(value: &str) -> PbTargetUnion {
@@ -61,7 +64,11 @@ async fn every_target_is_compared_in_every_way(etcd: Server) {
     use PbTargetUnion::{CreateRevision, Lease, ModRevision, Version};
     for (smaller, same, greater) in [
         (Version(2), Version(3), Version(4)),
-        (CreateRevision(at(1)), CreateRevision(at(2)), CreateRevision(at(3))),
+        (
+            CreateRevision(at(1)),
+            CreateRevision(at(2)),
+            CreateRevision(at(3)),
+        ),
         (ModRevision(at(3)), ModRevision(at(4)), ModRevision(at(5))),
         (value("5"), value("50"), value("6")),
         (Lease(49), Lease(50), Lease(51)),
@@ -98,7 +105,10 @@ async fn a_missing_key_compares_as_zeros(etcd: Server) {
 async fn a_missing_key_has_no_value_that_compares(etcd: Server) {
     for how in [Equal, Greater, Less, NotEqual] {
         for with in ["", "1"] {
-            assert!(!holds(&etcd, "a", how, value(with)).await, "{how:?} {with:?}");
+            assert!(
+                !holds(&etcd, "a", how, value(with)).await,
+                "{how:?} {with:?}"
+            );
         }
     }
 }
@@ -206,7 +216,11 @@ async fn answers_come_in_the_order_of_operations(etcd: Server) {
     };
     let operations = [write.op(), erase.op(), read.op()];
     let answer = etcd.txn(all_of(operations)).await.unwrap();
-    let answers: Vec<_> = answer.responses.into_iter().map(|answer| answer.response.unwrap()).collect();
+    let answers: Vec<_> = answer
+        .responses
+        .into_iter()
+        .map(|answer| answer.response.unwrap())
+        .collect();
     match &answers[..] {
         [
             PbTxnOpResponse::ResponsePut(write),
@@ -226,7 +240,10 @@ async fn answers_come_in_the_order_of_operations(etcd: Server) {
 async fn a_nested_path_is_chosen_by_what_stood_before(etcd: Server) {
     let made = compare("a", Greater, PbTargetUnion::Version(0));
     let inner = txn([made], [put("seen", "").op()], [put("unseen", "").op()]);
-    let answer = etcd.txn(all_of([put("a", "1").op(), inner.op()])).await.unwrap();
+    let answer = etcd
+        .txn(all_of([put("a", "1").op(), inner.op()]))
+        .await
+        .unwrap();
     assert!(!as_txn(&answer.responses[1]).succeeded);
     let left = etcd.range(get_all()).await.unwrap();
     assert_eq!(keys(&left.kvs), ["a", "unseen"]);
@@ -256,5 +273,31 @@ async fn a_deletion_and_a_put_of_one_transaction_are_events_in_its_order(etcd: S
     let operations = [delete("b").op(), put("a", "1").op()];
     etcd.txn(all_of(operations)).await.unwrap();
     let answer = stream.next().await.unwrap();
-    assert_eq!(written(&answer.events, etcd.revision(0)), ["-b@2", "+a=1@2"]);
+    assert_eq!(
+        written(&answer.events, etcd.revision(0)),
+        ["-b@2", "+a=1@2"]
+    );
+}
+
+async fn a_key_that_is_written_twice_in_one_revision_is_told_twice(etcd: Server) {
+    etcd.put(put("b", "1")).await.unwrap();
+    let request = WatchOf {
+        prev_kv: true,
+        ..watch("b")
+    };
+    let mut stream = etcd.watch(request.create()).await.unwrap();
+    assert!(stream.next().await.unwrap().created);
+    // The one way that etcd lets through: it takes a deletion without end for one of nothing.
+    let operations = [put("b", "2").op(), delete_range("a", "\0").op()];
+    etcd.txn(all_of(operations)).await.unwrap();
+    let answer = stream.next().await.unwrap();
+    assert_eq!(
+        written(&answer.events, etcd.revision(0)),
+        ["+b=2@2", "-b@2"]
+    );
+    let former = answer
+        .events
+        .iter()
+        .map(|event| &event.prev_kv.as_ref().unwrap().value);
+    assert_eq!(former.collect::<Vec<_>>(), [b"1", b"1"]);
 }

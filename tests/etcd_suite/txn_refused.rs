@@ -28,6 +28,7 @@ on_both! {
     what_is_to_stay_must_be_there_before_the_transaction,
     what_is_to_stay_must_not_be_given,
     a_revision_to_read_must_be_there,
+    puts_are_looked_at_before_reads,
     a_refused_transaction_leaves_nothing,
 }
 
@@ -66,7 +67,9 @@ async fn the_two_paths_may_put_the_same_key(etcd: Server) {
 
 async fn the_two_paths_of_a_nested_one_may_put_the_same_key(etcd: Server) {
     let inner = txn([missing("a")], [put("a", "1").op()], [put("a", "2").op()]);
-    etcd.txn(all_of([inner.op(), put("b", "1").op()])).await.unwrap();
+    etcd.txn(all_of([inner.op(), put("b", "1").op()]))
+        .await
+        .unwrap();
     assert_eq!(etcd.range(get_all()).await.unwrap().count, 2);
 }
 
@@ -75,7 +78,10 @@ async fn what_is_put_is_not_deleted(etcd: Server) {
         [put("b", "1").op(), delete("b").op()],
         [delete("b").op(), put("b", "1").op()],
         [delete_range("a", "c").op(), put("b", "1").op()],
-        [put("b", "1").op(), all_of([delete_range("a", "c").op()]).op()],
+        [
+            put("b", "1").op(),
+            all_of([delete_range("a", "c").op()]).op(),
+        ],
         [all_of([put("b", "1").op()]).op(), delete("b").op()],
     ] {
         is_refused(&etcd, all_of(operations), DUPLICATE).await;
@@ -104,7 +110,9 @@ fn reads(number: usize) -> Vec<PbTxnRequestOp> {
 }
 
 async fn at_most_128_operations_and_comparisons(etcd: Server) {
-    etcd.txn(txn(vec![missing("a"); 128], reads(128), reads(128))).await.unwrap();
+    etcd.txn(txn(vec![missing("a"); 128], reads(128), reads(128)))
+        .await
+        .unwrap();
     for request in [
         txn(vec![missing("a"); 129], [], []),
         txn([], reads(129), []),
@@ -209,6 +217,16 @@ async fn a_revision_to_read_must_be_there(etcd: Server) {
     let future = "etcdserver: mvcc: required revision is a future revision";
     refused(etcd.txn(at(5)).await, Code::OutOfRange, future);
     etcd.txn(at(2)).await.unwrap();
+}
+
+async fn puts_are_looked_at_before_reads(etcd: Server) {
+    let future = PbRangeRequest {
+        revision: etcd.revision(5),
+        ..get("a")
+    };
+    let request = all_of([future.op(), put_under("a", "1", 7).op()]);
+    let message = "etcdserver: requested lease not found";
+    refused(etcd.txn(request).await, Code::NotFound, message);
 }
 
 async fn a_refused_transaction_leaves_nothing(etcd: Server) {

@@ -256,5 +256,8 @@ async fn what_is_large_comes_in_fragments_if_asked_for(etcd: Server) {
     }
     assert_eq!(seen, ["-a@5", "-b@5", "-c@5", "-d@5"]);
     assert_eq!(fragments.pop(), Some(false));
-    assert!(!fragments.is_empty() && fragments.iter().all(|more| *more), "{fragments:?}");
+    assert!(
+        !fragments.is_empty() && fragments.iter().all(|more| *more),
+        "{fragments:?}"
+    );
 }

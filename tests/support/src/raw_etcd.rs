@@ -151,7 +151,10 @@ impl RawEtcd {
     /// # Errors
     ///
     /// etcd's refusal.
-    pub async fn grant(&self, request: PbLeaseGrantRequest) -> Result<PbLeaseGrantResponse, Status> {
+    pub async fn grant(
+        &self,
+        request: PbLeaseGrantRequest,
+    ) -> Result<PbLeaseGrantResponse, Status> {
         self.unary("/etcdserverpb.Lease/LeaseGrant", request).await
     }
 

@@ -59,7 +59,10 @@ impl RawWatch {
     /// # Panics
     ///
     /// If the stream ends without a status.
-    pub async fn next_within(&mut self, limit: Duration) -> Option<Result<PbWatchResponse, Status>> {
+    pub async fn next_within(
+        &mut self,
+        limit: Duration,
+    ) -> Option<Result<PbWatchResponse, Status>> {
         let answer = timeout(limit, self.answers.message()).await.ok()?;
         let answer = answer.transpose();
         Some(answer.expect("a stream of watches ends with a status"))
