@@ -125,7 +125,9 @@ impl Store {
         txn::check_put(request)?;
         check_size(request)?;
         self.check_space()?;
-        txn::check_applicable(&self.history, &self.leases, request)?;
+        // In this order; in a transaction it is the other one.
+        txn::check_lease(&self.leases, request)?;
+        txn::check_kept(&self.history, request)?;
         let response = self.apply_put(request);
         self.commit();
         Ok(response)

@@ -152,6 +152,18 @@ pub(crate) enum Told {
     },
 }
 
+impl Told {
+    pub(crate) fn is_deletion_at(&self, revision: i64) -> bool {
+        match self {
+            Self::Event(event) => {
+                let kv = event.kv.as_ref();
+                event.r#type == 1 && kv.is_some_and(|kv| kv.mod_revision == revision)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Takes a message of a watch stream apart.
 pub(crate) fn told(mut answer: PbWatchResponse, base: i64) -> Vec<Told> {
     header(&mut answer.header, base);

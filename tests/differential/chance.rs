@@ -262,10 +262,15 @@ fn watch() -> impl Strategy<Value = WatchOf> {
     let start = prop_oneof![2 => Just(0), 2 => revision().prop_map(|it| it.max(0))];
     let how = (any::<bool>(), any::<bool>(), any::<bool>());
     (key(), range_end(), start, filters, id, how).prop_map(
-        |(key, range_end, start_revision, filters, watch_id, how)| WatchOf {
+        |(key, range_end, start, filters, watch_id, how)| WatchOf {
             key,
             range_end,
-            start_revision,
+            // One that is told of nothing cannot be waited for until it has read its past.
+            start_revision: if filters.contains(&0) && filters.contains(&1) {
+                0
+            } else {
+                start
+            },
             progress_notify: how.0,
             filters,
             prev_kv: how.1,

@@ -19,12 +19,19 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The id of what is told of no single watch: refusals, and progress.
 const NOBODY: i64 = -1;
 
+/// What was told to each watch of each stream, in order.
+pub(crate) type Logs = BTreeMap<(usize, i64), Vec<Told>>;
+
 /// The server's end of a sequence.
 #[derive(Debug)]
 pub(crate) struct Side {
     etcd: RawEtcd,
     clock: Clock,
     streams: BTreeMap<usize, Stream>,
+    /// Some watch may still be told of the past.
+    is_behind: bool,
+    /// The revision it was compacted at last.
+    compacted: i64,
 }
 
 /// A stream of watches, and what came on it.
@@ -36,14 +43,18 @@ struct Stream {
     log: BTreeMap<i64, Vec<Told>>,
 }
 
-/// A watch that stands.
+/// A watch that was made, and not cancelled by us.
 #[derive(Debug)]
 struct Watch {
     request: WatchOf,
-    /// Its past may still be under way.
-    is_behind: bool,
     /// The revision of its last event.
     seen: i64,
+    /// It begins where the history does, and deletions at that revision may be missing: compaction
+    /// takes them along until 3.4.36 and 3.5.18.
+    from_the_compacted: bool,
+    /// The server has cancelled it. Servers do so at different times, so nothing but what is awaited
+    /// may depend on it.
+    is_over: bool,
 }
 
 impl Side {
@@ -55,6 +66,8 @@ impl Side {
             etcd,
             clock,
             streams: BTreeMap::new(),
+            is_behind: false,
+            compacted: base,
         }
     }
 
@@ -75,10 +88,16 @@ impl Side {
                 Answer::new(self.etcd.txn(request).await, base, Answer::Txn)
             }
             Operation::Compact(mut request) => {
-                // Which of both comes first would be chance.
-                self.settle_if_behind().await?;
+                if self.is_behind {
+                    // Whether that or the compaction comes first would be chance.
+                    self.settle().await?;
+                }
                 request.revision = self.clock.real(request.revision);
-                Answer::new(self.etcd.compact(request).await, base, Answer::Compact)
+                let answer = self.etcd.compact(request).await;
+                if answer.is_ok() {
+                    self.compacted = request.revision;
+                }
+                Answer::new(answer, base, Answer::Compact)
             }
             Operation::Grant(request) => {
                 Answer::new(self.etcd.grant(request).await, base, Answer::Grant)
@@ -97,6 +116,7 @@ impl Side {
                 (Answer::OnStream, None)
             }
             Operation::Cancel(stream, id) => {
+                self.settle().await?;
                 self.ask(stream, WatchOf::cancel(id)).await?;
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.watches.remove(&id);
@@ -104,7 +124,8 @@ impl Side {
                 (Answer::OnStream, None)
             }
             Operation::Progress(stream) => {
-                if !self.waits_for_the_future(stream) {
+                self.settle().await?;
+                if self.has_begun(stream) {
                     self.ask(stream, WatchOf::progress()).await?;
                 }
                 (Answer::OnStream, None)
@@ -118,7 +139,7 @@ impl Side {
 
     /// Ends the sequence: waits until every watch has told all, and returns what was told on each
     /// stream to each watch.
-    pub(crate) async fn end(mut self) -> Result<BTreeMap<(usize, i64), Vec<Told>>, String> {
+    pub(crate) async fn end(mut self) -> Result<Logs, String> {
         while self.settle().await? {}
         let logs = self.streams.into_iter().flat_map(|(number, stream)| {
             stream
@@ -131,7 +152,7 @@ impl Side {
 
     async fn watch(&mut self, number: usize, mut request: WatchOf) -> Result<(), String> {
         request.start_revision = self.clock.real(request.start_revision);
-        let (base, now) = (self.clock.base, self.clock.now);
+        let (base, now, compacted) = (self.clock.base, self.clock.now, self.compacted);
         let create = request.clone().create();
         let stream = match self.streams.get_mut(&number) {
             Some(stream) => {
@@ -153,28 +174,27 @@ impl Side {
         if !answer.canceled {
             let start = request.start_revision;
             let watch = Watch {
-                is_behind: start != 0 && start <= now,
                 seen: 0,
+                from_the_compacted: request.start_revision == compacted,
                 request,
+                is_over: false,
             };
             stream.watches.insert(answer.watch_id, watch);
+            self.is_behind |= start != 0 && start <= now;
         }
         Ok(())
     }
 
-    /// Sends what etcd may leave unanswered, when all that came before has been told, and waits until
-    /// it has been looked at.
+    /// Sends what etcd may leave unanswered, and waits until it has been looked at.
     async fn ask(
         &mut self,
         number: usize,
         request: etcd_client::proto::PbWatchRequest,
     ) -> Result<(), String> {
-        if !self.streams.contains_key(&number) {
+        let Some(stream) = self.streams.get_mut(&number) else {
             return Ok(());
-        }
-        self.settle().await?;
+        };
         let base = self.clock.base;
-        let stream = self.streams.get_mut(&number).expect("it is there");
         stream.raw.send(request);
         // This is answered in any case, and in its turn.
         let empty = WatchOf {
@@ -187,21 +207,14 @@ impl Side {
         Ok(())
     }
 
-    /// A progress request is answered at once by 3.4.23, by later versions when the last watch has
-    /// begun.
-    fn waits_for_the_future(&self, number: usize) -> bool {
+    /// A progress request is always answered by 3.4.23, by later versions only where there is a watch,
+    /// and none that waits for the future.
+    fn has_begun(&self, number: usize) -> bool {
         self.streams.get(&number).is_some_and(|stream| {
-            let mut watches = stream.watches.values();
-            watches.any(|watch| watch.request.start_revision > self.clock.now)
+            let standing = || stream.watches.values().filter(|watch| !watch.is_over);
+            let now = self.clock.now;
+            standing().count() > 0 && standing().all(|it| it.request.start_revision <= now)
         })
-    }
-
-    async fn settle_if_behind(&mut self) -> Result<(), String> {
-        let mut watches = self.streams.values().flat_map(|it| it.watches.values());
-        if watches.any(|watch| watch.is_behind) {
-            self.settle().await?;
-        }
-        Ok(())
     }
 
     /// Has every watch tell what it has to: puts and deletes a key of each, and waits for either.
@@ -221,11 +234,10 @@ impl Side {
             while stream.lacks(put, delete) {
                 stream.until(self.clock.base, |_| true).await?;
             }
-            for watch in stream.watches.values_mut() {
-                watch.is_behind = false;
-                is_one_left |= watch.request.start_revision > delete;
-            }
+            let mut watches = stream.watches.values();
+            is_one_left |= watches.any(|watch| watch.request.start_revision > delete);
         }
+        self.is_behind = false;
         Ok(is_one_left)
     }
 
@@ -287,8 +299,11 @@ impl Stream {
 
     fn take(&mut self, answer: PbWatchResponse, base: i64) -> Result<(), String> {
         let id = answer.watch_id;
-        if answer.canceled && !answer.created {
-            self.watches.remove(&id);
+        if answer.canceled
+            && !answer.created
+            && let Some(watch) = self.watches.get_mut(&id)
+        {
+            watch.is_over = true;
         }
         if let Some(last) = answer.events.last() {
             let first = answer.events[0].kv.as_ref().expect("a key").mod_revision;
@@ -305,7 +320,12 @@ impl Stream {
                 watch.seen = last;
             }
         }
-        self.log.entry(id).or_default().extend(told(answer, base));
+        let mut told = told(answer, base);
+        if let Some(watch) = self.watches.get(&id).filter(|it| it.from_the_compacted) {
+            let start = watch.request.start_revision - base;
+            told.retain(|told| !told.is_deletion_at(start));
+        }
+        self.log.entry(id).or_default().extend(told);
         Ok(())
     }
 
@@ -334,6 +354,7 @@ impl Watch {
         let start = self.request.start_revision;
         let tells = |revision, filter| start <= revision && !self.request.filters.contains(&filter);
         let (sees_put, sees_delete) = (tells(put, 0), tells(delete, 1));
-        (sees_put && self.seen < put) || (sees_delete && self.seen < delete)
+        let lacks = (sees_put && self.seen < put) || (sees_delete && self.seen < delete);
+        lacks && !self.is_over
     }
 }

@@ -15,6 +15,7 @@ on_both! {
     what_is_to_stay_must_be_there,
     what_is_to_stay_must_not_be_given,
     a_lease_must_exist,
+    a_lease_is_looked_for_before_what_is_to_stay,
     a_put_without_a_lease_takes_the_key_from_its_lease,
     a_put_under_another_lease_moves_the_key,
     a_refused_put_is_no_revision,
@@ -150,6 +151,18 @@ async fn a_lease_must_exist(etcd: Server) {
             message,
         );
     }
+}
+
+async fn a_lease_is_looked_for_before_what_is_to_stay(etcd: Server) {
+    let kept = PbPutRequest {
+        ignore_value: true,
+        ..put_under("a", "", 7)
+    };
+    let message = "etcdserver: requested lease not found";
+    refused(etcd.put(kept.clone()).await, Code::NotFound, message);
+    // In a transaction it is the other way round.
+    let answer = etcd.txn(all_of([kept.op()])).await;
+    refused(answer, Code::InvalidArgument, "etcdserver: key not found");
 }
 
 async fn a_put_without_a_lease_takes_the_key_from_its_lease(etcd: Server) {

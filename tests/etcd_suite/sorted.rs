@@ -13,6 +13,7 @@ on_both! {
     keys_are_sorted_by_every_target_in_both_orders,
     a_target_other_than_the_key_without_an_order_ascends,
     the_limit_comes_after_the_order,
+    the_limit_comes_first_where_no_order_is_given,
 }
 
 const ASCENDING: i32 = 1;
@@ -93,6 +94,21 @@ async fn the_limit_comes_after_the_order(etcd: Server) {
     assert_eq!(
         (keys(&answer.kvs), answer.count, answer.more),
         (vec!["c"], 3, true)
+    );
+}
+
+async fn the_limit_comes_first_where_no_order_is_given(etcd: Server) {
+    three_keys(&etcd).await;
+    let request = PbRangeRequest {
+        sort_target: CREATED,
+        limit: 1,
+        ..get_all()
+    };
+    // Of the first two by key, the one that was made first; "c" is older than both.
+    let answer = etcd.range(request).await.unwrap();
+    assert_eq!(
+        (keys(&answer.kvs), answer.count, answer.more),
+        (vec!["b"], 3, true)
     );
 }
 

@@ -5,6 +5,8 @@ use etcd_client::proto::{
     PbTxnResponse,
 };
 
+use switchboard_test_support::WatchOf;
+
 use crate::{
     on_both,
     requests::{Is::*, *},
@@ -26,6 +28,7 @@ on_both! {
     a_nested_path_is_chosen_by_what_stood_before,
     nested_answers_are_nested,
     a_deletion_and_a_put_of_one_transaction_are_events_in_its_order,
+    a_key_that_is_written_twice_in_one_revision_is_told_twice,
 }
 
 fn value(value: &str) -> PbTargetUnion {
@@ -274,4 +277,27 @@ async fn a_deletion_and_a_put_of_one_transaction_are_events_in_its_order(etcd: S
         written(&answer.events, etcd.revision(0)),
         ["-b@2", "+a=1@2"]
     );
+}
+
+async fn a_key_that_is_written_twice_in_one_revision_is_told_twice(etcd: Server) {
+    etcd.put(put("b", "1")).await.unwrap();
+    let request = WatchOf {
+        prev_kv: true,
+        ..watch("b")
+    };
+    let mut stream = etcd.watch(request.create()).await.unwrap();
+    assert!(stream.next().await.unwrap().created);
+    // The one way that etcd lets through: it takes a deletion without end for one of nothing.
+    let operations = [put("b", "2").op(), delete_range("a", "\0").op()];
+    etcd.txn(all_of(operations)).await.unwrap();
+    let answer = stream.next().await.unwrap();
+    assert_eq!(
+        written(&answer.events, etcd.revision(0)),
+        ["+b=2@2", "-b@2"]
+    );
+    let former = answer
+        .events
+        .iter()
+        .map(|event| &event.prev_kv.as_ref().unwrap().value);
+    assert_eq!(former.collect::<Vec<_>>(), [b"1", b"1"]);
 }

@@ -28,6 +28,7 @@ on_both! {
     what_is_to_stay_must_be_there_before_the_transaction,
     what_is_to_stay_must_not_be_given,
     a_revision_to_read_must_be_there,
+    puts_are_looked_at_before_reads,
     a_refused_transaction_leaves_nothing,
 }
 
@@ -216,6 +217,16 @@ async fn a_revision_to_read_must_be_there(etcd: Server) {
     let future = "etcdserver: mvcc: required revision is a future revision";
     refused(etcd.txn(at(5)).await, Code::OutOfRange, future);
     etcd.txn(at(2)).await.unwrap();
+}
+
+async fn puts_are_looked_at_before_reads(etcd: Server) {
+    let future = PbRangeRequest {
+        revision: etcd.revision(5),
+        ..get("a")
+    };
+    let request = all_of([future.op(), put_under("a", "1", 7).op()]);
+    let message = "etcdserver: requested lease not found";
+    refused(etcd.txn(request).await, Code::NotFound, message);
 }
 
 async fn a_refused_transaction_leaves_nothing(etcd: Server) {

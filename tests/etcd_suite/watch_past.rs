@@ -18,6 +18,7 @@ on_both! {
     former_values_come_with_the_past,
     a_former_value_that_is_compacted_does_not_come,
     a_compacted_start_is_made_and_cancelled,
+    the_id_of_a_compacted_watch_is_taken_until_it_is_cancelled,
     the_compacted_revision_itself_is_no_compacted_start,
     a_compaction_does_not_disturb_who_is_up_to_date,
 }
@@ -130,6 +131,28 @@ async fn a_compacted_start_is_made_and_cancelled(etcd: Server) {
     assert_eq!(events(&etcd, &mut stream, 1).await, ["+b=4@4"]);
 }
 
+async fn the_id_of_a_compacted_watch_is_taken_until_it_is_cancelled(etcd: Server) {
+    changes(&etcd).await;
+    etcd.compact(compact(etcd.revision(4))).await.unwrap();
+    let request = WatchOf {
+        watch_id: 7,
+        ..since(etcd.revision(3), watch("a"))
+    };
+    let mut stream = etcd.watch(request.clone().create()).await.unwrap();
+    assert!(stream.next().await.unwrap().created);
+    assert!(stream.next().await.unwrap().canceled);
+
+    stream.send(request.clone().create());
+    let answer = stream.next().await.unwrap();
+    assert_eq!((answer.watch_id, answer.canceled), (-1, true));
+    stream.send(WatchOf::cancel(7));
+    let answer = stream.next().await.unwrap();
+    assert_eq!((answer.watch_id, answer.canceled), (7, true));
+    stream.send(request.create());
+    let answer = stream.next().await.unwrap();
+    assert_eq!((answer.watch_id, answer.canceled), (7, false));
+}
+
 /// Asserts that a watch was cancelled for a compaction, as etcd does it: without a reason.
 fn is_compacted(answer: &PbWatchResponse, compacted: i64) {
     assert!(answer.canceled && !answer.created, "{answer:?}");
@@ -165,4 +188,15 @@ async fn a_start_below_zero_is_refused_as_compacted() {
     assert!(answer.created && answer.canceled, "{answer:?}");
     let reason = "etcdserver: mvcc: required revision has been compacted";
     assert_eq!((answer.watch_id, &*answer.cancel_reason), (-1, reason));
+}
+
+/// Of the embedded etcd only: until 3.4.36 and 3.5.18, a compaction takes the deletion along.
+#[tokio::test]
+async fn a_deletion_at_the_compacted_revision_is_told() {
+    let etcd = embedded().await;
+    changes(&etcd).await;
+    etcd.compact(compact(etcd.revision(3))).await.unwrap();
+    let mut stream = open(&etcd, since(etcd.revision(3), watch("a"))).await;
+    let expected = ["-a@3", "+a=5@5"];
+    assert_eq!(events(&etcd, &mut stream, 2).await, expected);
 }

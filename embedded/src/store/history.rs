@@ -1,9 +1,10 @@
 //! Keys, and every version of them since the last compaction.
 //!
 //! A revision is one transaction: what it writes becomes visible with [`History::commit`], all at
-//! once. Within one revision a key is written once at most (transactions are checked for that).
+//! once. Within one revision a key is hardly ever written twice: transactions are checked for that,
+//! though not for every way to do it. Then the last is what there is, and all are told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use etcd_client::proto::{PbEvent, PbKeyValue};
@@ -49,6 +50,8 @@ pub(crate) struct Live {
 struct Change {
     revision: i64,
     key: Bytes,
+    /// How often the key was written at this revision before.
+    earlier: usize,
 }
 
 /// What happened to a key at a revision. Keys and values are shared with the store.
@@ -154,8 +157,15 @@ impl History {
         };
         let version = Version { revision, live };
         self.size += version.size(&key);
-        self.keys.entry(key.clone()).or_default().push(version);
-        self.log.push_back(Change { revision, key });
+        let versions = self.keys.entry(key.clone()).or_default();
+        let here = versions.iter().rev();
+        let earlier = here.take_while(|it| it.revision == revision).count();
+        versions.push(version);
+        self.log.push_back(Change {
+            revision,
+            key,
+            earlier,
+        });
     }
 
     /// Ends a transaction. Returns its revision, if it has written.
@@ -183,8 +193,23 @@ impl History {
             self.forget(key, revision);
         }
         self.log.drain(..keep);
+        self.forget_overwritten(revision);
         self.compacted = revision;
         Ok(())
+    }
+
+    /// Forgets what was written at a revision that is now the oldest, and written again at the same: of
+    /// each key only the last version is left.
+    fn forget_overwritten(&mut self, revision: i64) {
+        let end = self.log.partition_point(|it| it.revision <= revision);
+        let mut seen = BTreeSet::new();
+        for index in (0..end).rev() {
+            if seen.insert(self.log[index].key.clone()) {
+                self.log[index].earlier = 0;
+            } else {
+                self.log.remove(index);
+            }
+        }
     }
 
     /// Forgets the versions of a key that nobody can read any more.
@@ -236,20 +261,25 @@ impl History {
 
     fn event_of(&self, change: &Change) -> Event {
         let versions = &self.keys[&change.key];
-        let index = versions.partition_point(|it| it.revision < change.revision);
-        self.event(&change.key, versions, index)
+        let first = versions.partition_point(|it| it.revision < change.revision);
+        self.event(&change.key, versions, first + change.earlier)
     }
 
     fn event(&self, key: &Bytes, versions: &[Version], index: usize) -> Event {
         let version = &versions[index];
-        // What was before is read one revision earlier, which must not be compacted.
-        let is_readable = version.revision > self.compacted;
-        let previous = index.checked_sub(1).filter(|_| is_readable);
+        // What was before is read one revision earlier, which must not be compacted; unless the key
+        // was created just now, after a deletion at the same revision maybe.
+        let revision = version.revision;
+        let is_created = matches!(&version.live, Some(live) if live.create_revision == revision);
+        let previous = match is_created || revision <= self.compacted {
+            true => None,
+            false => at(&versions[..index], revision - 1).cloned(),
+        };
         Event {
-            revision: version.revision,
+            revision,
             key: key.clone(),
             live: version.live.clone(),
-            previous: previous.and_then(|index| versions[index].live.clone()),
+            previous,
         }
     }
 }

@@ -20,11 +20,15 @@ pub(crate) fn check(request: &PbRangeRequest) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether the revision that is asked for can be read.
+/// Whether the revision that a transaction asks for can be read. Unlike elsewhere, one below zero is
+/// not the newest.
 pub(crate) fn check_revision(
     history: &History,
     request: &PbRangeRequest,
 ) -> Result<(), StoreError> {
+    if request.revision < 0 && request.revision < history.compacted() {
+        return Err(StoreError::Compacted);
+    }
     history.readable(request.revision).map(drop)
 }
 
@@ -48,7 +52,8 @@ pub(crate) fn range(
     }
     let limit = usize::try_from(request.limit).unwrap_or(0);
     let mut kept: Vec<(&Bytes, &Live)> = Vec::new();
-    let needs_all = order != Order::KEY_ASCENDING || has_filters(request);
+    // As etcd: where no order is given, the limit comes first, whatever is sorted by afterwards.
+    let needs_all = request.sort_order != 0 || has_filters(request);
     let enough = if needs_all || limit == 0 {
         usize::MAX
     } else {

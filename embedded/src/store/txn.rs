@@ -100,14 +100,17 @@ impl<'a> Writes<'a> {
 /// Refuses a list that writes a key twice. Of an inner transaction either branch counts, and one key
 /// may stand in both.
 ///
-/// The order is that of etcd (`v3rpc/key.go`): an earlier put inside, deleted inside by a later one,
-/// is let pass.
+/// What is let pass is what etcd lets pass (`v3rpc/key.go`): an earlier put inside, deleted inside by a
+/// later one; and any put beside a deletion that ends with the last key, which etcd takes for a range
+/// that ends before it begins.
 fn writes(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, StoreError> {
     let mut all = Writes::default();
     for operation in operations {
         if let Some(PbTxnOpRequest::RequestDeleteRange(request)) = &operation.request {
-            all.deletes
-                .push(Span::new(&request.key, &request.range_end));
+            let span = Span::new(&request.key, &request.range_end);
+            if !matches!(span, Span::From(_)) {
+                all.deletes.push(span);
+            }
         }
     }
     for operation in operations {
@@ -181,43 +184,60 @@ pub(crate) fn branch(request: &PbTxnRequest, succeeded: bool) -> &[PbTxnRequestO
     }
 }
 
-/// Whether everything on the path can be applied: all leases are there, all revisions readable, and
-/// all keys of which a part is to stay.
+/// Whether everything on the path can be applied: all keys of which a part is to stay are there, and
+/// all leases, and all revisions readable. Puts are looked at first.
 pub(crate) fn check_path(
     history: &History,
     leases: &Leases,
     request: &PbTxnRequest,
     path: &Path,
 ) -> Result<(), StoreError> {
+    on_path(request, path, &mut |operation| match operation {
+        PbTxnOpRequest::RequestPut(request) => {
+            check_kept(history, request)?;
+            check_lease(leases, request)
+        }
+        _ => Ok(()),
+    })?;
+    on_path(request, path, &mut |operation| match operation {
+        PbTxnOpRequest::RequestRange(request) => range::check_revision(history, request),
+        _ => Ok(()),
+    })
+}
+
+/// Looks at each operation of the path, however deep, until one fails.
+fn on_path(
+    request: &PbTxnRequest,
+    path: &Path,
+    look: &mut impl FnMut(&PbTxnOpRequest) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let mut inner = path.inner.iter();
     for operation in branch(request, path.succeeded) {
         match &operation.request {
-            Some(PbTxnOpRequest::RequestRange(request)) => range::check_revision(history, request)?,
-            Some(PbTxnOpRequest::RequestPut(request)) => {
-                check_applicable(history, leases, request)?
-            }
             Some(PbTxnOpRequest::RequestTxn(request)) => {
                 let path = inner
                     .next()
                     .expect("a path has a step for each transaction");
-                check_path(history, leases, request, path)?;
+                on_path(request, path, look)?;
             }
-            Some(PbTxnOpRequest::RequestDeleteRange(_)) | None => {}
+            Some(operation) => look(operation)?,
+            None => {}
         }
     }
     Ok(())
 }
 
-/// Whether a put can be applied.
-pub(crate) fn check_applicable(
-    history: &History,
-    leases: &Leases,
-    request: &PbPutRequest,
-) -> Result<(), StoreError> {
+/// Whether the key is there of which a part is to stay.
+pub(crate) fn check_kept(history: &History, request: &PbPutRequest) -> Result<(), StoreError> {
     let keeps_a_part = request.ignore_value || request.ignore_lease;
     if keeps_a_part && history.current(&request.key).is_none() {
         return Err(StoreError::KeyNotFound);
     }
+    Ok(())
+}
+
+/// Whether the lease is there that the key is to go with.
+pub(crate) fn check_lease(leases: &Leases, request: &PbPutRequest) -> Result<(), StoreError> {
     if request.lease != 0 {
         leases.find(request.lease)?;
     }

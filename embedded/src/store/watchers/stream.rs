@@ -64,6 +64,8 @@ impl Kinds {
 pub(super) struct Stream {
     watchers: BTreeMap<WatchId, Watcher>,
     next_id: WatchId,
+    /// Those that a compaction ended: their names are taken until the client ends them too.
+    compacted: BTreeSet<WatchId>,
     /// Those that are behind.
     behind: BTreeSet<WatchId>,
     outbox: VecDeque<Delivery>,
@@ -180,30 +182,37 @@ impl Stream {
             return Err("mvcc: watcher range is empty".to_owned());
         }
         if request.id == 0 {
-            while self.watchers.contains_key(&self.next_id) {
+            while self.is_taken(self.next_id) {
                 self.next_id += 1;
             }
             self.next_id += 1;
             return Ok(self.next_id - 1);
         }
-        if self.watchers.contains_key(&request.id) {
+        if self.is_taken(request.id) {
             let reason = "mvcc: duplicate watch ID provided on the WatchStream";
             return Err(reason.to_owned());
         }
         Ok(request.id)
     }
 
+    fn is_taken(&self, id: WatchId) -> bool {
+        self.watchers.contains_key(&id) || self.compacted.contains(&id)
+    }
+
     /// Ends a watcher, if there is one of that name.
     pub(super) fn cancel(&mut self, id: WatchId, history: &History) -> Option<Watcher> {
-        let watcher = self.watchers.remove(&id)?;
+        if !self.is_taken(id) {
+            return None;
+        }
         self.behind.remove(&id);
+        self.compacted.remove(&id);
         self.say(PbWatchResponse {
             header: header(history.revision()),
             watch_id: id,
             canceled: true,
             ..PbWatchResponse::default()
         });
-        Some(watcher)
+        self.watchers.remove(&id)
     }
 
     /// Tells a synced watcher what happened at a revision. Returns what it watches if it is behind
@@ -245,6 +254,7 @@ impl Stream {
             };
             if next < history.compacted() {
                 self.watchers.remove(&id);
+                self.compacted.insert(id);
                 self.say(PbWatchResponse {
                     header: header(0),
                     watch_id: id,
