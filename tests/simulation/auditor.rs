@@ -141,6 +141,10 @@ impl Auditor {
         note_servers(&Records::new(), health, now);
     }
 
+    pub(crate) fn was_wiped(&self) -> bool {
+        !self.wiped.is_empty()
+    }
+
     pub(crate) fn lease_ended(&mut self, lease: i64) {
         self.ended.insert(lease);
     }

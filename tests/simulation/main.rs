@@ -33,6 +33,7 @@ mod world;
 
 use std::{
     collections::BTreeSet,
+    io::Write,
     sync::{Mutex, mpsc},
     thread,
     time::Duration,
@@ -93,8 +94,9 @@ fn survive(seeds: Vec<u64>) {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    // Its thread cannot be stopped.
-                    eprintln!("no run has ended in {PATIENCE:?}: seeds {running:?}");
+                    // Its thread cannot be stopped; and what a test prints is shown when it ends.
+                    let text = format!("no run has ended in {PATIENCE:?}: seeds {running:?}\n");
+                    let _ = std::io::stderr().write_all(text.as_bytes());
                     std::process::exit(101);
                 }
             }

@@ -143,6 +143,7 @@ impl Play {
             Action::FollowAnew(client) => self.clients[client].follow_anew(),
             Action::Etcd(fault) => self.befall_etcd(fault),
             Action::Meddle(how, which) => stranger::meddle(&self.world, how, which),
+            Action::Grow(by) => stranger::grow(&self.world, by),
             Action::Link(party, place, weather) => {
                 let name = match party {
                     Party::Publisher(publisher) => self.publishers[publisher].name(),

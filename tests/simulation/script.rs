@@ -53,6 +53,8 @@ pub(crate) enum Action {
     Etcd(EtcdFault),
     /// A stranger lays hands on a record, on one of those there are.
     Meddle(Meddling, usize),
+    /// A stranger writes so many keys that are nobody else's.
+    Grow(usize),
     Link(Party, Place, Weather),
 }
 
@@ -231,6 +233,9 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
         let how = [Meddling::Delete, Meddling::Spoil][rng.usize(..2)];
         return push(at, Action::Meddle(how, rng.usize(..100)));
     }
+    if rng.u32(..12) == 0 {
+        return exchange(rng, at, until, &mut push);
+    }
     if rng.bool() {
         let (fault, remedy) = match rng.u32(..16) {
             0..3 => (EtcdFault::Freeze, Some(EtcdFault::Thaw)),
@@ -282,6 +287,21 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
     if weather != Weather::Reset {
         push(until, Action::Link(party, place, Weather::Fair));
     }
+}
+
+/// Another etcd takes the place of the one there is, behind everybody's back, and is further on when
+/// they come back, or not.
+fn exchange(rng: &mut Rng, at: Duration, until: Duration, push: &mut impl FnMut(Duration, Action)) {
+    let parties = (0..PUBLISHERS).map(Party::Publisher);
+    let parties = parties.chain((0..SERVERS).map(Party::Server));
+    let parties: Vec<_> = parties.chain((0..CLIENTS).map(Party::Client)).collect();
+    for party in parties.iter().copied() {
+        push(at, Action::Link(party, Place::Etcd, Weather::Refuse));
+        push(at, Action::Link(party, Place::Etcd, Weather::Reset));
+        push(until, Action::Link(party, Place::Etcd, Weather::Fair));
+    }
+    push(at, Action::Etcd(EtcdFault::Wipe));
+    push(at, Action::Grow(rng.usize(..60)));
 }
 
 impl fmt::Display for Step {

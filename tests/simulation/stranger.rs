@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::Client;
+use etcd_client::{Client, Error};
 
 use crate::{script::Meddling, world::World};
 
@@ -26,8 +26,7 @@ pub(crate) fn meddle(world: &World, how: Meddling, which: usize) {
             .auditor
             .meddled(&key, world.now() + PATIENCE + PUT_BACK);
         let meddling = async {
-            let channel = etcd_client::Channel::Tonic(world.etcd().channel());
-            let mut client = Client::from_channel(channel, None).await?;
+            let mut client = client(&world).await?;
             match how {
                 Meddling::Delete => client.delete(key.as_str(), None).await.map(drop),
                 Meddling::Spoil => client.put(key.as_str(), "garbage", None).await.map(drop),
@@ -44,4 +43,33 @@ pub(crate) fn meddle(world: &World, how: Meddling, which: usize) {
             .write(format_args!("a stranger {what}: {how:?} {key}"));
         world.state().auditor.meddled(&key, world.now() + PUT_BACK);
     });
+}
+
+/// Writes so many keys that are nobody else's.
+pub(crate) fn grow(world: &World, by: usize) {
+    let world = world.clone();
+    let tasks = world.tasks().clone();
+    tasks.spawn(async move {
+        let growing = async {
+            let mut client = client(&world).await?;
+            for _ in 0..by {
+                client.put("/a/strangers", "value", None).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let grown = tokio::time::timeout(PATIENCE, growing).await;
+        let what = if matches!(grown, Ok(Ok(()))) {
+            "did"
+        } else {
+            "failed"
+        };
+        world
+            .trace()
+            .write(format_args!("a stranger {what}: {by} keys"));
+    });
+}
+
+async fn client(world: &World) -> Result<Client, Error> {
+    let channel = etcd_client::Channel::Tonic(world.etcd().channel());
+    Client::from_channel(channel, None).await
 }
