@@ -28,18 +28,20 @@ macro_rules! on_both {
     ($($test:ident,)*) => {
         mod real {
             $(
-                #[tokio::test]
-                async fn $test() {
-                    super::$test(crate::servers::real().await).await;
+                #[test]
+                fn $test() {
+                    let etcd = Box::pin(crate::servers::real());
+                    crate::servers::run(etcd, |etcd| Box::pin(super::$test(etcd)));
                 }
             )*
         }
 
         mod embedded {
             $(
-                #[tokio::test]
-                async fn $test() {
-                    super::$test(crate::servers::embedded().await).await;
+                #[test]
+                fn $test() {
+                    let etcd = Box::pin(crate::servers::embedded());
+                    crate::servers::run(etcd, |etcd| Box::pin(super::$test(etcd)));
                 }
             )*
         }

@@ -6,9 +6,10 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use futures::future::LocalBoxFuture;
 use switchboard_embedded::EmbeddedEtcd;
 use switchboard_test_support::{Etcd, RawEtcd};
-use tokio::sync::Mutex;
+use tokio::{runtime::Builder, sync::Mutex};
 
 /// An etcd that holds nothing, for one test.
 pub(crate) struct Server {
@@ -41,6 +42,15 @@ impl Deref for Server {
     fn deref(&self) -> &RawEtcd {
         &self.etcd
     }
+}
+
+/// Runs a test on a runtime of its own. Boxes keep the compiler from making a runtime for each.
+pub(crate) fn run(
+    etcd: LocalBoxFuture<'static, Server>,
+    test: fn(Server) -> LocalBoxFuture<'static, ()>,
+) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { test(etcd.await).await });
 }
 
 /// Returns a real etcd, which tests use one after the other.
