@@ -74,13 +74,11 @@ impl Clock {
     }
 
     fn compare(self, compare: &mut PbCompare) {
-        match &mut compare.target_union {
-            Some(
-                PbTargetUnion::CreateRevision(revision) | PbTargetUnion::ModRevision(revision),
-            ) => {
-                *revision = self.real(*revision);
-            }
-            _ => {}
+        if let Some(
+            PbTargetUnion::CreateRevision(revision) | PbTargetUnion::ModRevision(revision),
+        ) = &mut compare.target_union
+        {
+            *revision = self.real(*revision);
         }
     }
 }
