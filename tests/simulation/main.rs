@@ -15,6 +15,9 @@
 //! SWITCHBOARD_SEEDS=5000 cargo test --test simulation     more of them
 //! SWITCHBOARD_SEED=7 cargo test --test simulation         one of them, with its trace
 //! ```
+//!
+//! Planted bugs that it catches say so in their patches (`tests/mutants`). It does not catch a list
+//! that a compaction or a wipe empties for a moment: those are for the deciders' own histories.
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
@@ -41,7 +44,7 @@ use std::{
 
 use run::{Outcome, run};
 
-/// Seeds that have found something.
+/// Seeds that have found something since the script last changed: with it, seeds mean other runs.
 const REGRESSIONS: &[u64] = &[];
 
 /// Returns the number that a variable holds, if it is set.
