@@ -23,10 +23,7 @@ use tower::{
     util::MapResponseLayer,
 };
 
-use crate::shared::Shared;
-
-/// The largest message that is read: the largest request, and what may be around it.
-const LARGEST_MESSAGE: usize = 2 << 20;
+use crate::{shared::Shared, store::LARGEST_MESSAGE};
 
 /// What serves an etcd's clients.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router<Stack<InGosWords, Identity>> {

@@ -67,7 +67,7 @@ impl Shared {
         done
     }
 
-    /// Lets a call in, or tells it what it is to be told.
+    /// Lets a call in, or refuses it on demand.
     pub(crate) fn admit(&self) -> Result<(), Status> {
         let mut state = self.lock();
         let Some(refusal) = &mut state.refusal else {

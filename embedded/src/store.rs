@@ -46,6 +46,9 @@ pub(crate) const TERM: u64 = 2;
 /// The largest request that writes (`--max-request-bytes`).
 const LARGEST_REQUEST: usize = 3 << 19;
 
+/// The largest message: that, and what etcd allows for around it.
+pub(crate) const LARGEST_MESSAGE: usize = LARGEST_REQUEST + (1 << 19);
+
 /// What an answer says of the store.
 pub(crate) fn header(revision: i64) -> Option<PbResponseHeader> {
     Some(PbResponseHeader {
@@ -154,7 +157,7 @@ impl Store {
         }
         let path = txn::path(&self.history, request);
         txn::check_path(&self.history, &self.leases, request, &path)?;
-        let mut response = self.apply_txn(request, &path)?;
+        let mut response = self.apply_txn(request, &path);
         self.commit();
         response.header = header(self.revision());
         Ok(response)
@@ -351,17 +354,14 @@ impl Store {
     }
 
     /// Applies the operations of a path that has been checked.
-    fn apply_txn(
-        &mut self,
-        request: &PbTxnRequest,
-        path: &Path,
-    ) -> Result<PbTxnResponse, StoreError> {
+    fn apply_txn(&mut self, request: &PbTxnRequest, path: &Path) -> PbTxnResponse {
         let mut inner = path.inner.iter();
         let mut responses = Vec::new();
         for operation in txn::branch(request, path.succeeded) {
             let response = match &operation.request {
                 Some(PbTxnOpRequest::RequestRange(request)) => {
-                    let response = range::range(&self.history, request)?;
+                    let response = range::range(&self.history, request);
+                    let response = response.expect("the path has been checked");
                     Some(PbTxnOpResponse::ResponseRange(response))
                 }
                 Some(PbTxnOpRequest::RequestPut(request)) => {
@@ -375,18 +375,18 @@ impl Store {
                     let path = inner
                         .next()
                         .expect("a path has a step for each transaction");
-                    let response = self.apply_txn(request, path)?;
+                    let response = self.apply_txn(request, path);
                     Some(PbTxnOpResponse::ResponseTxn(response))
                 }
                 None => None,
             };
             responses.push(PbResponseOp { response });
         }
-        Ok(PbTxnResponse {
+        PbTxnResponse {
             header: Some(PbResponseHeader::default()),
             succeeded: path.succeeded,
             responses,
-        })
+        }
     }
 
     fn check_space(&self) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --example greeter
 //!
-//! One server is restarted, one is killed, and the calls go on. It takes a quarter of a minute, and
+//! One server is restarted, one is killed, and the calls go on. It takes a dozen seconds, and
 //! fails if a call failed that should not have.
 
 mod caller;

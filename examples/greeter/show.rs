@@ -25,7 +25,7 @@ const FRAME: Duration = Duration::from_millis(100);
 /// How often it writes a line, where it cannot draw.
 const LINE: Duration = Duration::from_secs(2);
 
-/// How long it may take. It takes about 14 s.
+/// How long it may take. It takes about 12 s.
 const LIMIT: Duration = Duration::from_secs(18);
 
 /// The servers, the caller, and what is known of both.

@@ -30,7 +30,6 @@
 //!   embedded one (`tests/etcd_suite`).
 //! - A compaction at a deletion's revision takes it along until 3.4.36 and 3.5.18, so a watch from there
 //!   misses it. The embedded one keeps it. Sequences pass over deletions at that revision.
-//! - Of keys alone, 3.4 to 3.6 tell the lease as well.
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 

@@ -9,7 +9,8 @@ use crate::store::{Space, Store};
 /// Faults on demand.
 impl EmbeddedEtcd {
     /// Stops it as a debugger would, or SIGSTOP: connections stand and new ones are taken, and
-    /// nothing is answered, pings neither. Its leases go on.
+    /// nothing is answered, pings neither. The time of its leases goes on, and none ends before it is
+    /// thawed.
     ///
     /// ```
     /// # use etcd_client::{Channel, Client};
@@ -39,19 +40,20 @@ impl EmbeddedEtcd {
         self.0.running.send_replace(true);
     }
 
-    /// Breaks all connections that stand, as if the process had been killed and started again at
-    /// once. What is stored stays.
+    /// Breaks all connections that stand; new ones can be made. Nothing else changes.
     pub fn drop_connections(&self) {
         self.0.gate.drop_connections();
     }
 
     /// Starts it again with its data: connections break, and the time of all leases begins anew.
+    /// A frozen one stays frozen.
     pub fn restart(&self) {
         self.0.shared.with(|store, now| store.renew_leases(now));
         self.drop_connections();
     }
 
     /// Starts it again without its data, at revision 1: nothing tells a client but the revision.
+    /// A frozen one stays frozen; it is not read-only any more.
     ///
     /// ```
     /// # use etcd_client::{Channel, Client};

@@ -1,4 +1,5 @@
-//! Reading: filter, sort, limit, in that order.
+//! Reading: filter, sort, limit, in that order; where no order is asked for, the limit comes before
+//! the sort.
 
 use std::cmp::Ordering;
 

@@ -1,6 +1,6 @@
 //! The keys that a request is about.
 
-use std::ops::Bound;
+use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
 
@@ -38,6 +38,15 @@ impl Span {
         matches!(self, Self::Range { start, end } if start >= end)
     }
 
+    /// From where to before where it goes, unless it has no end.
+    pub(crate) fn range(&self) -> Option<(Bytes, Bytes)> {
+        match self {
+            Self::Key(only) => Some((only.clone(), [only, &[0][..]].concat().into())),
+            Self::Range { start, end } => Some((start.clone(), end.clone())),
+            Self::From(_) => None,
+        }
+    }
+
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         match self {
             Self::Key(only) => key == only,
@@ -56,8 +65,48 @@ impl Span {
     }
 }
 
+/// Many ranges, merged where they meet, so that looking up a key takes no longer the more there are.
+#[derive(Debug, Default)]
+pub(crate) struct Ranges(BTreeMap<Bytes, Bytes>);
+
+impl Ranges {
+    /// Adds the keys from `start`, included, to `end`, excluded.
+    pub(crate) fn insert(&mut self, mut start: Bytes, mut end: Bytes) {
+        if start >= end {
+            return;
+        }
+        if let Some((earlier, its_end)) = self.0.range(..=start.clone()).next_back()
+            && *its_end >= start
+        {
+            end = end.max(its_end.clone());
+            start = earlier.clone();
+        }
+        while let Some((met, its_end)) = self.0.range(start.clone()..=end.clone()).next() {
+            let met = met.clone();
+            end = end.max(its_end.clone());
+            self.0.remove(&met);
+        }
+        self.0.insert(start, end);
+    }
+
+    /// Adds all those of another.
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (start, end) in other.0 {
+            self.insert(start, end);
+        }
+    }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        let begun = (Bound::Unbounded, Bound::Included(key));
+        let range = self.0.range::<[u8], _>(begun).next_back();
+        range.is_some_and(|(_, end)| *key < **end)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -77,5 +126,40 @@ mod tests {
         assert!(Span::new(b"b", b"b").is_empty());
         assert!(!Span::new(b"b", b"\0").is_empty());
         assert!(!Span::new(b"d", b"b").contains(b"c"));
+    }
+
+    /// Keys of two letters, so that spans meet and overlap.
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        vec(b'a'..=b'd', 1..=2)
+    }
+
+    /// A key alone or a range, perhaps the wrong way round.
+    fn span() -> impl Strategy<Value = Span> {
+        let end = prop_oneof![Just(Vec::new()), key()];
+        (key(), end).prop_map(|(start, end)| Span::new(&start, &end))
+    }
+
+    fn ranges(spans: &[Span]) -> Ranges {
+        let mut ranges = Ranges::default();
+        for (start, end) in spans.iter().filter_map(Span::range) {
+            ranges.insert(start, end);
+        }
+        ranges
+    }
+
+    proptest! {
+        #[test]
+        fn merged_ranges_hold_what_one_of_them_holds(
+            some in vec(span(), 0..6),
+            others in vec(span(), 0..6),
+            keys in vec(key(), 20),
+        ) {
+            let mut merged = ranges(&some);
+            merged.extend(ranges(&others));
+            for key in keys {
+                let expected = some.iter().chain(&others).any(|span| span.contains(&key));
+                prop_assert_eq!(merged.contains(&key), expected, "{:?}", key);
+            }
+        }
     }
 }

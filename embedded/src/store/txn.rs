@@ -14,12 +14,12 @@ use super::{
     history::{History, Live},
     leases::Leases,
     range,
-    span::Span,
+    span::{Ranges, Span},
 };
 
 /// How many operations one list of a transaction may have, those above it counted
 /// (`--max-txn-ops`).
-pub(crate) const MOST_OPERATIONS: usize = 128;
+const MOST_OPERATIONS: usize = 128;
 
 /// Which branch a transaction takes, and those inside that branch. All are chosen before anything
 /// is applied.
@@ -85,12 +85,12 @@ pub(crate) fn check_delete(request: &PbDeleteRequest) -> Result<(), StoreError> 
 #[derive(Default)]
 struct Writes<'a> {
     puts: BTreeSet<&'a [u8]>,
-    deletes: Vec<Span>,
+    deletes: Ranges,
 }
 
 impl<'a> Writes<'a> {
     fn put(&mut self, key: &'a [u8]) -> Result<(), StoreError> {
-        if self.deletes.iter().any(|span| span.contains(key)) || !self.puts.insert(key) {
+        if self.deletes.contains(key) || !self.puts.insert(key) {
             return Err(StoreError::DuplicateKey);
         }
         Ok(())
@@ -108,8 +108,8 @@ fn writes(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, StoreError> {
     for operation in operations {
         if let Some(PbTxnOpRequest::RequestDeleteRange(request)) = &operation.request {
             let span = Span::new(&request.key, &request.range_end);
-            if !matches!(span, Span::From(_)) {
-                all.deletes.push(span);
+            if let Some((start, end)) = span.range() {
+                all.deletes.insert(start, end);
             }
         }
     }

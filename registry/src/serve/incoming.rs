@@ -26,8 +26,8 @@ use tonic::transport::server::TcpIncoming;
 pub struct Incoming<Io>(BoxStream<'static, io::Result<Io>>);
 
 impl<Io> Incoming<Io> {
-    /// Takes the connections that `stream` yields. The server ends with it, and when it fails for
-    /// another reason than a client's.
+    /// Takes the connections that `stream` yields. The server ends with it; an error in it is
+    /// passed over, and the next connection waited for.
     pub fn new(stream: impl Stream<Item = io::Result<Io>> + Send + 'static) -> Self {
         Self(stream.boxed())
     }

@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::WatchId;
 use crate::store::{
-    StoreError, header,
+    LARGEST_MESSAGE, StoreError, header,
     history::{Event, History},
     span::Span,
 };
@@ -19,10 +19,6 @@ const MOST_BYTES_WAITING: usize = 16 << 20;
 
 /// How many events a watcher that is behind reads at once, whole revisions given.
 const BATCH: usize = 1000;
-
-/// What a watcher that asked for fragments is sent at once, in bytes, unless one event is larger
-/// (`--max-request-bytes`, and etcd's allowance for what is around it).
-const FRAGMENT: usize = (3 << 19) + (1 << 19);
 
 /// The name of no watcher: of a refused one, and of progress that counts for all.
 const NO_ID: WatchId = -1;
@@ -401,9 +397,9 @@ fn read(history: &History, span: &Span, next: i64) -> (Vec<Event>, Option<i64>) 
     (events, None)
 }
 
-/// Cuts an answer up so that each part is small enough, if it has events enough.
+/// Cuts an answer up so that no part is larger than a message may be, unless one event is.
 fn fragments(mut message: PbWatchResponse) -> Vec<PbWatchResponse> {
-    if message.encoded_len() < FRAGMENT {
+    if message.encoded_len() < LARGEST_MESSAGE {
         return vec![message];
     }
     let events = std::mem::take(&mut message.events);
@@ -415,7 +411,7 @@ fn fragments(mut message: PbWatchResponse) -> Vec<PbWatchResponse> {
     let mut size = 0;
     for event in events {
         let more = event.encoded_len();
-        if size > 0 && size + more >= FRAGMENT {
+        if size > 0 && size + more >= LARGEST_MESSAGE {
             parts.push(empty.clone());
             size = 0;
         }
