@@ -183,14 +183,14 @@ impl EmbeddedEtcd {
         });
     }
 
-    /// Ends it, and returns when it has ended. Other handles are of no use from then on.
+    /// Ends it; the future is ready when it has ended. Other handles are of no use from then on.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, it ends all the same.
-    pub async fn stop(self) {
+    /// It ends even if the future is dropped.
+    pub fn stop(self) -> impl Future<Output = ()> + Send {
         self.0.end();
-        self.0.tasks.wait().await;
+        async move { self.0.tasks.wait().await }
     }
 
     /// Returns the revision it is at.
@@ -223,7 +223,8 @@ impl EmbeddedEtcd {
 impl Inner {
     fn end(&self) {
         self.stop.cancel();
-        self.gate.drop_connections();
+        // A connection that is just being accepted comes to a closed gate.
+        self.gate.close();
         self.tasks.close();
     }
 }

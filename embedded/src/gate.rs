@@ -27,6 +27,8 @@ struct State {
     connections: BTreeMap<u64, Arc<Wakers>>,
     /// The next connection's number.
     next: u64,
+    /// Connections that come now are dropped as well.
+    is_closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +64,9 @@ impl Gate {
         let mut state = self.state();
         let id = state.next;
         state.next += 1;
-        state.connections.insert(id, wakers.clone());
+        if !state.is_closed {
+            state.connections.insert(id, wakers.clone());
+        }
         Gated {
             io,
             gate: self.clone(),
@@ -92,6 +96,12 @@ impl Gate {
     pub(crate) fn drop_connections(&self) {
         let dropped = std::mem::take(&mut self.state().connections);
         dropped.values().for_each(|it| it.wake());
+    }
+
+    /// Breaks every connection behind the gate, and those that come later.
+    pub(crate) fn close(&self) {
+        self.state().is_closed = true;
+        self.drop_connections();
     }
 
     /// Whether this connection may go on now; if it waits, it has registered its waker before.

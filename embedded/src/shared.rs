@@ -82,7 +82,8 @@ impl Shared {
     }
 
     pub(crate) fn refuse(&self, calls: usize, code: Code) {
-        self.lock().refusal = (calls > 0).then_some(Refusal { calls, code });
+        let refuses = calls > 0 && code != Code::Ok;
+        self.lock().refusal = refuses.then_some(Refusal { calls, code });
     }
 
     /// Opens a watch stream. Its reader is notified when there may be something to read.

@@ -210,10 +210,11 @@ impl Store {
         request: &PbLeaseKeepAliveRequest,
         now: Instant,
     ) -> PbLeaseKeepAliveResponse {
+        let ttl = self.leases.renew(request.id, now);
         PbLeaseKeepAliveResponse {
             header: header(self.revision()),
             id: request.id,
-            ttl: self.leases.renew(request.id, now).unwrap_or(0),
+            ttl: ttl.unwrap_or(0),
         }
     }
 

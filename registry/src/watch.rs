@@ -1,5 +1,5 @@
-//! Decides how a range of keys is followed: listed at a revision, watched from the next one,
-//! resumed, and listed again.
+//! Decides how a range of keys is followed: listed at a revision, watched from there, resumed, and
+//! listed again.
 //!
 //! ```text
 //! Listing    a page, and there are more                -> Listing
@@ -24,6 +24,9 @@
 //!
 //! - A watch resumes *at* the last put that is known, which must come again: the revisions of an
 //!   etcd that was wiped and has grown past ours would otherwise pass for a continuation.
+//! - After a list the watch begins at the list's own revision, whose events are passed over, and not
+//!   after it: an etcd answers for no watch that has yet to begin (`mvcc/watchable_store.go`, since
+//!   3.5.18), and one where nothing is written would pass for silent.
 //! - It never resumes at the revision in a response's header, which can be ahead of what was
 //!   delivered (etcd, `mvcc/watchable_store.go`: a watcher that catches up gets old events under
 //!   the current header), nor at that of a progress notice (unsafe before etcd 3.4.25 and 3.5.8).
@@ -195,7 +198,7 @@ impl<T> Watch<T> {
             State::Opening { at } => Step::Open {
                 from: at
                     .as_ref()
-                    .map_or(self.revision.saturating_add(1), |anchor| anchor.revision),
+                    .map_or(self.revision.max(1), |anchor| anchor.revision),
             },
             State::Watching {
                 asked: Some(at), ..

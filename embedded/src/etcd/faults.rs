@@ -36,6 +36,8 @@ impl EmbeddedEtcd {
 
     /// Lets it go on. Leases whose time was over meanwhile end.
     pub fn thaw(&self) {
+        // First of all, so that no renewal comes before the end.
+        self.0.shared.with(|store, now| store.expire(now));
         self.0.gate.thaw();
         self.0.running.send_replace(true);
     }
@@ -125,7 +127,7 @@ impl EmbeddedEtcd {
     }
 
     /// Answers the next `calls` with `code` instead of doing what they ask. Streams count when they
-    /// are opened.
+    /// are opened. None are refused any more if there are no calls, or the code is [`Code::Ok`].
     ///
     /// ```
     /// # use etcd_client::{Channel, Client};

@@ -7,6 +7,9 @@ use std::{
 
 use super::{Io, Network, io::Connection};
 
+/// With more, the clock would have no name for when a byte arrives.
+const LONGEST_DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The way from a party to an address: what is set here holds for its connections, in both
 /// directions.
 ///
@@ -71,12 +74,12 @@ impl Link {
     }
 
     /// Lets each byte that is written from now on arrive that much later, and after the ones
-    /// before it.
+    /// before it. A year is the most there is.
     ///
     /// A direction holds 64 KiB at most, those under way included, so that no more than these come
     /// through in the time of one delay.
     pub fn delay(&self, delay: Duration) {
-        self.change(|line| line.delay = delay);
+        self.change(|line| line.delay = delay.min(LONGEST_DELAY));
     }
 
     /// Breaks the connections that stand, on both ends and at once, even where the link is cut.

@@ -1,14 +1,14 @@
 //! Watches.
 //!
 //! Nothing is pushed: what is to be told is taken from the store when the client has room for it, and
-//! its requests are read when nothing waits to be told. So a client that does not read holds up
-//! nobody but itself.
+//! then one of its requests is read as well. So a client that does not read holds up nobody but
+//! itself.
 
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService};
 use futures::{
-    StreamExt,
+    FutureExt, StreamExt,
     stream::{self, BoxStream},
 };
 use tokio::{
@@ -76,6 +76,13 @@ enum Event {
 impl Reader {
     async fn next(&mut self) -> Option<Result<PbWatchResponse, Status>> {
         loop {
+            // One for each answer: otherwise a watch that always has something to tell could not be
+            // cancelled.
+            if let Some(request) = next_request(&mut self.requests).now_or_never()
+                && let Err(status) = self.take(request)
+            {
+                return Some(Err(status));
+            }
             let response = self.shared.with(|store, _| store.poll_stream(self.id));
             if let Some(response) = response {
                 return Some(Ok(response));
@@ -87,13 +94,23 @@ impl Reader {
                 () = next_report(&mut self.reports) => Event::Report,
             };
             match event {
-                Event::Request(Ok(Some(request))) => self.handle(request),
-                Event::Request(Ok(None)) => self.requests = None,
-                Event::Request(Err(status)) => return Some(Err(status)),
+                Event::Request(request) => {
+                    if let Err(status) = self.take(request) {
+                        return Some(Err(status));
+                    }
+                }
                 Event::Woken => {}
                 Event::Report => self.shared.with(|store, _| store.report_progress(self.id)),
             }
         }
+    }
+
+    fn take(&mut self, request: Result<Option<PbWatchRequest>, Status>) -> Result<(), Status> {
+        match request? {
+            Some(request) => self.handle(request),
+            None => self.requests = None,
+        }
+        Ok(())
     }
 
     fn handle(&mut self, request: PbWatchRequest) {

@@ -54,9 +54,11 @@ impl Leases {
         self.leases.get(&id).ok_or(StoreError::LeaseNotFound)
     }
 
-    /// Begins its time anew, and returns its TTL in seconds.
+    /// Begins its time anew, unless that is over, and returns its TTL in seconds.
     pub(crate) fn renew(&mut self, id: i64, now: Instant) -> Result<i64, StoreError> {
-        let lease = self.leases.get_mut(&id).ok_or(StoreError::LeaseNotFound)?;
+        let lease = self.leases.get_mut(&id);
+        let lease = lease.filter(|lease| lease.expires_at > now);
+        let lease = lease.ok_or(StoreError::LeaseNotFound)?;
         self.deadlines.remove(&(lease.expires_at, id));
         lease.expires_at = now + seconds(lease.ttl);
         self.deadlines.insert((lease.expires_at, id));
@@ -67,6 +69,7 @@ impl Leases {
     pub(crate) fn renew_all(&mut self, now: Instant) {
         let ids: Vec<i64> = self.leases.keys().copied().collect();
         for id in ids {
+            // One whose time is over ends.
             let _ = self.renew(id, now);
         }
     }

@@ -18,8 +18,8 @@ use std::{
 use bytes::Bytes;
 use etcd_client::proto::PbWatchResponse;
 
-use self::stream::Stream;
 pub(crate) use self::stream::{Kinds, WatchRequest};
+use self::stream::{News, Stream};
 use super::{history::History, span::Span};
 
 /// One watch call of one client, which may hold many watchers.
@@ -102,17 +102,22 @@ impl Watchers {
 
     /// Tells the synced watchers of the history's last revision.
     pub(crate) fn announce(&mut self, history: &History) {
-        let mut told: BTreeMap<Handle, Vec<_>> = BTreeMap::new();
+        let mut told: BTreeMap<Handle, News> = BTreeMap::new();
+        let mut rooms: BTreeMap<StreamId, usize> = BTreeMap::new();
         for event in history.last_events() {
-            for watcher in self.synced.of(&event.key) {
-                told.entry(watcher).or_default().push(event.clone());
+            for (stream, id) in self.synced.of(&event.key) {
+                let Some(open) = self.streams.get(&stream) else {
+                    continue;
+                };
+                let room = rooms.entry(stream).or_insert_with(|| open.room());
+                told.entry((stream, id)).or_default().add(&event, room);
             }
         }
-        for ((stream, id), events) in told {
+        for ((stream, id), news) in told {
             let Some(open) = self.streams.get_mut(&stream) else {
                 continue;
             };
-            if let Some(span) = open.announce(id, events, history.revision()) {
+            if let Some(span) = open.announce(id, news, history.revision()) {
                 self.synced.remove(span, (stream, id));
             }
             self.woken.insert(stream);

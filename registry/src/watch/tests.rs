@@ -67,7 +67,7 @@ impl Fixture {
         let mut fixture = Self::new();
         fixture.next();
         fixture.page(10, vec![put("a", "1", 4)], false);
-        assert_eq!(fixture.next(), Step::Open { from: 11 });
+        assert_eq!(fixture.next(), Step::Open { from: 10 });
         fixture.watch.opened(10, fixture.now);
         fixture
     }

@@ -1,6 +1,9 @@
 //! One client's watch call: its watchers, and what waits to be told to it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Bound,
+};
 
 use etcd_client::proto::PbWatchResponse;
 use prost::Message;
@@ -15,7 +18,7 @@ use crate::store::{
 /// How much may wait for a reader, in answers and in bytes, before its watchers fall behind: with
 /// more, one slow reader holds much memory; with less, it is cut off by a compaction sooner.
 const MOST_WAITING: usize = 1024;
-const MOST_BYTES_WAITING: usize = 16 << 20;
+const MOST_BYTES_WAITING: usize = 1 << 20;
 
 /// How many events a watcher that is behind reads at once, whole revisions given.
 const BATCH: usize = 1000;
@@ -62,8 +65,10 @@ pub(super) struct Stream {
     next_id: WatchId,
     /// Those that a compaction ended: their names are taken until the client ends them too.
     compacted: BTreeSet<WatchId>,
-    /// Those that are behind.
+    /// Those that are behind; they take turns.
     behind: BTreeSet<WatchId>,
+    /// Whose turn it was last.
+    last_read: WatchId,
     outbox: VecDeque<Delivery>,
     /// The bytes of events in it.
     waiting: usize,
@@ -74,6 +79,8 @@ pub(super) struct Stream {
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) span: Span,
+    /// The first revision that was asked for; 0 was the next one.
+    start: i64,
     kinds: Kinds,
     previous: bool,
     fragment: bool,
@@ -97,6 +104,33 @@ enum Progress {
     Quiet,
     /// It did, which says as much.
     Told,
+}
+
+/// What a revision did to what a watcher watches.
+#[derive(Debug)]
+pub(super) enum News {
+    Events(Vec<Event>),
+    /// There is no room for it in the outbox.
+    TooMuch,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self::Events(Vec::new())
+    }
+}
+
+impl News {
+    /// Adds an event, as long as there is any room.
+    pub(super) fn add(&mut self, event: &Event, room: &mut usize) {
+        match self {
+            Self::Events(events) if *room > 0 => {
+                *room = room.saturating_sub(event.size());
+                events.push(event.clone());
+            }
+            _ => *self = Self::TooMuch,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -150,6 +184,7 @@ impl Stream {
             id,
             Watcher {
                 span: request.span,
+                start: request.start,
                 kinds: request.kinds,
                 previous: request.previous,
                 fragment: request.fragment,
@@ -211,28 +246,35 @@ impl Stream {
         self.watchers.remove(&id)
     }
 
+    /// How many bytes of events it may be told at once.
+    pub(super) fn room(&self) -> usize {
+        match self.outbox.len() < MOST_WAITING {
+            true => MOST_BYTES_WAITING.saturating_sub(self.waiting),
+            false => 0,
+        }
+    }
+
     /// Tells a synced watcher what happened at a revision. Returns what it watches if it is behind
     /// from now on, since its reader does not keep up.
-    pub(super) fn announce(
-        &mut self,
-        id: WatchId,
-        mut events: Vec<Event>,
-        revision: i64,
-    ) -> Option<&Span> {
-        let is_full = self.outbox.len() >= MOST_WAITING || self.waiting >= MOST_BYTES_WAITING;
+    pub(super) fn announce(&mut self, id: WatchId, news: News, revision: i64) -> Option<&Span> {
         let watcher = self.watchers.get_mut(&id)?;
-        events.retain(|event| watcher.kinds.includes(event));
-        let is_wanted = matches!(watcher.position, Position::Synced { from } if from <= revision);
-        if events.is_empty() || !is_wanted {
+        if !matches!(watcher.position, Position::Synced { from } if from <= revision) {
             return None;
         }
-        if is_full {
-            watcher.position = Position::Behind { next: revision };
-            self.behind.insert(id);
-            return Some(&self.watchers[&id].span);
+        match news {
+            News::Events(mut events) => {
+                events.retain(|event| watcher.kinds.includes(event));
+                if !events.is_empty() {
+                    self.tell(id, events, revision);
+                }
+                None
+            }
+            News::TooMuch => {
+                watcher.position = Position::Behind { next: revision };
+                self.behind.insert(id);
+                Some(&self.watchers[&id].span)
+            }
         }
-        self.tell(id, events, revision);
-        None
     }
 
     /// Lets watchers that are behind read on, once their reader has taken all that waited. Returns
@@ -240,7 +282,7 @@ impl Stream {
     pub(super) fn catch_up(&mut self, history: &History) -> Vec<(WatchId, Span)> {
         let mut synced = Vec::new();
         while self.outbox.is_empty()
-            && let Some(id) = self.behind.pop_first()
+            && let Some(id) = self.next_behind()
         {
             let Some(watcher) = self.watchers.get_mut(&id) else {
                 continue;
@@ -281,12 +323,19 @@ impl Stream {
         synced
     }
 
+    /// Takes out the one that is behind whose turn it is.
+    fn next_behind(&mut self) -> Option<WatchId> {
+        let after = (Bound::Excluded(self.last_read), Bound::Unbounded);
+        let next = self.behind.range(after).next().or(self.behind.first());
+        let id = *next?;
+        self.last_read = id;
+        self.behind.take(&id)
+    }
+
     pub(super) fn request_progress(&mut self, history: &History) {
-        // One that starts in the future has not come anywhere.
-        let has_begun = |watcher: &Watcher| match watcher.position {
-            Position::Synced { from } => from <= history.revision() + 1,
-            Position::Behind { .. } => true,
-        };
+        // One that starts in the future has not come anywhere, be it only the next revision
+        // (`mvcc/watchable_store.go`, since 3.5.18).
+        let has_begun = |watcher: &Watcher| watcher.start <= history.revision();
         self.progress_asked = !self.watchers.is_empty() && self.watchers.values().all(has_begun);
     }
 
@@ -295,7 +344,7 @@ impl Stream {
         let mut reports = Vec::new();
         for (id, watcher) in &mut self.watchers {
             let is_synced =
-                matches!(watcher.position, Position::Synced { from } if from <= revision + 1);
+                matches!(watcher.position, Position::Synced { .. }) && watcher.start <= revision;
             match watcher.progress {
                 Progress::NotAsked => {}
                 Progress::Quiet if is_synced => reports.push(*id),

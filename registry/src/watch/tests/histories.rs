@@ -272,7 +272,7 @@ impl<'a> World<'a> {
                 let input = if page.more { "page" } else { "last page" };
                 self.tell(input, |it| it.watch.page(page, it.now));
             }
-            Step::Open { from } if from <= self.history.compacted => {
+            Step::Open { from } if from < self.history.compacted => {
                 self.is_beyond_telling |= self.knows_another_history();
                 self.tell("opened", |it| it.watch.opened(current, it.now));
                 self.tell("compacted", |it| {
@@ -280,7 +280,8 @@ impl<'a> World<'a> {
                 });
             }
             Step::Open { from } => {
-                self.delivers = Some(from);
+                // Revision 1 is before anything.
+                self.delivers = Some(from.max(2));
                 self.tell("opened", |it| it.watch.opened(current, it.now));
             }
             Step::Receive { until } => match self.delivers {
