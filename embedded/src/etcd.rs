@@ -315,6 +315,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_has_just_dialed_is_not_served_by_an_etcd_that_ends() {
+        let etcd = EmbeddedEtcd::start();
+        tokio::task::yield_now().await;
+        let mut dialed = etcd.connector()(Uri::from_static("http://etcd"))
+            .await
+            .unwrap();
+        etcd.stop().await;
+        let mut bytes = Vec::new();
+        let read = tokio::io::AsyncReadExt::read_to_end(&mut dialed, &mut bytes);
+        let read = tokio::time::timeout(Duration::from_secs(60), read).await;
+        assert!(read.is_ok(), "the connection ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_has_much_to_tell_can_be_cancelled() {
+        let etcd = EmbeddedEtcd::start();
+        let mut client = client(&etcd).await;
+        for _ in 0..5_000 {
+            client.put("a", "x".repeat(2_000), None).await.unwrap();
+        }
+        let options = WatchOptions::new().with_start_revision(2);
+        let mut watch = client.watch("a", Some(options)).await.unwrap();
+        watch.cancel(0).await.unwrap();
+        let mut events = 0;
+        loop {
+            let response = watch.message().await.unwrap().unwrap();
+            events += response.events().len();
+            if response.canceled() {
+                break;
+            }
+        }
+        assert!(events < 5_000, "all was told before");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_watch_replays_and_goes_on() {
         let etcd = EmbeddedEtcd::start();
         let mut client = client(&etcd).await;

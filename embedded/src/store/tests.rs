@@ -3,7 +3,10 @@
 
 mod model;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use etcd_client::proto::{
@@ -178,6 +181,33 @@ fn large_values_that_nobody_reads_are_not_kept() {
         bytes += response.encoded_len();
     }
     assert!(bytes < 32 << 20, "{bytes}");
+}
+
+#[test]
+fn a_revision_of_very_many_events_is_told_to_all_and_kept_for_few() {
+    let mut store = Store::new();
+    for count in 0..10_000 {
+        put(&mut store, &format!("k{count:05}"), "1", 0);
+    }
+    store.open_stream(STREAM);
+    for _ in 0..20 {
+        store.watch(STREAM, everything(0));
+    }
+    assert_eq!(drain(&mut store, STREAM).len(), 20);
+    let request = PbDeleteRequest {
+        key: vec![0],
+        range_end: vec![0],
+        ..PbDeleteRequest::default()
+    };
+    store.delete(&request).unwrap();
+    let waiting = store.watchers.waiting(STREAM);
+    assert!(waiting < 2 << 20, "{waiting} bytes");
+    let mut told = BTreeMap::new();
+    for response in drain(&mut store, STREAM) {
+        assert_eq!(response.events.len(), 10_000, "a revision is whole");
+        *told.entry(response.watch_id).or_insert(0) += 1;
+    }
+    assert_eq!(told, (0..20).map(|id| (id, 1)).collect());
 }
 
 #[test]

@@ -134,6 +134,12 @@ impl Watchers {
         open.next(history)
     }
 
+    /// How many bytes of events wait for a stream's reader.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, stream: StreamId) -> usize {
+        self.streams[&stream].waiting()
+    }
+
     /// The streams that may have something to say since this was last asked.
     pub(crate) fn take_woken(&mut self) -> BTreeSet<StreamId> {
         std::mem::take(&mut self.woken)

@@ -246,6 +246,11 @@ impl Stream {
         self.watchers.remove(&id)
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// How many bytes of events it may be told at once.
     pub(super) fn room(&self) -> usize {
         match self.outbox.len() < MOST_WAITING {
