@@ -76,16 +76,14 @@ enum Event {
 impl Reader {
     async fn next(&mut self) -> Option<Result<PbWatchResponse, Status>> {
         loop {
-            // One for each answer: otherwise a watch that always has something to tell could not be
-            // cancelled.
-            if let Some(request) = next_request(&mut self.requests).now_or_never()
-                && let Err(status) = self.take(request)
-            {
-                return Some(Err(status));
-            }
             let response = self.shared.with(|store, _| store.poll_stream(self.id));
             if let Some(response) = response {
-                return Some(Ok(response));
+                // A watch that always has something to tell could not be cancelled otherwise.
+                let request = next_request(&mut self.requests).now_or_never();
+                return match request.map(|request| self.take(request)) {
+                    Some(Err(status)) => Some(Err(status)),
+                    Some(Ok(())) | None => Some(Ok(response)),
+                };
             }
             let event = tokio::select! {
                 biased;

@@ -72,7 +72,7 @@ pub(super) struct Stream {
     outbox: VecDeque<Delivery>,
     /// The bytes of events in it.
     waiting: usize,
-    /// Somebody asked how far all have come.
+    /// Somebody asked how far all have come, and some were behind.
     progress_asked: bool,
 }
 
@@ -341,7 +341,14 @@ impl Stream {
         // One that starts in the future has not come anywhere, be it only the next revision
         // (`mvcc/watchable_store.go`, since 3.5.18).
         let has_begun = |watcher: &Watcher| watcher.start <= history.revision();
-        self.progress_asked = !self.watchers.is_empty() && self.watchers.values().all(has_begun);
+        if self.watchers.is_empty() || !self.watchers.values().all(has_begun) {
+            return;
+        }
+        match self.behind.is_empty() {
+            // What waits is told before.
+            true => self.say(progress(history)),
+            false => self.progress_asked = true,
+        }
     }
 
     pub(super) fn report_progress(&mut self, history: &History) {
@@ -396,11 +403,7 @@ impl Stream {
             }
             None if self.progress_asked && self.behind.is_empty() => {
                 self.progress_asked = false;
-                Some(PbWatchResponse {
-                    header: header(history.revision()),
-                    watch_id: NO_ID,
-                    ..PbWatchResponse::default()
-                })
+                Some(progress(history))
             }
             None => None,
         }
@@ -429,6 +432,15 @@ impl Stream {
             previous: watcher.previous,
             fragment: watcher.fragment,
         });
+    }
+}
+
+/// That all watchers of a stream have come that far.
+fn progress(history: &History) -> PbWatchResponse {
+    PbWatchResponse {
+        header: header(history.revision()),
+        watch_id: NO_ID,
+        ..PbWatchResponse::default()
     }
 }
 
