@@ -224,6 +224,15 @@ async fn history_compacted_under_an_open_discovery_loses_nothing_and_shows_nothi
                 })
                 .await;
             }
+            if (11..21).contains(&(round % 60)) {
+                eventually(SOON, "each change is seen", async || {
+                    match beside.snapshot().revision() {
+                        seen if seen >= revision => Ok(()),
+                        seen => Err(format!("{seen} of {revision}")),
+                    }
+                })
+                .await;
+            }
         }
         let last = *truth.last_key_value().expect("a revision").0;
         eventually(SOON, "the last change is seen", async || {
