@@ -24,9 +24,8 @@
 //!
 //! - A watch resumes *at* the last put that is known, which must come again: the revisions of an
 //!   etcd that was wiped and has grown past ours would otherwise pass for a continuation.
-//! - After a list the watch begins at the list's own revision, whose events are passed over, and not
-//!   after it: an etcd answers for no watch that has yet to begin (`mvcc/watchable_store.go`, since
-//!   3.5.18), and one where nothing is written would pass for silent.
+//! - After a list the watch begins at its revision, not after: etcd answers for no watch that has
+//!   yet to begin (`mvcc/watchable_store.go`, since 3.5.18), which would pass for silent.
 //! - It never resumes at the revision in a response's header, which can be ahead of what was
 //!   delivered (etcd, `mvcc/watchable_store.go`: a watcher that catches up gets old events under
 //!   the current header), nor at that of a progress notice (unsafe before etcd 3.4.25 and 3.5.8).
@@ -38,8 +37,7 @@
 //!   has forgotten all that it did up to our revision, cannot be told from one that compacted it;
 //!   nor can one whose first answer since is too large to be read.
 //! - A value that cannot be decoded never removes the good one it stands in place of.
-//! - Silence is not health: a watch that says nothing is asked for its progress, and one that does
-//!   not answer is given up.
+//! - Silence is not health: who says nothing is asked for progress, and given up without an answer.
 //!
 //! It holds no clock, no randomness and no connection: [`Watch::next`] says what to do, and the
 //! answers come back as method calls.
