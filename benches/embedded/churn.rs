@@ -9,7 +9,7 @@ use std::{
 use etcd_client::{Client, DeleteOptions, PutOptions, Txn, TxnOp, WatchOptions};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,9 @@ const VALUE: [u8; 200] = [b'x'; 200];
 const COMPACT_EVERY: u64 = 10;
 
 const SAMPLES: u32 = 20;
+
+/// How long it may take until all who write and read have ended.
+const ENDING: Duration = Duration::from_secs(60);
 
 /// How often memory may seem to grow before it does.
 const ATTEMPTS: u32 = 3;
@@ -53,7 +56,7 @@ pub(crate) async fn run(span: Duration, report: &mut Report) {
         attempt += 1;
     };
     stop.cancel();
-    tasks.join_all().await;
+    timeout(ENDING, tasks.join_all()).await.expect("all end");
 
     let writes = writes.load(Ordering::Relaxed);
     report.figure("puts and deletions meanwhile", Some(writes as f64), "");
@@ -132,16 +135,22 @@ async fn come_and_go(mut client: Client, stop: CancellationToken) {
         client.lease_revoke(lease).await.unwrap();
         let mut events = 0;
         while events < 2 {
-            events += watch.message().await.unwrap().unwrap().events().len();
+            let message = watch.message().await.unwrap().unwrap();
+            assert!(!message.canceled(), "{message:?}");
+            events += message.events().len();
         }
     }
 }
 
-/// Hears of everything.
+/// Hears of everything that it is quick enough for: where it is far behind, a compaction ends its
+/// watch, and it begins anew.
 async fn read_along(mut client: Client, stop: CancellationToken) {
-    let options = WatchOptions::new().with_prefix().with_prev_key();
-    let mut watch = client.watch("/", Some(options)).await.unwrap();
-    while !stop.is_cancelled() {
-        watch.message().await.unwrap().unwrap();
-    }
+    let reading = async {
+        loop {
+            let options = WatchOptions::new().with_prefix().with_prev_key();
+            let mut watch = client.watch("/", Some(options)).await.unwrap();
+            while !watch.message().await.unwrap().unwrap().canceled() {}
+        }
+    };
+    stop.run_until_cancelled(reading).await;
 }
