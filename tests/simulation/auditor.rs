@@ -31,12 +31,6 @@ pub(crate) struct Claim {
     pub(crate) wanted: Wanted,
 }
 
-impl Claim {
-    fn is_wanted(&self) -> bool {
-        matches!(self.wanted, Wanted::At { .. })
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     At {
@@ -62,8 +56,8 @@ pub(crate) struct Auditor {
     meddled: BTreeMap<String, Duration>,
     /// The publications that were there, with the versions that were.
     seen: BTreeSet<(String, String)>,
-    /// Where each was last.
-    last_key: BTreeMap<String, String>,
+    /// The key that each had last, and the address in it.
+    last: BTreeMap<String, (String, String)>,
 }
 
 impl Auditor {
@@ -98,7 +92,8 @@ impl Auditor {
             for (key, record) in records.iter().filter(|(_, it)| !it.is_spoiled) {
                 let Record { who, version, .. } = record;
                 self.seen.insert((who.clone(), version.clone()));
-                self.last_key.insert(who.clone(), key.clone());
+                let place = (key.clone(), record.address.clone());
+                self.last.insert(who.clone(), place);
             }
             note_servers(&records, health, now);
             self.history.insert(revision, records.clone());
@@ -123,8 +118,12 @@ impl Auditor {
         for key in due {
             let stands = records.get(&key).is_some_and(|record| !record.is_spoiled);
             let wanted = self.claims.iter().find(|(who, claim)| {
-                let has_been = self.last_key.get(*who) == Some(&key);
-                has_been && claim.is_wanted() && !health.is_hampered(claim.party, now)
+                let Wanted::At { address, .. } = &claim.wanted else {
+                    return false;
+                };
+                // One that was to move meanwhile has no use for it.
+                let is_its = self.last.get(*who) == Some(&(key.clone(), address.clone()));
+                is_its && !health.is_hampered(claim.party, now)
             });
             if let Some((who, _)) = wanted
                 && !stands
