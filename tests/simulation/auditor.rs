@@ -56,7 +56,9 @@ pub(crate) struct Auditor {
     meddled: BTreeMap<String, Duration>,
     /// The publications that were there, with the versions that were.
     seen: BTreeSet<(String, String)>,
-    /// The key that each had last, and the address in it.
+    /// The last record that each key held.
+    known: Records,
+    /// The key that each publication had last, and the address in it.
     last: BTreeMap<String, (String, String)>,
 }
 
@@ -76,7 +78,7 @@ impl Auditor {
         for revision in from..=etcd.revision() {
             let keys = etcd.keys_at(revision);
             let keys = keys.expect("what is compacted was audited before");
-            let records = Arc::new(records::read(&keys, &last));
+            let records = Arc::new(records::read(&keys, &self.known));
             for (key, record) in last.iter() {
                 if !records.contains_key(key) {
                     trace.write(format_args!("  {revision} - {record}"));
@@ -94,6 +96,7 @@ impl Auditor {
                 self.seen.insert((who.clone(), version.clone()));
                 let place = (key.clone(), record.address.clone());
                 self.last.insert(who.clone(), place);
+                self.known.insert(key.clone(), record.clone());
             }
             note_servers(&records, health, now);
             self.history.insert(revision, records.clone());

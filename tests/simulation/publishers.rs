@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auditor::Wanted,
+    records::Record,
     script::{Order, Party, Place, SLOTS, Weather},
     trace::chain,
     world::World,
@@ -234,14 +235,15 @@ impl Publication {
         }
     }
 
-    /// What is confirmed to be gone is gone.
+    /// What is confirmed to be gone is gone; what a stranger wrote over it is not ours to delete.
     fn gone(&self, what: &str, outcome: Result<(), PublishError>) {
         self.trace(what, &outcome);
         if outcome.is_err() {
             return;
         }
         let records = self.world.state().auditor.current();
-        if let Some(record) = records.values().find(|record| record.who == self.who) {
+        let ours = |record: &&Record| record.who == self.who && !record.is_spoiled;
+        if let Some(record) = records.values().find(ours) {
             self.world
                 .violation(format!("{what} is confirmed, and there is {record}"));
         }

@@ -25,8 +25,8 @@ pub(crate) type Records = BTreeMap<String, Record>;
 /// A record as those who follow see it: the publication, its version and its address.
 pub(crate) type Listed = (String, String, String);
 
-/// Reads what keys hold; `before` is what they held at the revision before.
-pub(crate) fn read(keys: &[KeyValue], before: &Records) -> Records {
+/// Reads what keys hold; `known` is the last record that each of them ever held.
+pub(crate) fn read(keys: &[KeyValue], known: &Records) -> Records {
     let records = keys.iter().filter_map(|it| {
         let key = String::from_utf8(it.key.clone()).expect("keys are text");
         let record = match record(it) {
@@ -35,7 +35,7 @@ pub(crate) fn read(keys: &[KeyValue], before: &Records) -> Records {
                 lease: it.lease.unwrap_or(0),
                 is_spoiled: true,
                 // What was never a record is nobody's.
-                ..before.get(&key)?.clone()
+                ..known.get(&key)?.clone()
             },
         };
         Some((key, record))
@@ -56,8 +56,8 @@ fn record(kv: &KeyValue) -> Option<Record> {
     })
 }
 
-/// Returns whether those are the records of a service, in the order of their keys. Who knew a record
-/// before it was spoiled still shows it, who did not does not.
+/// Returns whether those are the records of a service, in the order of their keys. Who knew the
+/// server before its record was spoiled still shows what it knew, who did not does not.
 pub(crate) fn are_shown(service: &str, records: &Records, shown: &[Listed]) -> bool {
     let mut shown = shown.iter().peekable();
     for (_, record) in records
@@ -70,8 +70,12 @@ pub(crate) fn are_shown(service: &str, records: &Records, shown: &[Listed]) -> b
             address,
             ..
         } = record;
-        let is_next = shown.next_if(|it| (&it.0, &it.1, &it.2) == (who, version, address));
-        if is_next.is_none() && !record.is_spoiled {
+        let is_next = |it: &&Listed| match record.is_spoiled {
+            // What was there in between may have been missed, also that nothing was.
+            true => &it.2 == address,
+            false => (&it.0, &it.1, &it.2) == (who, version, address),
+        };
+        if shown.next_if(is_next).is_none() && !record.is_spoiled {
             return false;
         }
     }

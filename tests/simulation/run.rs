@@ -186,7 +186,7 @@ impl Play {
                 }
             }
             EtcdFault::Compact(kept) => {
-                etcd.compact(etcd.revision() - kept);
+                etcd.compact(etcd.revision() - i64::from(kept));
             }
             EtcdFault::Wipe => {
                 etcd.wipe();

@@ -90,7 +90,7 @@ pub(crate) enum EtcdFault {
     /// Of the leases that hold keys, one.
     ExpireLease(usize),
     /// All but so many of the last revisions.
-    Compact(i64),
+    Compact(u32),
     Wipe,
     ReadOnly(bool),
     /// So many requests fail.
@@ -233,8 +233,10 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
         let how = [Meddling::Delete, Meddling::Spoil][rng.usize(..2)];
         return push(at, Action::Meddle(how, rng.usize(..100)));
     }
-    if rng.u32(..12) == 0 {
-        return exchange(rng, at, until, &mut push);
+    match rng.u32(..12) {
+        0 => return exchange(rng, at, until, &mut push),
+        1 => return forget(rng, at, until, &mut push),
+        _ => {}
     }
     if rng.bool() {
         let (fault, remedy) = match rng.u32(..16) {
@@ -242,7 +244,7 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
             3 => (EtcdFault::DropConnections, None),
             4 => (EtcdFault::Restart, None),
             5..8 => (EtcdFault::ExpireLease(rng.usize(..100)), None),
-            8..10 => (EtcdFault::Compact(rng.i64(..5)), None),
+            8..10 => (EtcdFault::Compact(rng.u32(..5)), None),
             10..11 => (EtcdFault::Wipe, None),
             11..13 => (EtcdFault::ReadOnly(true), Some(EtcdFault::ReadOnly(false))),
             _ => {
@@ -292,16 +294,33 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
 /// Another etcd takes the place of the one there is, behind everybody's back, and is further on when
 /// they come back, or not.
 fn exchange(rng: &mut Rng, at: Duration, until: Duration, push: &mut impl FnMut(Duration, Action)) {
+    keep_away(at, until, push);
+    push(at, Action::Etcd(EtcdFault::Wipe));
+    push(at, Action::Grow(rng.usize(..60)));
+}
+
+/// etcd forgets what happened while everybody was away.
+fn forget(rng: &mut Rng, at: Duration, until: Duration, push: &mut impl FnMut(Duration, Action)) {
+    keep_away(at, until, push);
+    push(at, Action::Meddle(Meddling::Delete, rng.usize(..100)));
+    push(at, Action::Grow(rng.usize(1..20)));
+    push(until, Action::Etcd(EtcdFault::Compact(rng.u32(..3))));
+    if rng.bool() {
+        // And goes away again while all read anew.
+        let again = until + Duration::from_millis(rng.u64(..100));
+        push(again.min(END), Action::Etcd(EtcdFault::DropConnections));
+    }
+}
+
+/// Nobody reaches etcd.
+fn keep_away(at: Duration, until: Duration, push: &mut impl FnMut(Duration, Action)) {
     let parties = (0..PUBLISHERS).map(Party::Publisher);
     let parties = parties.chain((0..SERVERS).map(Party::Server));
-    let parties: Vec<_> = parties.chain((0..CLIENTS).map(Party::Client)).collect();
-    for party in parties.iter().copied() {
+    for party in parties.chain((0..CLIENTS).map(Party::Client)) {
         push(at, Action::Link(party, Place::Etcd, Weather::Refuse));
         push(at, Action::Link(party, Place::Etcd, Weather::Reset));
         push(until, Action::Link(party, Place::Etcd, Weather::Fair));
     }
-    push(at, Action::Etcd(EtcdFault::Wipe));
-    push(at, Action::Grow(rng.usize(..60)));
 }
 
 impl fmt::Display for Step {
