@@ -12,9 +12,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
+
+use crate::wakers::Wakers;
 
 /// What connections of one server pass through. Clones are handles of the same one.
 #[derive(Clone, Debug, Default)]
@@ -36,20 +37,6 @@ enum Passage {
     #[default]
     Open,
     Frozen,
-}
-
-/// Who waits at a connection. Woken only while the gate is not locked: a waker may run anything.
-#[derive(Debug, Default)]
-struct Wakers {
-    reader: AtomicWaker,
-    writer: AtomicWaker,
-}
-
-impl Wakers {
-    fn wake(&self) {
-        self.reader.wake();
-        self.writer.wake();
-    }
 }
 
 impl Gate {

@@ -14,6 +14,7 @@
 //! | etcd's services over the store | `service`; `shared`, which locks it |
 //! | what freezes and breaks a server's connections | `gate` |
 //! | listeners, parties and links | `network` |
+//! | who waits at a connection, in `gate` and in `network` | `wakers` |
 
 mod etcd;
 mod gate;
@@ -21,6 +22,7 @@ mod network;
 mod service;
 mod shared;
 mod store;
+mod wakers;
 
 pub use etcd::{EmbeddedEtcd, KeyValue};
 pub use network::{Io, Link, Listener, Network};

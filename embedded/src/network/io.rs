@@ -17,6 +17,7 @@ use tokio::{
 use tonic::transport::server::Connected;
 
 use super::wire::{Attempt, Side, Wire};
+use crate::wakers::Wakers;
 
 /// One end of a connection.
 ///
@@ -57,13 +58,6 @@ pub(super) struct Connection {
     listening: Wakers,
 }
 
-/// Who waits at an end. Woken only while the wire is not locked: a waker may run anything.
-#[derive(Debug, Default)]
-struct Wakers {
-    reader: AtomicWaker,
-    writer: AtomicWaker,
-}
-
 impl Connection {
     /// Sets what the link does to it. Whoever waits has to be woken afterwards.
     pub(super) fn condition(&self, held: bool, delay: Duration) {
@@ -76,10 +70,8 @@ impl Connection {
     }
 
     pub(super) fn wake_all(&self) {
-        for wakers in [&self.dialing, &self.listening] {
-            wakers.reader.wake();
-            wakers.writer.wake();
-        }
+        self.dialing.wake();
+        self.listening.wake();
     }
 
     fn wire(&self) -> MutexGuard<'_, Wire> {
@@ -198,8 +190,7 @@ impl Drop for Io {
     fn drop(&mut self) {
         let (connection, side) = (&self.connection, self.side);
         connection.wire().leave(side, Instant::now());
-        connection.wakers(side.other()).reader.wake();
-        connection.wakers(side.other()).writer.wake();
+        connection.wakers(side.other()).wake();
     }
 }
 
