@@ -19,6 +19,8 @@
 mod etcd;
 mod gate;
 mod network;
+#[cfg(test)]
+mod paused;
 mod service;
 mod shared;
 mod store;

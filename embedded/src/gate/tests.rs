@@ -1,41 +1,23 @@
 #![allow(clippy::unwrap_used, reason = "a test's own helpers")]
 
-use std::{future::Future, io::Error, time::Duration};
+use std::io::Error;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tonic::transport::server::TcpConnectInfo;
 
 use super::*;
-use crate::Io;
-
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::{
+    Io,
+    paused::{HOUR, hangs, in_time, started},
+};
 
 fn behind(gate: &Gate) -> (Io, Gated<Io>) {
     let (client, server) = Io::pair();
     (client, gate.wrap(server))
-}
-
-async fn hangs(future: impl Future) -> bool {
-    timeout(HOUR, future).await.is_err()
-}
-
-/// Waits for what must happen. A paused clock that nobody else waits for jumps to this limit.
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    timeout(24 * HOUR, future).await.unwrap()
-}
-
-/// Starts in a task of its own, which nothing wakes but what it waits for.
-fn started<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> impl Future<Output = T> {
-    let mut task = JoinSet::new();
-    task.spawn(future);
-    async move { in_time(task.join_next()).await.unwrap().unwrap() }
 }
 
 #[track_caller]

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test's own helpers")]
 
 use std::{
-    future::Future,
     io::ErrorKind,
     sync::{
         Arc,
@@ -15,13 +14,11 @@ use futures::{FutureExt, StreamExt};
 use http::Uri;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use super::{wire::CAPACITY, *};
-
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::paused::{HOUR, hangs, in_time, started};
 
 async fn dial(network: &Network, from: &str, to: &str) -> Result<Io> {
     network.connector(from)(to.parse::<Uri>().unwrap()).await
@@ -44,25 +41,6 @@ async fn read<const N: usize>(io: &mut (impl AsyncRead + Unpin)) -> Result<[u8; 
 
 async fn byte(io: &mut Io) -> Result<u8> {
     in_time(io.read_u8()).await
-}
-
-/// Whether it has not ended an hour from now.
-async fn hangs(future: impl Future) -> bool {
-    timeout(HOUR, future).await.is_err()
-}
-
-/// Waits for what must happen. A paused clock that nobody else waits for jumps to this limit.
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    timeout(24 * HOUR, future).await.unwrap()
-}
-
-/// Starts in a task of its own, which nothing wakes but what it waits for.
-fn started<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> impl Future<Output = T> {
-    let mut task = JoinSet::new();
-    task.spawn(future);
-    async move { in_time(task.join_next()).await.unwrap().unwrap() }
 }
 
 #[track_caller]
