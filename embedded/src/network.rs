@@ -25,7 +25,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::Uri;
-use link::{Line, Passage};
+use link::{Condition, LinkState};
 use tokio::sync::{Notify, mpsc};
 
 /// A network in memory. Clones are handles of the same one.
@@ -83,7 +83,7 @@ struct State {
     /// By address. Its [`Listener`] takes an entry out when it is dropped.
     listeners: BTreeMap<String, mpsc::UnboundedSender<Io>>,
     /// By the party that dials and the address.
-    lines: BTreeMap<(String, String), Line>,
+    links: BTreeMap<(String, String), LinkState>,
 }
 
 impl Network {
@@ -164,18 +164,18 @@ impl Network {
     /// Connects, unless the link is cut: then there is no answer yet.
     fn try_connect(&self, from: &str, to: &str) -> Option<Result<Io>> {
         let mut state = self.state();
-        let State { listeners, lines } = &mut *state;
-        let line = lines.entry((from.into(), to.into())).or_default();
-        match line.passage() {
-            Passage::Cut => return None,
-            Passage::Refusing => return Some(Err(refused())),
-            Passage::Whole => {}
+        let State { listeners, links } = &mut *state;
+        let link = links.entry((from.into(), to.into())).or_default();
+        match link.condition() {
+            Condition::Cut => return None,
+            Condition::Refusing => return Some(Err(refused())),
+            Condition::Whole => {}
         }
         let Some(listener) = listeners.get(to) else {
             return Some(Err(refused()));
         };
         let listener = listener.clone();
-        let (ours, theirs) = line.connect();
+        let (ours, theirs) = link.connect();
         // It wakes who accepts, and a waker may run anything.
         drop(state);
         Some(listener.send(theirs).map(|()| ours).map_err(|_| refused()))

@@ -60,8 +60,8 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Sets what the link does to it. Whoever waits has to be woken afterwards.
-    pub(super) fn condition(&self, held: bool, delay: Duration) {
-        self.wire().condition(held, delay);
+    pub(super) fn set_link(&self, held: bool, delay: Duration) {
+        self.wire().set_link(held, delay);
     }
 
     pub(super) fn reset(&self) {

@@ -60,17 +60,17 @@ impl Link {
     /// Nothing is lost and no connection ends, as with a cable that is pulled: ends that are closed
     /// meanwhile are heard of once the link is healed.
     pub fn cut(&self) {
-        self.change(|line| line.passage = Passage::Cut);
+        self.change(|state| state.condition = Condition::Cut);
     }
 
     /// Lets bytes through again, and connections be made, whether the link was cut or refused.
     pub fn heal(&self) {
-        self.change(|line| line.passage = Passage::Whole);
+        self.change(|state| state.condition = Condition::Whole);
     }
 
     /// Lets new connections be refused, those that hang too. Bytes of standing ones come through.
     pub fn refuse(&self) {
-        self.change(|line| line.passage = Passage::Refusing);
+        self.change(|state| state.condition = Condition::Refusing);
     }
 
     /// Lets each byte that is written from now on arrive that much later, and after the ones
@@ -79,23 +79,23 @@ impl Link {
     /// A direction holds 64 KiB at most, those under way included, so that no more than these come
     /// through in the time of one delay.
     pub fn delay(&self, delay: Duration) {
-        self.change(|line| line.delay = delay.min(LONGEST_DELAY));
+        self.change(|state| state.delay = delay.min(LONGEST_DELAY));
     }
 
     /// Breaks the connections that stand, on both ends and at once, even where the link is cut.
     /// What was under way is lost; new connections can be made.
     pub fn reset(&self) {
-        for connection in self.line(|line| line.standing()) {
+        for connection in self.locked(|state| state.standing()) {
             connection.reset();
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Line)) {
-        // Told apart from the change itself, so that no waker runs while the network is locked.
-        let connections = self.line(|line| {
-            change(line);
-            let standing = line.standing();
-            standing.iter().for_each(|it| line.condition(it));
+    fn change(&self, change: impl FnOnce(&mut LinkState)) {
+        // Woken apart from the change itself, so that no waker runs while the network is locked.
+        let connections = self.locked(|state| {
+            change(state);
+            let standing = state.standing();
+            standing.iter().for_each(|it| state.apply_to(it));
             standing
         });
         for connection in connections {
@@ -104,24 +104,25 @@ impl Link {
         self.network.0.changed.notify_waiters();
     }
 
-    fn line<T>(&self, act: impl FnOnce(&mut Line) -> T) -> T {
+    /// Acts on the link's state while the network is locked.
+    fn locked<T>(&self, act: impl FnOnce(&mut LinkState) -> T) -> T {
         let link = (self.from.clone(), self.to.clone());
-        act(self.network.state().lines.entry(link).or_default())
+        act(self.network.state().links.entry(link).or_default())
     }
 }
 
-/// A link's state.
+/// What was set on a link, and its connections.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    passage: Passage,
+pub(super) struct LinkState {
+    condition: Condition,
     delay: Duration,
     /// Those that stand, and some that have ended.
     connections: Vec<Weak<Connection>>,
 }
 
-/// What a link lets pass.
+/// What a link lets through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Passage {
+pub(super) enum Condition {
     /// Everything.
     #[default]
     Whole,
@@ -131,16 +132,16 @@ pub(super) enum Passage {
     Refusing,
 }
 
-impl Line {
-    pub(super) fn passage(&self) -> Passage {
-        self.passage
+impl LinkState {
+    pub(super) fn condition(&self) -> Condition {
+        self.condition
     }
 
     /// Makes a connection: the end that dialed, and the other.
     pub(super) fn connect(&mut self) -> (Io, Io) {
         let (ours, theirs) = Io::pair();
         let connection = ours.connection();
-        self.condition(connection);
+        self.apply_to(connection);
         self.connections.retain(|it| it.strong_count() > 0);
         self.connections.push(Arc::downgrade(connection));
         (ours, theirs)
@@ -150,8 +151,8 @@ impl Line {
         self.connections.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Passes the link's state on to a connection.
-    fn condition(&self, connection: &Connection) {
-        connection.condition(self.passage == Passage::Cut, self.delay);
+    /// Sets on a connection what is set on the link. Whoever waits there has to be woken afterwards.
+    fn apply_to(&self, connection: &Connection) {
+        connection.set_link(self.condition == Condition::Cut, self.delay);
     }
 }

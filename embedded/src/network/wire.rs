@@ -54,14 +54,15 @@ pub(super) enum Attempt<T> {
 /// A connection's state.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
-    standing: Standing,
+    state: WireState,
     delay: Duration,
     to_listening: Direction,
     to_dialing: Direction,
 }
 
+/// Whether it carries anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Standing {
+enum WireState {
     #[default]
     Carrying,
     /// Nothing arrives, and nothing is lost.
@@ -106,17 +107,17 @@ impl Writer {
 
 impl Wire {
     /// Sets what the link does to it.
-    pub(super) fn condition(&mut self, held: bool, delay: Duration) {
+    pub(super) fn set_link(&mut self, held: bool, delay: Duration) {
         self.delay = delay;
-        self.standing = match self.standing {
-            Standing::Reset => Standing::Reset,
-            _ if held => Standing::Held,
-            _ => Standing::Carrying,
+        self.state = match self.state {
+            WireState::Reset => WireState::Reset,
+            _ if held => WireState::Held,
+            _ => WireState::Carrying,
         };
     }
 
     pub(super) fn reset(&mut self) {
-        self.standing = Standing::Reset;
+        self.state = WireState::Reset;
         self.to_listening.parcels.clear();
         self.to_dialing.parcels.clear();
     }
@@ -128,10 +129,10 @@ impl Wire {
         now: Instant,
         into: &mut ReadBuf<'_>,
     ) -> Attempt<Result<()>> {
-        match self.standing {
-            Standing::Reset => return Attempt::Done(Err(ErrorKind::ConnectionReset.into())),
-            Standing::Held => return Attempt::Blocked,
-            Standing::Carrying => {}
+        match self.state {
+            WireState::Reset => return Attempt::Done(Err(ErrorKind::ConnectionReset.into())),
+            WireState::Held => return Attempt::Blocked,
+            WireState::Carrying => {}
         }
         let incoming = self.written_by(side.other());
         if into.remaining() == 0 || incoming.read(now, into) > 0 {
@@ -151,12 +152,12 @@ impl Wire {
         now: Instant,
         bytes: &[u8],
     ) -> Attempt<Result<usize>> {
-        if self.standing == Standing::Reset {
+        if self.state == WireState::Reset {
             return Attempt::Done(Err(ErrorKind::ConnectionReset.into()));
         }
-        let (standing, delay) = (self.standing, self.delay);
+        let (state, delay) = (self.state, self.delay);
         let gone = match self.written_by(side.other()).writer {
-            Writer::Gone { heard, .. } if standing == Standing::Carrying => Some(heard),
+            Writer::Gone { heard, .. } if state == WireState::Carrying => Some(heard),
             _ => None,
         };
         let outgoing = self.written_by(side);
@@ -173,7 +174,7 @@ impl Wire {
 
     /// Ends what this end writes.
     pub(super) fn shut_down(&mut self, side: Side, now: Instant) -> Result<()> {
-        if self.standing == Standing::Reset {
+        if self.state == WireState::Reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
         let delay = self.delay;

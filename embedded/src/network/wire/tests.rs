@@ -134,7 +134,7 @@ impl History {
                     Event::Delay(delay) => self.delay = Duration::from_millis(delay),
                     _ => unreachable!(),
                 }
-                self.wire.condition(self.held, self.delay);
+                self.wire.set_link(self.held, self.delay);
                 for told in &mut self.told {
                     (told.reader, told.writer) = (None, None);
                 }
