@@ -7,7 +7,8 @@ use switchboard_test_support::Etcd;
 use tokio::task::JoinSet;
 
 use crate::{
-    report::{Report, median, sorted},
+    median::{median, sorted},
+    report::Report,
     served::Served,
 };
 

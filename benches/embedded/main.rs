@@ -19,6 +19,10 @@
 mod capacity;
 mod churn;
 mod latency;
+#[path = "../shared/median.rs"]
+mod median;
+#[path = "../shared/options.rs"]
+mod options;
 mod report;
 mod served;
 
@@ -26,37 +30,31 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use self::report::Report;
+use self::{options::Options, report::Report};
 
 /// Measures the embedded etcd, beside a real one.
 #[derive(Parser)]
-struct Options {
-    /// Writes one JSON object a line.
-    #[arg(long)]
-    json: bool,
-    /// How often each side has its turn.
-    #[arg(long, default_value_t = 21)]
-    rounds: usize,
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
     /// For how long memory is watched.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// Is the embedded etcd, until it is killed.
     #[arg(long, hide = true)]
     serve: bool,
-    /// What cargo says to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[tokio::main]
 async fn main() {
-    let options = Options::parse();
-    if options.serve {
+    let arguments = Arguments::parse();
+    if arguments.serve {
         return served::serve().await;
     }
+    let options = arguments.options;
     let mut report = Report::new(options.json);
     latency::run(options.rounds, &mut report).await;
     capacity::run(&mut report).await;
-    churn::run(Duration::from_secs(options.seconds), &mut report).await;
+    churn::run(Duration::from_secs(arguments.seconds), &mut report).await;
     report.print();
 }

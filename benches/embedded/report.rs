@@ -3,6 +3,8 @@
 use comfy_table::Table;
 use serde_json::json;
 
+use crate::median::{median, sorted};
+
 pub(crate) struct Report {
     json: bool,
     table: Table,
@@ -66,14 +68,4 @@ impl Report {
             println!("{}\n{}", self.table, self.figures);
         }
     }
-}
-
-pub(crate) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// Returns the middle one of values that are sorted.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    values[values.len() / 2]
 }

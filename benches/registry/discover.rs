@@ -8,7 +8,10 @@ use switchboard::Registry;
 use switchboard_test_support::Etcd;
 use tokio::task::JoinSet;
 
-use crate::report::{Report, Turn, median, requests, sorted};
+use crate::{
+    median::{median, sorted},
+    report::{Report, Turn, requests},
+};
 
 const INSTANCES: usize = 10_000;
 

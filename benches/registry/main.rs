@@ -16,6 +16,10 @@
 )]
 
 mod discover;
+#[path = "../shared/median.rs"]
+mod median;
+#[path = "../shared/options.rs"]
+mod options;
 mod publish;
 mod recover;
 mod report;
@@ -23,25 +27,18 @@ mod report;
 use clap::Parser;
 use switchboard_test_support::Etcd;
 
-use self::report::Report;
+use self::{options::Options, report::Report};
 
 /// Measures the registry beside raw etcd-client.
 #[derive(Parser)]
-struct Options {
-    /// Writes one JSON object a line.
-    #[arg(long)]
-    json: bool,
-    /// How often each side has its turn.
-    #[arg(long, default_value_t = 21)]
-    rounds: usize,
-    /// What cargo says to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
 }
 
 #[tokio::main]
 async fn main() {
-    let options = Options::parse();
+    let Arguments { options } = Arguments::parse();
     let mut report = Report::new(options.json);
     let etcd = Etcd::start().await;
     publish::run(&etcd, options.rounds, &mut report).await;

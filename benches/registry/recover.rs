@@ -8,7 +8,7 @@ use switchboard_test_support::Etcd;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::report::{Report, sorted};
+use crate::{median::sorted, report::Report};
 
 const PUBLICATIONS: usize = 2_000;
 const PREFIX: &str = "/microservices/";

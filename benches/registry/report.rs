@@ -4,6 +4,8 @@ use comfy_table::Table;
 use serde_json::json;
 use switchboard_test_support::Etcd;
 
+use crate::median::{median, sorted};
+
 /// One side's turn: what it took, and how many requests etcd saw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn {
@@ -80,16 +82,6 @@ impl Report {
             println!("{note}");
         }
     }
-}
-
-pub(crate) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// Returns the middle one of values that are sorted.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    values[values.len() / 2]
 }
 
 /// Returns how many requests etcd has seen: every unary call, and every stream.
