@@ -8,7 +8,7 @@ use etcd_client::proto::{
     PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse,
     PbLeaseLeasesRequest, PbLeaseLeasesResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse,
     PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse, PbPutRequest, PbPutResponse,
-    PbRangeRequest, PbRangeResponse, PbTxnRequest, PbTxnResponse, PbWatchRequest, PbWatchResponse,
+    PbRangeRequest, PbRangeResponse, PbTxnRequest, PbTxnResponse, PbWatchRequest,
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -40,12 +40,9 @@ impl RawEtcd {
     /// If `endpoint` is no address.
     pub fn connect(endpoint: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{endpoint}")).expect("an address");
-        Self::over(endpoint.connect_lazy())
-    }
-
-    /// Sends over a channel of the caller's.
-    pub fn over(channel: Channel) -> Self {
-        Self { channel }
+        Self {
+            channel: endpoint.connect_lazy(),
+        }
     }
 
     /// Sends a message to a method, such as `/etcdserverpb.KV/Range`, and returns its one answer.
@@ -63,39 +60,9 @@ impl RawEtcd {
         Answer: Message + Default + Send + Sync + 'static,
     {
         let mut grpc = self.grpc().await?;
-        let codec = ProstCodec::<Question, Answer>::default();
         let path = PathAndQuery::from_static(path);
-        let answer = grpc.unary(Request::new(question), path, codec).await?;
-        Ok(answer.into_inner())
-    }
-
-    /// Sends messages to a method that answers with a stream. It is open once the server has
-    /// answered something: etcd does so with its first message.
-    ///
-    /// # Errors
-    ///
-    /// The server's status.
-    pub async fn streaming<Question, Answer>(
-        &self,
-        path: &'static str,
-        questions: impl Stream<Item = Question> + Send + 'static,
-    ) -> Result<Streaming<Answer>, Status>
-    where
-        Question: Message + Send + Sync + 'static,
-        Answer: Message + Default + Send + Sync + 'static,
-    {
-        let mut grpc = self.grpc().await?;
-        let codec = ProstCodec::<Question, Answer>::default();
-        let path = PathAndQuery::from_static(path);
-        let answers = grpc.streaming(Request::new(questions), path, codec).await?;
-        Ok(answers.into_inner())
-    }
-
-    async fn grpc(&self) -> Result<Grpc<Channel>, Status> {
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
-        let ready = grpc.ready().await;
-        ready.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(grpc)
+        let answer = grpc.unary(Request::new(question), path, ProstCodec::default());
+        Ok(answer.await?.into_inner())
     }
 
     /// Asks for keys.
@@ -216,9 +183,7 @@ impl RawEtcd {
         requests.send(first).expect("the receiver is here");
         let path = "/etcdserverpb.Watch/Watch";
         let questions = UnboundedReceiverStream::new(receiver);
-        let answers = self
-            .streaming::<PbWatchRequest, PbWatchResponse>(path, questions)
-            .await?;
+        let answers = self.streaming(path, questions).await?;
         Ok(RawWatch::new(requests, answers))
     }
 
@@ -247,6 +212,30 @@ impl RawEtcd {
         // Refused where it has been so already.
         let _ = self.compact(compaction).await;
         revision
+    }
+
+    /// Sends messages to a method that answers with a stream. It is open once the server has
+    /// answered something: etcd does so with its first message.
+    async fn streaming<Question, Answer>(
+        &self,
+        path: &'static str,
+        questions: impl Stream<Item = Question> + Send + 'static,
+    ) -> Result<Streaming<Answer>, Status>
+    where
+        Question: Message + Send + Sync + 'static,
+        Answer: Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = self.grpc().await?;
+        let path = PathAndQuery::from_static(path);
+        let answers = grpc.streaming(Request::new(questions), path, ProstCodec::default());
+        Ok(answers.await?.into_inner())
+    }
+
+    async fn grpc(&self) -> Result<Grpc<Channel>, Status> {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        let ready = grpc.ready().await;
+        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(grpc)
     }
 }
 
