@@ -7,9 +7,9 @@ use switchboard::{
     TargetError,
 };
 use switchboard_proto::{
-    HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
+    HelloRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
-use switchboard_test_support::{Etcd, Example, Polite, Process};
+use switchboard_test_support::{Etcd, Example, Process};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;

@@ -6,9 +6,9 @@ use std::{convert::Infallible, time::Duration};
 
 use switchboard::{EndpointChange, EndpointKey, Instance, Publisher, Registry};
 use switchboard_proto::{
-    HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
+    HelloRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
-use switchboard_test_support::{Etcd, Polite, eventually};
+use switchboard_test_support::{Etcd, eventually};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 use etcd_client::CompactionOptions;
 use switchboard::{Instance, Instances, Registry, ServeError, Snapshot};
 use switchboard_proto::{
-    HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
+    HelloRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
-use switchboard_test_support::{Etcd, Polite, eventually};
+use switchboard_test_support::{Etcd, eventually};
 use tokio::{
     net::TcpListener,
     sync::oneshot,

@@ -9,9 +9,9 @@ use switchboard::{
     RegistryError, Tls, TlsError,
 };
 use switchboard_proto::{
-    HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
+    HelloRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
-use switchboard_test_support::{Authority, Certified, Etcd, EtcdCertificates, Polite, eventually};
+use switchboard_test_support::{Authority, Certified, Etcd, EtcdCertificates, eventually};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tonic::transport::{Identity, Server, ServerTlsConfig};

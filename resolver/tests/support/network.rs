@@ -11,8 +11,7 @@ use std::{
 
 use futures::{Stream, StreamExt, future::BoxFuture};
 use switchboard_embedded::{Io, Link, Listener};
-use switchboard_proto::greeter_server::GreeterServer;
-use switchboard_test_support::Polite;
+use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use tokio::{io::AsyncWriteExt, runtime::Handle, sync::oneshot, task::JoinSet, time::Instant};
 use tonic::transport::Server;
 

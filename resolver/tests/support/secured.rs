@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use switchboard_proto::greeter_server::GreeterServer;
-use switchboard_test_support::{Authority, Certified, Polite};
+use switchboard_proto::{Polite, greeter_server::GreeterServer};
+use switchboard_test_support::{Authority, Certified};
 use tokio::{io::DuplexStream, task::JoinSet};
 use tokio_rustls::{
     TlsAcceptor,
