@@ -61,7 +61,7 @@ impl Caller {
     }
 
     /// Begins no more calls, and returns the next of those in flight that has ended.
-    pub(crate) async fn last(&mut self) -> Option<Call> {
+    pub(crate) async fn next_in_flight(&mut self) -> Option<Call> {
         self.calls.join_next().await.map(joined)
     }
 }

@@ -6,10 +6,11 @@
 //! fails if a call failed that should not have.
 
 mod caller;
+mod place;
 mod rates;
 mod screen;
 mod script;
-mod server;
+mod serve;
 mod show;
 mod tally;
 mod words;
@@ -21,7 +22,7 @@ use switchboard::Registry;
 use switchboard_embedded::EmbeddedEtcd;
 use tokio::time::Instant;
 
-use crate::{server::Serve, show::Show};
+use crate::{serve::Serve, show::Show};
 
 /// Shows three greeters, a caller, and an etcd in memory: one server is restarted, one is killed,
 /// and the calls go on.

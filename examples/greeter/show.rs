@@ -11,10 +11,11 @@ use tokio::{
 
 use crate::{
     caller::Caller,
+    place::Place,
     rates::Rates,
     screen::Screen,
     script::{Incident, Lost, SERVERS, Scene, Script, Sight},
-    server::{NAME, Place},
+    serve::NAME,
     tally::{Call, Tally},
     words,
 };
@@ -102,7 +103,7 @@ impl Show {
                 None => {}
             }
         }
-        while let Some(call) = self.caller.last().await {
+        while let Some(call) = self.caller.next_in_flight().await {
             self.ended(call);
         }
         Ok(())
@@ -142,7 +143,7 @@ impl Show {
             now < self.start + LIMIT,
             "not at its end within {LIMIT:?}, but at {scene:?}"
         );
-        self.show(now)?;
+        self.draw(now)?;
         Ok(false)
     }
 
@@ -210,7 +211,7 @@ impl Show {
         self.screen.tell(format!("{elapsed:5.1} s  {text}"))
     }
 
-    fn show(&mut self, now: Instant) -> io::Result<()> {
+    fn draw(&mut self, now: Instant) -> io::Result<()> {
         let calls = self.tally.servers.each_ref().map(|server| server.calls);
         self.rates.note(now, calls);
         let rates = self.rates.per_second();

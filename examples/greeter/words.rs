@@ -8,7 +8,7 @@ use switchboard::Condition;
 use crate::{
     caller::RATE,
     script::{Incident, SERVERS, Scene, Sight},
-    server::NAME,
+    serve::NAME,
     tally::{Figures, Tally, Verdict},
 };
 

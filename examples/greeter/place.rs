@@ -1,37 +1,19 @@
-//! A greeter, as a process of its own: how it is started and ended, and what it does.
-//!
-//! It runs this program again, as `greeter serve`, and ends when its standard input does: whatever
-//! becomes of its parent, it is not left over.
+//! A greeter as its parent holds it: its place, and the process that is there, which is this program
+//! again, as `greeter serve`.
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
-    thread,
-    time::Duration,
 };
 
 use anyhow::Context;
-use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
-use switchboard::{Drain, Instance, Registry};
-use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use tokio::{
     io::AsyncReadExt,
     net::TcpSocket,
     process::{Child, Command},
 };
-use tonic::transport::Server;
-
-/// The name that the greeters are published under.
-pub(crate) const NAME: &str = "greeter";
-
-/// How long a crashed server's record stays: as short as a busy machine allows, so that one need
-/// not wait for it.
-const TTL: Duration = Duration::from_secs(3);
-
-/// How long a server that is asked to end goes on serving; all its callers are on this machine.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// One of the servers: its place, and the process that is there, if any.
 pub(crate) struct Place {
@@ -114,48 +96,8 @@ impl Place {
     }
 }
 
-/// Serves one greeter.
-#[derive(Args)]
-pub(crate) struct Serve {
-    #[arg(long)]
-    etcd: SocketAddr,
-    #[arg(long)]
-    listen: SocketAddr,
-}
-
-impl Serve {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        thread::spawn(end_with_stdin);
-        let listener = bind(self.listen).and_then(|socket| socket.listen(128));
-        let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let registry = Registry::builder(self.etcd.to_string())?.ttl(TTL);
-        let registry = registry.connect_lazy()?;
-        let instance = Instance::new(NAME, self.listen.to_string())?;
-        let greeter = GreeterServer::new(Polite {
-            address: self.listen.to_string(),
-        });
-        let drain = Drain {
-            linger: LINGER,
-            ..Drain::default()
-        };
-        let serve = registry.serve(instance, Server::builder().add_service(greeter), listener);
-        let serve = serve.drain(drain);
-        serve
-            .with_graceful_shutdown(switchboard::terminate())
-            .await?;
-        Ok(())
-    }
-}
-
-/// Ends this process when its parent is gone.
-fn end_with_stdin() {
-    // Nothing is ever written there; an error is an end too.
-    let _ = io::copy(&mut io::stdin(), &mut io::sink());
-    std::process::exit(1);
-}
-
 /// Binds a port that another process of this user has bound too.
-fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
     // The connections of a predecessor that was killed do not keep it from the port.
