@@ -54,3 +54,40 @@ impl<Io> fmt::Debug for Incoming<Io> {
         f.write_str("Incoming")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::IntoFuture, io::ErrorKind};
+
+    use futures::stream;
+    use switchboard_embedded::{EmbeddedEtcd, Network};
+    use switchboard_resolver::Channel;
+    use tonic::{service::Routes, transport::Server};
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    use super::*;
+    use crate::{Instance, Registry};
+
+    #[tokio::test(start_paused = true)]
+    async fn after_connections_that_could_not_be_accepted_the_next_one_is_served() {
+        let (etcd, network) = (EmbeddedEtcd::start(), Network::new());
+        let registry = Registry::builder("etcd:2379").expect("an address");
+        let registry = registry.connector(etcd.connector()).connect_lazy();
+        let failed = [ErrorKind::ConnectionAborted, ErrorKind::PermissionDenied];
+        let failed = stream::iter(failed.map(|kind| Err(kind.into())));
+        let listener = network.listen("greeter:1").expect("nobody listens yet");
+        let serving = registry.expect("settings that fit").serve(
+            Instance::new("greeter", "greeter:1").expect("an address"),
+            Server::builder().add_routes(Routes::default()),
+            Incoming::new(failed.chain(listener)),
+        );
+
+        let channel = Channel::balance(["greeter:1"]).expect("an address");
+        let channel = channel.connector(network.connector("caller"));
+        let mut health = HealthClient::new(channel.connect_lazy().expect("settings that fit"));
+        tokio::select! {
+            ended = serving.into_future() => panic!("{ended:?} (expected: it goes on)"),
+            answer = health.check(HealthCheckRequest::default()) => drop(answer.expect("served")),
+        }
+    }
+}
