@@ -43,8 +43,7 @@ use crate::{
 /// ```
 /// use switchboard_proto::{HelloRequest, greeter_client::GreeterClient};
 /// use switchboard_resolver::Channel;
-/// # use switchboard_proto::greeter_server::GreeterServer;
-/// # use switchboard_test_support::Polite;
+/// # use switchboard_proto::{Polite, greeter_server::GreeterServer};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

@@ -3,8 +3,7 @@
 use std::{future::IntoFuture, time::Duration};
 
 use switchboard::{Drain, Incoming, Instance};
-use switchboard_proto::greeter_server::GreeterServer;
-use switchboard_test_support::Polite;
+use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;

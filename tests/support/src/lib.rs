@@ -31,4 +31,3 @@ pub use raw_etcd::RawEtcd;
 pub use raw_watch::{RawWatch, WatchOf};
 pub use root::Root;
 pub use rustix::process::Signal;
-pub use switchboard_proto::Polite;

@@ -146,5 +146,6 @@ const DRAWN: &[Transition] = &[
     ("Counting", "failed", "Waiting"),
     ("Counting", "time", "Waiting"),
     ("Counting", "denied", "Waiting"),
+    ("Counting", "progress", "Waiting"),
     ("Counting", "too large", "Waiting"),
 ];
