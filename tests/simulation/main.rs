@@ -45,7 +45,7 @@ use std::{
 use run::{Outcome, run};
 
 /// Seeds that have found something since the script last changed: with it, seeds mean other runs.
-const REGRESSIONS: &[u64] = &[];
+const REGRESSIONS: &[u64] = &[172, 1108, 1284];
 
 /// Returns the number that a variable holds, if it is set.
 fn variable(name: &str) -> Option<u64> {
