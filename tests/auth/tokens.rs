@@ -21,8 +21,8 @@ async fn a_token_that_ends_interrupts_nothing() {
     let instances = registry.discover("greeter").await.unwrap();
     let channel = registry.dial("greeter").connect().await.unwrap();
     let (lease_before, logins_before) = (lease(&first), logins(&etcd).await);
-    // Longer than the lease lasts without a renewal.
-    sleep(Duration::from_secs(9)).await;
+    // Longer than the lease lasts after its first renewal.
+    sleep(Duration::from_secs(11)).await;
 
     let other = Instance::new("other", "10.0.0.2:50051").unwrap();
     let second = publish(&registry, other).await;
