@@ -12,6 +12,7 @@ pub struct Version {
 
 /// What later etcds do otherwise than earlier ones, as their clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Change {
     /// A request for progress is answered when all before it has been told, and only where every
     /// watch of the stream is up to date: one that a compaction ended, and that its client has not
