@@ -24,10 +24,10 @@
 //!
 //! - `OrdersLookedAt`, `StartsLookedAt`: sequences have no order that does not exist, and no watch
 //!   from below zero.
-//! - `OperationsInOrder`: it may refuse a transaction for a put where the embedded one refuses it for
-//!   a read.
-//! - `ProgressInTurn`, `NoProgressBeforeTheStart`: only streams are asked whose watches have all come
-//!   as far as the server.
+//! - `OperationsInOrder`: it may refuse a transaction for a put where the embedded one refuses it
+//!   for a read.
+//! - `ProgressInTurn`, `NoProgressBeforeTheStart`: only streams are asked whose watches have all
+//!   come as far as the server.
 //! - `DeletionsKept`: deletions at a compacted revision are passed over.
 //!
 //! With one that has them all, from 3.6.6 on, nothing is left out. `tests/etcd_suite` has a test of

@@ -54,8 +54,8 @@ struct Watch {
     request: WatchOf,
     /// The revision of its last event.
     seen: i64,
-    /// Deletions at its first revision are passed over. A compaction at that revision may have taken
-    /// them along, or they are of the sequence before, which only the real server has seen.
+    /// Deletions at its first revision are passed over. A compaction at that revision may have
+    /// taken them along, or they are of the sequence before, which only the real server has seen.
     passes_deletions: bool,
     /// The server has cancelled it. Servers do so at different times, so nothing but what is awaited
     /// may depend on it.
