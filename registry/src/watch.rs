@@ -25,7 +25,7 @@
 //! - A watch resumes *at* the last put that is known, which must come again: the revisions of an
 //!   etcd that was wiped and has grown past ours would otherwise pass for a continuation.
 //! - After a list the watch begins at its revision, not after: etcd answers for no watch that has
-//!   yet to begin (`mvcc/watchable_store.go`, since 3.5.18), which would pass for silent.
+//!   yet to begin (`mvcc/watchable_store.go`, since 3.6.2), which would pass for silent.
 //! - It never resumes at the revision in a response's header, which can be ahead of what was
 //!   delivered (etcd, `mvcc/watchable_store.go`: a watcher that catches up gets old events under
 //!   the current header), nor at that of a progress notice (unsafe before etcd 3.4.25 and 3.5.8).

@@ -41,8 +41,12 @@ async fn unguarded(flags: &[&str]) -> (Etcd, Root) {
 }
 
 async fn registry(etcd: &Etcd, credentials: Option<Credentials>) -> Registry {
+    registry_with(Duration::from_secs(2), etcd, credentials).await
+}
+
+async fn registry_with(ttl: Duration, etcd: &Etcd, credentials: Option<Credentials>) -> Registry {
     let builder = Registry::builder(etcd.endpoint()).expect("a target");
-    let builder = builder.ttl(Duration::from_secs(2));
+    let builder = builder.ttl(ttl);
     let builder = match credentials {
         Some(credentials) => builder.credentials(credentials),
         None => builder,

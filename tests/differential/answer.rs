@@ -49,6 +49,20 @@ impl Answer {
         Self::Refused(status.code(), status.message().to_owned())
     }
 
+    /// Returns whether a transaction was refused for a put, and the other server refused it for a
+    /// read: what differs is what they looked at first.
+    pub(crate) fn is_of_a_put_and_not_of_a_read(&self, other: &Self) -> bool {
+        let reason = |answer: &Self| match answer {
+            Self::Refused(_, reason) => reason.strip_prefix("etcdserver: ").map(str::to_owned),
+            _ => None,
+        };
+        let is_of_a_put = |reason: String| {
+            ["requested lease not found", "key not found"].contains(&reason.as_str())
+        };
+        let is_of_a_read = |reason: String| reason.starts_with("mvcc: required revision ");
+        reason(self).is_some_and(is_of_a_put) && reason(other).is_some_and(is_of_a_read)
+    }
+
     fn level(&mut self, base: i64) -> Option<i64> {
         match self {
             Self::Range(answer) => range(answer, base),

@@ -5,7 +5,7 @@ use etcd_client::proto::{
     PbPutRequest, PbRangeRequest, PbTargetUnion, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
 };
 use proptest::{collection::vec, prelude::*, sample::select, strategy::Union};
-use switchboard_test_support::WatchOf;
+use switchboard_test_support::{Change, Version, WatchOf};
 
 use crate::operation::{AHEAD, Operation};
 
@@ -19,22 +19,23 @@ pub(crate) struct Mix {
     pub(crate) compactions: u32,
 }
 
-/// Returns sequences of operations of that mix.
-pub(crate) fn sequences(mix: Mix) -> impl Strategy<Value = Vec<Operation>> {
+/// Returns sequences of operations of that mix, of which a real server of that version does what
+/// the embedded one does.
+pub(crate) fn sequences(mix: Mix, real: Version) -> impl Strategy<Value = Vec<Operation>> {
     let kinds = [
-        (mix.keys, keys()),
-        (mix.transactions, txn().prop_map(Operation::Txn).boxed()),
+        (mix.keys, keys(real)),
+        (mix.transactions, txn(real).prop_map(Operation::Txn).boxed()),
         (mix.leases, leases()),
-        (mix.watches, watches()),
+        (mix.watches, watches(real)),
         (mix.compactions, compactions()),
     ];
     let kinds = kinds.into_iter().filter(|(weight, _)| *weight > 0);
     vec(Union::new_weighted(kinds.collect()), 1..100)
 }
 
-fn keys() -> BoxedStrategy<Operation> {
+fn keys(real: Version) -> BoxedStrategy<Operation> {
     prop_oneof![
-        4 => range().prop_map(Operation::Range),
+        4 => range(real).prop_map(Operation::Range),
         4 => put().prop_map(Operation::Put),
         2 => delete().prop_map(Operation::Delete),
     ]
@@ -59,10 +60,10 @@ fn leases() -> BoxedStrategy<Operation> {
     .boxed()
 }
 
-fn watches() -> BoxedStrategy<Operation> {
+fn watches(real: Version) -> BoxedStrategy<Operation> {
     let stream = || 0usize..2;
     prop_oneof![
-        4 => (stream(), watch()).prop_map(|(stream, watch)| Operation::Watch(stream, watch)),
+        4 => (stream(), watch(real)).prop_map(|(stream, watch)| Operation::Watch(stream, watch)),
         2 => (stream(), watch_id()).prop_map(|(stream, id)| Operation::Cancel(stream, id)),
         1 => stream().prop_map(Operation::Progress),
     ]
@@ -117,11 +118,20 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     select(&["", "x", "y", "z"][..]).prop_map(|value| value.as_bytes().to_vec())
 }
 
-fn range() -> impl Strategy<Value = PbRangeRequest> {
+/// None, one of those that exist, or, where that does not end the server, one that does not.
+fn sorted(by: i32, real: Version) -> impl Strategy<Value = i32> {
+    let unknown = if real.has(Change::OrdersLookedAt) {
+        by
+    } else {
+        0
+    };
+    prop_oneof![10 => Just(0), 10 => 0..by, 1 => Just(unknown)]
+}
+
+fn range(real: Version) -> impl Strategy<Value = PbRangeRequest> {
     let order = (
-        // Only orders that exist: others end a 3.4.23 for good.
-        prop_oneof![1 => Just(0), 1 => 0i32..5],
-        prop_oneof![1 => Just(0), 1 => 0i32..3],
+        sorted(5, real),
+        sorted(3, real),
         prop_oneof![3 => Just(0i64), 2 => 1i64..4, 1 => Just(-1)],
     );
     let bounds = (
@@ -223,9 +233,9 @@ fn compare() -> impl Strategy<Value = PbCompare> {
     )
 }
 
-fn txn() -> impl Strategy<Value = PbTxnRequest> {
+fn txn(real: Version) -> impl Strategy<Value = PbTxnRequest> {
     let operation = prop_oneof![
-        8 => range().prop_map(PbTxnOpRequest::RequestRange),
+        8 => range(real).prop_map(PbTxnOpRequest::RequestRange),
         12 => put().prop_map(PbTxnOpRequest::RequestPut),
         6 => delete().prop_map(PbTxnOpRequest::RequestDeleteRange),
     ];
@@ -255,11 +265,15 @@ fn watch_id() -> impl Strategy<Value = i64> {
     prop_oneof![4 => 0i64..6, 1 => Just(-1), 1 => Just(99)]
 }
 
-fn watch() -> impl Strategy<Value = WatchOf> {
+fn watch(real: Version) -> impl Strategy<Value = WatchOf> {
     let filters = prop_oneof![3 => Just(Vec::new()), 2 => vec(0i32..3, 1..3)];
     let id = prop_oneof![3 => Just(0), 1 => 0i64..6];
-    // Not below zero, which 3.4.23 takes for a compacted start and later ones refuse.
-    let start = prop_oneof![2 => Just(0), 2 => revision().prop_map(|it| it.max(0))];
+    let first = if real.has(Change::StartsLookedAt) {
+        -1
+    } else {
+        0
+    };
+    let start = prop_oneof![2 => Just(0), 2 => revision().prop_map(move |it| it.max(first))];
     let how = (any::<bool>(), any::<bool>(), any::<bool>());
     (key(), range_end(), start, filters, id, how).prop_map(
         |(key, range_end, start, filters, watch_id, how)| WatchOf {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use etcd_client::proto::{
     PbDeleteRequest, PbPutRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp, PbWatchResponse,
 };
-use switchboard_test_support::{RawEtcd, RawWatch, WatchOf};
+use switchboard_test_support::{Change, RawEtcd, RawWatch, Version, WatchOf};
 
 use crate::{
     answer::{Answer, Told, told},
@@ -19,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The id of what is told of no single watch: refusals, and progress.
 const NOBODY: i64 = -1;
 
+/// Progress is logged as this. Whether it or a refusal comes first is chance in later versions.
+const PROGRESS: i64 = -2;
+
 /// What was told to each watch of each stream, in order.
 pub(crate) type Logs = BTreeMap<(usize, i64), Vec<Told>>;
 
@@ -26,6 +29,8 @@ pub(crate) type Logs = BTreeMap<(usize, i64), Vec<Told>>;
 #[derive(Debug)]
 pub(crate) struct Side {
     etcd: RawEtcd,
+    /// The real server's version, whichever of the two this is: both are asked the same.
+    real: Version,
     clock: Clock,
     streams: BTreeMap<usize, Stream>,
     /// Some watch may still be told of the past.
@@ -49,9 +54,9 @@ struct Watch {
     request: WatchOf,
     /// The revision of its last event.
     seen: i64,
-    /// It begins where the history does, and deletions at that revision may be missing: compaction
-    /// takes them along until 3.4.36 and 3.5.18.
-    from_the_compacted: bool,
+    /// Deletions at its first revision are passed over. A compaction at that revision may have
+    /// taken them along, or they are of the sequence before, which only the real server has seen.
+    passes_deletions: bool,
     /// The server has cancelled it. Servers do so at different times, so nothing but what is awaited
     /// may depend on it.
     is_over: bool,
@@ -59,11 +64,12 @@ struct Watch {
 
 impl Side {
     /// Begins a sequence on a server whose other clients are idle.
-    pub(crate) async fn begin(etcd: RawEtcd) -> Self {
+    pub(crate) async fn begin(etcd: RawEtcd, real: Version) -> Self {
         let base = etcd.clear().await;
         let clock = Clock { base, now: base };
         Self {
             etcd,
+            real,
             clock,
             streams: BTreeMap::new(),
             is_behind: false,
@@ -125,8 +131,8 @@ impl Side {
             }
             Operation::Progress(stream) => {
                 self.settle().await?;
-                if self.has_begun(stream) {
-                    self.ask(stream, WatchOf::progress()).await?;
+                if self.is_progress_known(stream) {
+                    self.ask_progress(stream).await?;
                 }
                 (Answer::OnStream, None)
             }
@@ -173,9 +179,10 @@ impl Side {
         let answer = stream.until(base, |answer| answer.created).await?;
         if !answer.canceled {
             let start = request.start_revision;
+            let are_deletions_kept = self.real.has(Change::DeletionsKept);
             let watch = Watch {
                 seen: 0,
-                from_the_compacted: request.start_revision == compacted,
+                passes_deletions: start == base || start == compacted && !are_deletions_kept,
                 request,
                 is_over: false,
             };
@@ -207,13 +214,40 @@ impl Side {
         Ok(())
     }
 
-    /// A progress request is always answered by 3.4.23, by later versions only where there is a watch,
-    /// and none that waits for the future.
-    fn has_begun(&self, number: usize) -> bool {
+    /// Asks a stream for its progress, and waits until that has come if it comes. It comes before
+    /// what is told of a watch that is made afterwards.
+    async fn ask_progress(&mut self, number: usize) -> Result<(), String> {
+        let Some(stream) = self.streams.get_mut(&number) else {
+            return Ok(());
+        };
+        let marker = WatchOf {
+            key: b"marker".to_vec(),
+            ..WatchOf::default()
+        };
+        stream.raw.send(WatchOf::progress());
+        stream.raw.send(marker.clone().create());
+        let made = stream
+            .until(self.clock.base, |answer| answer.created)
+            .await?;
+        self.write([sentinel(marker.key)].into_iter()).await?;
+        let is_of_marker = |answer: &PbWatchResponse| {
+            answer.watch_id == made.watch_id && !answer.events.is_empty()
+        };
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.until(self.clock.base, is_of_marker).await?;
+        }
+        self.ask(number, WatchOf::cancel(made.watch_id)).await
+    }
+
+    /// Whether both answer a progress request, or neither does. Every version answers where all
+    /// watches have come as far as the server, and the earliest where they have not, too.
+    fn is_progress_known(&self, number: usize) -> bool {
+        let now = self.clock.now;
+        let is_there = |it: &Watch| !it.is_over && it.request.start_revision <= now;
         self.streams.get(&number).is_some_and(|stream| {
-            let standing = || stream.watches.values().filter(|watch| !watch.is_over);
-            let now = self.clock.now;
-            standing().count() > 0 && standing().all(|it| it.request.start_revision <= now)
+            let mut watches = stream.watches.values();
+            self.real.has(Change::NoProgressBeforeTheStart)
+                || watches.len() > 0 && watches.all(is_there)
         })
     }
 
@@ -321,7 +355,11 @@ impl Stream {
             }
         }
         let mut told = told(answer, base);
-        if let Some(watch) = self.watches.get(&id).filter(|it| it.from_the_compacted) {
+        let id = match told[..] {
+            [Told::Progress { .. }] if id == NOBODY => PROGRESS,
+            _ => id,
+        };
+        if let Some(watch) = self.watches.get(&id).filter(|it| it.passes_deletions) {
             let start = watch.request.start_revision - base;
             told.retain(|told| !told.is_deletion_at(start));
         }

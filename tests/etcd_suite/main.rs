@@ -2,8 +2,9 @@
 //!
 //! Every test is run against both, as `…::real::…` and `…::embedded::…`, and begins on an etcd that
 //! holds nothing. The real one is whatever `tests/support` finds: 3.4.23 where that is Debian's
-//! stable one. What later versions do otherwise is listed in `tests/differential/main.rs`, and a
-//! test that meets such a difference says so.
+//! stable one; `SWITCHBOARD_TEST_ETCD` names another. What later versions do otherwise is listed in
+//! `tests/support/src/version.rs`, and a test that meets such a difference expects what the server's
+//! version does. The embedded one does as the last.
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 

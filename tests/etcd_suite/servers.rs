@@ -8,7 +8,7 @@ use std::{
 
 use futures::future::LocalBoxFuture;
 use switchboard_embedded::EmbeddedEtcd;
-use switchboard_test_support::{Etcd, RawEtcd};
+use switchboard_test_support::{Change, Etcd, RawEtcd};
 use tokio::{runtime::Builder, sync::Mutex};
 
 /// An etcd that holds nothing, for one test.
@@ -33,6 +33,11 @@ impl Server {
     /// which all is compacted.
     pub(crate) fn revision(&self, n: i64) -> i64 {
         self.revision + n
+    }
+
+    /// Returns whether this etcd is one of those since that change.
+    pub(crate) async fn has(&self, change: Change) -> bool {
+        self.etcd.version().await.has(change)
     }
 }
 

@@ -112,7 +112,8 @@ async fn the_limit_comes_first_where_no_order_is_given(etcd: Server) {
     );
 }
 
-/// Of the embedded etcd only: 3.4.23 panics, and is gone. Later versions refuse.
+/// Of the embedded etcd only: before 3.6.0 a real one is gone. Of later ones `tests/differential`
+/// asks it too.
 #[tokio::test]
 async fn an_order_that_does_not_exist_is_refused() {
     let etcd = embedded().await;

@@ -3,6 +3,7 @@
 use etcd_client::proto::{
     PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTargetUnion, PbTxnRequest, PbTxnRequestOp,
 };
+use switchboard_test_support::Change;
 use tonic::Code;
 
 use crate::{
@@ -28,7 +29,7 @@ on_both! {
     what_is_to_stay_must_be_there_before_the_transaction,
     what_is_to_stay_must_not_be_given,
     a_revision_to_read_must_be_there,
-    puts_are_looked_at_before_reads,
+    the_first_operation_that_cannot_be_done_is_the_reason,
     a_refused_transaction_leaves_nothing,
 }
 
@@ -219,14 +220,30 @@ async fn a_revision_to_read_must_be_there(etcd: Server) {
     etcd.txn(at(2)).await.unwrap();
 }
 
-async fn puts_are_looked_at_before_reads(etcd: Server) {
+async fn the_first_operation_that_cannot_be_done_is_the_reason(etcd: Server) {
     let future = PbRangeRequest {
         revision: etcd.revision(5),
         ..get("a")
     };
-    let request = all_of([future.op(), put_under("a", "1", 7).op()]);
-    let message = "etcdserver: requested lease not found";
-    refused(etcd.txn(request).await, Code::NotFound, message);
+    let unreadable = "etcdserver: mvcc: required revision is a future revision";
+    let leaseless = "etcdserver: requested lease not found";
+    let read = || future.clone().op();
+    let put = || put_under("a", "1", 7).op();
+
+    let answer = etcd.txn(all_of([put(), read()])).await;
+    refused(answer, Code::NotFound, leaseless);
+    let read_first = [
+        all_of([read(), put()]),
+        all_of([all_of([read()]).op(), put()]),
+        all_of([all_of([read(), put()]).op()]),
+    ];
+    for request in read_first {
+        let answer = etcd.txn(request).await;
+        match etcd.has(Change::OperationsInOrder).await {
+            true => refused(answer, Code::OutOfRange, unreadable),
+            false => refused(answer, Code::NotFound, leaseless),
+        }
+    }
 }
 
 async fn a_refused_transaction_leaves_nothing(etcd: Server) {

@@ -47,6 +47,31 @@ pub(crate) async fn events(etcd: &Server, stream: &mut RawWatch, number: usize) 
     seen
 }
 
+/// Asks a stream on which nothing is under way for its progress, and returns whether it is told.
+/// It costs a revision.
+pub(crate) async fn tells_progress(etcd: &Server, stream: &mut RawWatch) -> bool {
+    stream.send(WatchOf::progress());
+    // What is told of a watch made afterwards comes after it; that it was made, in any order.
+    stream.send(watch("marker").create());
+    let (mut marker, mut is_told) = (None, false);
+    loop {
+        let answer = stream.next().await.unwrap();
+        assert!(!answer.canceled, "{answer:?}");
+        if answer.created {
+            marker = Some(answer.watch_id);
+            etcd.put(put("marker", "1")).await.unwrap();
+        } else if answer.events.is_empty() {
+            assert_eq!(answer.watch_id, -1);
+            is_told = true;
+        } else {
+            assert_eq!(Some(answer.watch_id), marker);
+            stream.send(WatchOf::cancel(answer.watch_id));
+            assert!(stream.next().await.unwrap().canceled);
+            return is_told;
+        }
+    }
+}
+
 async fn a_watch_is_told_that_it_was_made_before_anything_else(etcd: Server) {
     etcd.put(put("a", "1")).await.unwrap();
     let mut stream = etcd.watch(watch("a").create()).await.unwrap();

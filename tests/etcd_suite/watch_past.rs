@@ -1,13 +1,13 @@
 //! Watching from a revision of the past.
 
-use etcd_client::proto::PbWatchResponse;
-use switchboard_test_support::{RawWatch, WatchOf};
+use etcd_client::proto::{PbCompactionRequest, PbWatchResponse};
+use switchboard_test_support::{Change, RawWatch, WatchOf};
 
 use crate::{
     on_both,
     requests::*,
-    servers::{Server, embedded},
-    watch::{events, open},
+    servers::Server,
+    watch::{events, open, tells_progress},
 };
 
 on_both! {
@@ -21,6 +21,9 @@ on_both! {
     the_id_of_a_compacted_watch_is_taken_until_it_is_cancelled,
     the_compacted_revision_itself_is_no_compacted_start,
     a_compaction_does_not_disturb_who_is_up_to_date,
+    a_start_below_zero_is_refused_as_compacted,
+    a_deletion_at_the_compacted_revision_is_told,
+    a_compacted_watch_keeps_progress_from_its_stream_until_it_is_cancelled,
 }
 
 fn since(start_revision: i64, watch: WatchOf) -> WatchOf {
@@ -177,26 +180,48 @@ async fn a_compaction_does_not_disturb_who_is_up_to_date(etcd: Server) {
     assert_eq!(events(&etcd, &mut stream, 1).await, ["+a=6@6"]);
 }
 
-/// Of the embedded etcd only: 3.4.23 makes the watch first, and then cancels it as compacted.
-#[tokio::test]
-async fn a_start_below_zero_is_refused_as_compacted() {
-    let etcd = embedded().await;
+async fn a_start_below_zero_is_refused_as_compacted(etcd: Server) {
     changes(&etcd).await;
-    let request = since(-1, watch("a")).create();
-    let mut stream = etcd.watch(request).await.unwrap();
+    let request = since(-1, watch("a"));
+    if !etcd.has(Change::StartsLookedAt).await {
+        let mut stream = open(&etcd, request).await;
+        is_compacted(&stream.next().await.unwrap(), etcd.revision(0));
+        return;
+    }
+    let mut stream = etcd.watch(request.create()).await.unwrap();
     let answer = stream.next().await.unwrap();
     assert!(answer.created && answer.canceled, "{answer:?}");
     let reason = "etcdserver: mvcc: required revision has been compacted";
     assert_eq!((answer.watch_id, &*answer.cancel_reason), (-1, reason));
 }
 
-/// Of the embedded etcd only: until 3.4.36 and 3.5.18, a compaction takes the deletion along.
-#[tokio::test]
-async fn a_deletion_at_the_compacted_revision_is_told() {
-    let etcd = embedded().await;
+async fn a_deletion_at_the_compacted_revision_is_told(etcd: Server) {
     changes(&etcd).await;
-    etcd.compact(compact(etcd.revision(3))).await.unwrap();
+    let request = PbCompactionRequest {
+        // So that what is taken along has gone when the watch begins.
+        physical: true,
+        ..compact(etcd.revision(3))
+    };
+    etcd.compact(request).await.unwrap();
     let mut stream = open(&etcd, since(etcd.revision(3), watch("a"))).await;
-    let expected = ["-a@3", "+a=5@5"];
-    assert_eq!(events(&etcd, &mut stream, 2).await, expected);
+    let expected: &[_] = match etcd.has(Change::DeletionsKept).await {
+        true => &["-a@3", "+a=5@5"],
+        false => &["+a=5@5"],
+    };
+    assert_eq!(events(&etcd, &mut stream, expected.len()).await, expected);
+}
+
+async fn a_compacted_watch_keeps_progress_from_its_stream_until_it_is_cancelled(etcd: Server) {
+    changes(&etcd).await;
+    etcd.compact(compact(etcd.revision(4))).await.unwrap();
+    let mut stream = open(&etcd, since(etcd.revision(3), watch("a"))).await;
+    is_compacted(&stream.next().await.unwrap(), etcd.revision(4));
+    stream.send(watch("b").create());
+    assert!(stream.next().await.unwrap().created);
+
+    let is_told = !etcd.has(Change::ProgressInTurn).await;
+    assert_eq!(tells_progress(&etcd, &mut stream).await, is_told);
+    stream.send(WatchOf::cancel(0));
+    assert!(stream.next().await.unwrap().canceled);
+    assert!(tells_progress(&etcd, &mut stream).await);
 }

@@ -1,12 +1,12 @@
 //! Several watches on one stream.
 
-use switchboard_test_support::WatchOf;
+use switchboard_test_support::{Change, WatchOf};
 
 use crate::{
     on_both,
     requests::*,
     servers::Server,
-    watch::{events, open},
+    watch::{events, open, tells_progress},
 };
 
 on_both! {
@@ -21,6 +21,8 @@ on_both! {
     an_empty_range_is_refused,
     a_refused_watch_leaves_the_others,
     progress_is_told_for_the_whole_stream,
+    a_stream_without_a_watch_is_told_no_progress,
+    a_watch_that_has_yet_to_start_keeps_progress_from_its_stream,
     a_request_without_content_is_not_answered,
     a_client_that_asks_no_more_is_still_told,
     streams_count_their_ids_on_their_own,
@@ -150,6 +152,26 @@ async fn progress_is_told_for_the_whole_stream(etcd: Server) {
     assert!(answer.events.is_empty() && !answer.created && !answer.canceled);
     assert_eq!(answer.watch_id, -1);
     assert_eq!(revision(&answer.header), etcd.revision(2));
+}
+
+async fn a_stream_without_a_watch_is_told_no_progress(etcd: Server) {
+    let mut stream = open(&etcd, watch("a")).await;
+    stream.send(WatchOf::cancel(0));
+    assert!(stream.next().await.unwrap().canceled);
+    let is_told = !etcd.has(Change::ProgressInTurn).await;
+    assert_eq!(tells_progress(&etcd, &mut stream).await, is_told);
+}
+
+async fn a_watch_that_has_yet_to_start_keeps_progress_from_its_stream(etcd: Server) {
+    let request = WatchOf {
+        start_revision: etcd.revision(1),
+        ..watch("a")
+    };
+    let mut stream = open(&etcd, request).await;
+    let is_told = !etcd.has(Change::NoProgressBeforeTheStart).await;
+    assert_eq!(tells_progress(&etcd, &mut stream).await, is_told);
+    // Asking took the revision that it starts at.
+    assert!(tells_progress(&etcd, &mut stream).await);
 }
 
 async fn a_request_without_content_is_not_answered(etcd: Server) {

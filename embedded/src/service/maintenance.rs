@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The etcd whose behaviour this follows where versions differ, marked as not being one.
-const VERSION: &str = "3.6.0+embedded";
+const VERSION: &str = "3.6.16+embedded";
 
 /// `AlarmRequest.AlarmAction`.
 const GET: i32 = 0;

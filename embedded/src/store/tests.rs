@@ -243,20 +243,50 @@ fn what_is_compacted_is_forgotten() {
 fn progress_is_told_after_the_events_before_it() {
     let mut store = Store::new();
     store.open_stream(STREAM);
+    store.watch(STREAM, everything(0));
     put(&mut store, "a", "1", 0);
-    store.watch(STREAM, everything(2));
     store.request_progress(STREAM);
     put(&mut store, "a", "2", 0);
     let responses = drain(&mut store, STREAM);
-    let progress = responses.last().unwrap();
-    assert_eq!((progress.watch_id, progress.events.len()), (-1, 0));
-    assert_eq!(progress.header.as_ref().unwrap().revision, 3);
     assert_eq!(told(&responses), ["a=1@2", "a=2@3"]);
-    // One that starts in the future has come nowhere.
-    store.watch(STREAM, everything(10));
-    drain(&mut store, STREAM);
+    let progress = &responses[2];
+    assert_eq!((progress.watch_id, progress.events.len()), (-1, 0));
+    assert_eq!(progress.header.as_ref().unwrap().revision, 2);
+}
+
+#[test]
+fn progress_is_told_only_where_all_have_come_that_far() {
+    let mut store = Store::new();
+    store.open_stream(STREAM);
+    put(&mut store, "a", "1", 0);
+    let asked = |store: &mut Store| {
+        store.request_progress(STREAM);
+        drain(store, STREAM).len()
+    };
+    assert_eq!(asked(&mut store), 0, "of nobody");
+
+    store.watch(STREAM, everything(2));
     store.request_progress(STREAM);
-    assert_eq!(drain(&mut store, STREAM), []);
+    let responses = drain(&mut store, STREAM);
+    assert_eq!(told(&responses), ["a=1@2"]);
+    assert_eq!(responses.len(), 2, "it was made, and read the past");
+    assert_eq!(asked(&mut store), 1);
+
+    store.watch(STREAM, everything(3));
+    drain(&mut store, STREAM);
+    assert_eq!(asked(&mut store), 0, "one waits for the next revision");
+    put(&mut store, "a", "2", 0);
+    drain(&mut store, STREAM);
+    assert_eq!(asked(&mut store), 1);
+
+    compact(&mut store, 3);
+    store.watch(STREAM, everything(2));
+    let ended = drain(&mut store, STREAM).pop().unwrap();
+    assert!(ended.canceled, "{ended:?}");
+    assert_eq!(asked(&mut store), 0, "a compaction ended one");
+    store.cancel_watch(STREAM, ended.watch_id);
+    drain(&mut store, STREAM);
+    assert_eq!(asked(&mut store), 1, "its client has cancelled it");
 }
 
 #[test]

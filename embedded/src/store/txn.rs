@@ -185,31 +185,12 @@ pub(crate) fn branch(request: &PbTxnRequest, succeeded: bool) -> &[PbTxnRequestO
 }
 
 /// Whether everything on the path can be applied: all keys of which a part is to stay are there, and
-/// all leases, and all revisions readable. Puts are looked at first.
+/// all leases, and all revisions readable. The first operation that cannot says why not.
 pub(crate) fn check_path(
     history: &History,
     leases: &Leases,
     request: &PbTxnRequest,
     path: &Path,
-) -> Result<(), StoreError> {
-    on_path(request, path, &mut |operation| match operation {
-        PbTxnOpRequest::RequestPut(request) => {
-            check_kept(history, request)?;
-            check_lease(leases, request)
-        }
-        _ => Ok(()),
-    })?;
-    on_path(request, path, &mut |operation| match operation {
-        PbTxnOpRequest::RequestRange(request) => range::check_revision(history, request),
-        _ => Ok(()),
-    })
-}
-
-/// Looks at each operation of the path, however deep, until one fails.
-fn on_path(
-    request: &PbTxnRequest,
-    path: &Path,
-    look: &mut impl FnMut(&PbTxnOpRequest) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut inner = path.inner.iter();
     for operation in branch(request, path.succeeded) {
@@ -218,10 +199,16 @@ fn on_path(
                 let path = inner
                     .next()
                     .expect("a path has a step for each transaction");
-                on_path(request, path, look)?;
+                check_path(history, leases, request, path)?;
             }
-            Some(operation) => look(operation)?,
-            None => {}
+            Some(PbTxnOpRequest::RequestPut(request)) => {
+                check_kept(history, request)?;
+                check_lease(leases, request)?;
+            }
+            Some(PbTxnOpRequest::RequestRange(request)) => {
+                range::check_revision(history, request)?;
+            }
+            Some(PbTxnOpRequest::RequestDeleteRange(_)) | None => {}
         }
     }
     Ok(())

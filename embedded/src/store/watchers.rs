@@ -131,7 +131,7 @@ impl Watchers {
         for (id, span) in caught_up {
             self.synced.insert(span, (stream, id));
         }
-        open.next(history)
+        open.next()
     }
 
     /// How many bytes of events wait for a stream's reader.

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{process::Command, sync::OnceCell};
 
-use crate::{package, run::run, target::Target};
+use crate::{package, run::run, target::Target, version::Version};
 
 /// One of etcd's programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +68,6 @@ pub(crate) struct Binary {
     path: PathBuf,
     version: Version,
 }
-
-/// Major, minor and patch.
-pub(crate) type Version = (u32, u32, u32);
 
 impl Binary {
     /// Finds a program, once for the process: the one that its variable names
@@ -151,26 +148,20 @@ fn parse_version(output: &str) -> Option<Version> {
         line.strip_prefix("etcd Version: ")
             .or_else(|| line.strip_prefix("etcdctl version: "))
     })?;
-    // Debian and pre-releases add to the patch's number.
-    let mut numbers = text
-        .split(['.', '-', '+', '~'])
-        .map(|number| number.trim().parse().ok());
-    Some((numbers.next()??, numbers.next()??, numbers.next()??))
+    Version::parse(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::version;
 
     #[test]
-    fn versions_are_read_with_and_without_a_suffix() {
-        let says = |version| {
-            format!("etcd Version: {version}\nGit SHA: Not provided\nGo Version: go1.19.8\n")
-        };
-        assert_eq!(parse_version(&says("3.4.23")), Some((3, 4, 23)));
-        assert_eq!(parse_version(&says("3.6.0-rc.1")), Some((3, 6, 0)));
+    fn a_version_is_read_out_of_what_a_program_says() {
+        let etcd = "etcd Version: 3.4.23\nGit SHA: Not provided\nGo Version: go1.19.8\n";
+        assert_eq!(parse_version(etcd), Some(version(3, 4, 23)));
         let etcdctl = "etcdctl version: 3.5.16\nAPI version: 3.5\n";
-        assert_eq!(parse_version(etcdctl), Some((3, 5, 16)));
+        assert_eq!(parse_version(etcdctl), Some(version(3, 5, 16)));
         assert_eq!(parse_version("command not found"), None);
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     child::{Child, tail},
     ports::Ports,
     root::Root,
+    version::version,
 };
 
 /// A real etcd server with one member, on loopback, in a temporary folder. It is killed when this
@@ -329,7 +330,7 @@ fn launch(
     ]);
     command.args(["--initial-cluster", &format!("alone={peer}")]);
     // Older ones do not know the flag, and refuse it.
-    if binary.version() >= (3, 4, 23) {
+    if binary.version() >= version(3, 4, 23) {
         // A killed process loses nothing that it wrote; only a machine that loses power does.
         command.arg("--unsafe-no-fsync");
     }

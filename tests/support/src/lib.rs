@@ -20,6 +20,7 @@ mod raw_watch;
 mod root;
 mod run;
 mod target;
+mod version;
 
 pub use certificates::{Authority, Certified};
 pub use etcd::{Etcd, EtcdCertificates};
@@ -31,3 +32,4 @@ pub use raw_etcd::RawEtcd;
 pub use raw_watch::{RawWatch, WatchOf};
 pub use root::Root;
 pub use rustix::process::Signal;
+pub use version::{Change, Version};

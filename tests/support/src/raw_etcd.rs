@@ -8,7 +8,8 @@ use etcd_client::proto::{
     PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse,
     PbLeaseLeasesRequest, PbLeaseLeasesResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse,
     PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse, PbPutRequest, PbPutResponse,
-    PbRangeRequest, PbRangeResponse, PbTxnRequest, PbTxnResponse, PbWatchRequest,
+    PbRangeRequest, PbRangeResponse, PbStatusRequest, PbStatusResponse, PbTxnRequest,
+    PbTxnResponse, PbWatchRequest,
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use crate::raw_watch::RawWatch;
+use crate::{raw_watch::RawWatch, version::Version};
 
 /// A client of one etcd that sends what it is given and shows what came back.
 ///
@@ -185,6 +186,18 @@ impl RawEtcd {
         let questions = UnboundedReceiverStream::new(receiver);
         let answers = self.streaming(path, questions).await?;
         Ok(RawWatch::new(requests, answers))
+    }
+
+    /// Asks for the server's version.
+    ///
+    /// # Panics
+    ///
+    /// If it does not tell one.
+    pub async fn version(&self) -> Version {
+        let path = "/etcdserverpb.Maintenance/Status";
+        let status: Result<PbStatusResponse, _> = self.unary(path, PbStatusRequest {}).await;
+        let told = status.expect("a status is told").version;
+        Version::parse(&told).unwrap_or_else(|| panic!("version: {told:?} (expected: 3.6.16)"))
     }
 
     /// Deletes every key, ends every lease and forgets all history, as far as that can be; returns

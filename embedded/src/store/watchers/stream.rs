@@ -72,8 +72,6 @@ pub(super) struct Stream {
     outbox: VecDeque<Delivery>,
     /// The bytes of events in it.
     waiting: usize,
-    /// Somebody asked how far all have come, and some were behind.
-    progress_asked: bool,
 }
 
 #[derive(Debug)]
@@ -337,17 +335,20 @@ impl Stream {
         self.behind.take(&id)
     }
 
+    /// Tells how far all watchers have come, unless one of them has not come that far: then nothing
+    /// is told, not later either.
     pub(super) fn request_progress(&mut self, history: &History) {
         // One that starts in the future has not come anywhere, be it only the next revision
-        // (`mvcc/watchable_store.go`, since 3.5.18).
+        // (`mvcc/watchable_store.go`, since 3.6.2), nor has one that a compaction ended.
         let has_begun = |watcher: &Watcher| watcher.start <= history.revision();
-        if self.watchers.is_empty() || !self.watchers.values().all(has_begun) {
-            return;
-        }
-        match self.behind.is_empty() {
+        let is_anywhere = !self.watchers.is_empty() && self.watchers.values().all(has_begun);
+        if is_anywhere && self.behind.is_empty() && self.compacted.is_empty() {
             // What waits is told before.
-            true => self.say(progress(history)),
-            false => self.progress_asked = true,
+            self.say(PbWatchResponse {
+                header: header(history.revision()),
+                watch_id: NO_ID,
+                ..PbWatchResponse::default()
+            });
         }
     }
 
@@ -373,16 +374,16 @@ impl Stream {
     }
 
     /// Takes out what is to be told next.
-    pub(super) fn next(&mut self, history: &History) -> Option<PbWatchResponse> {
-        match self.outbox.pop_front() {
-            Some(Delivery::Message(message)) => Some(*message),
-            Some(Delivery::Events {
+    pub(super) fn next(&mut self) -> Option<PbWatchResponse> {
+        match self.outbox.pop_front()? {
+            Delivery::Message(message) => Some(*message),
+            Delivery::Events {
                 id,
                 events,
                 revision,
                 previous,
                 fragment,
-            }) => {
+            } => {
                 self.waiting -= size(&events);
                 let message = PbWatchResponse {
                     header: header(revision),
@@ -401,11 +402,6 @@ impl Stream {
                 }
                 first
             }
-            None if self.progress_asked && self.behind.is_empty() => {
-                self.progress_asked = false;
-                Some(progress(history))
-            }
-            None => None,
         }
     }
 
@@ -432,15 +428,6 @@ impl Stream {
             previous: watcher.previous,
             fragment: watcher.fragment,
         });
-    }
-}
-
-/// That all watchers of a stream have come that far.
-fn progress(history: &History) -> PbWatchResponse {
-    PbWatchResponse {
-        header: header(history.revision()),
-        watch_id: NO_ID,
-        ..PbWatchResponse::default()
     }
 }
 
