@@ -19,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Cause, Endpoint, Update,
     balance::RoundRobin,
+    dialing::Dialing,
     endpoint_set::{EndpointKey, EndpointSet},
-    endpoint_task::{Command, Dialing, EndpointTask, Report},
+    endpoint_task::{Command, EndpointTask, Report},
     error::chain,
     outlook::{Failure, Observed, Obstacle, Outlook, SourceStatus, outlook},
     state::{ChannelState, Condition, EndpointState},
-    transport::Transport,
+    transport::{InFlight, Transport},
     view::{Target, View, Views},
 };
 
@@ -62,7 +63,8 @@ struct EndpointHandle {
     commands: Option<mpsc::UnboundedSender<Command>>,
     condition: Condition,
     last_failure: Option<Failure>,
-    transport: Option<Transport>,
+    /// The way there, while there is one.
+    target: Option<Arc<Target>>,
     /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
     /// thousands.
     state: Arc<EndpointState>,
@@ -319,11 +321,7 @@ impl Balancer {
             }
             Outlook::Failing(obstacle) => View::Failing(obstacle),
             Outlook::Ready => {
-                let targets: Vec<_> = self
-                    .wanted
-                    .values()
-                    .filter_map(EndpointHandle::target)
-                    .collect();
+                let targets = self.targets();
                 // A new picker starts anywhere; while the READY ones stay the same, so does the
                 // turn.
                 if self.published.views.load().has_targets(&targets) {
@@ -334,6 +332,22 @@ impl Balancer {
         };
         self.published.views.publish(view);
         self.publish_state();
+    }
+
+    /// Returns where calls may go: to those that are READY, or to those that are suspect if all are.
+    fn targets(&self) -> Vec<Arc<Target>> {
+        let are = |condition| {
+            let handles = self.wanted.values();
+            let targets = handles.filter(move |it| it.condition == condition);
+            targets
+                .filter_map(|it| it.target.clone())
+                .collect::<Vec<_>>()
+        };
+        let ready = are(Condition::Ready);
+        match ready.is_empty() {
+            true => are(Condition::Suspect),
+            false => ready,
+        }
     }
 
     fn publish_state(&self) {
@@ -369,12 +383,17 @@ impl EndpointHandle {
         let condition = Condition::Connecting;
         Self {
             task,
-            state: Arc::new(EndpointState::new(&endpoint, condition, None)),
+            state: Arc::new(EndpointState::new(
+                &endpoint,
+                condition,
+                None,
+                InFlight::default(),
+            )),
             endpoint,
             commands: Some(commands),
             condition,
             last_failure: None,
-            transport: None,
+            target: None,
         }
     }
 
@@ -384,13 +403,6 @@ impl EndpointHandle {
             condition: self.condition,
             last_failure: self.last_failure.as_ref(),
         }
-    }
-
-    fn target(&self) -> Option<Target> {
-        self.transport.clone().map(|transport| Target {
-            endpoint: self.endpoint.clone(),
-            transport,
-        })
     }
 
     fn tell(&self, command: Command) {
@@ -403,6 +415,8 @@ impl EndpointHandle {
     /// Takes in that the source says something else of the endpoint.
     fn update(&mut self, endpoint: Arc<Endpoint>) {
         self.endpoint = endpoint.clone();
+        let transport = self.target.as_ref().map(|it| it.transport.clone());
+        self.aim(transport);
         self.tell(Command::Update(endpoint));
         self.show();
     }
@@ -410,15 +424,24 @@ impl EndpointHandle {
     fn take_in(&mut self, report: Report) {
         self.condition = report.condition;
         self.last_failure = report.last_failure;
-        self.transport = report.transport;
+        self.aim(report.transport);
         self.show();
+    }
+
+    fn aim(&mut self, transport: Option<Transport>) {
+        self.target = transport.map(|transport| {
+            Arc::new(Target {
+                endpoint: self.endpoint.clone(),
+                transport,
+            })
+        });
     }
 
     /// Takes in that the task has panicked.
     fn panicked(&mut self) {
         self.commands = None;
         self.condition = Condition::Failing;
-        self.transport = None;
+        self.target = None;
         self.last_failure = Some(Failure {
             at: Instant::now().into_std(),
             cause: Arc::new(io::Error::other("its connector has panicked")),
@@ -429,16 +452,21 @@ impl EndpointHandle {
     /// Tells the task to drain.
     fn into_draining(mut self) -> Self {
         self.commands = None;
-        self.transport = None;
+        self.target = None;
         self.condition = Condition::Draining;
         self.show();
         self
     }
 
     fn show(&mut self) {
-        let last_failure = self.last_failure.as_ref();
-        let state = EndpointState::new(&self.endpoint, self.condition, last_failure);
-        self.state = Arc::new(state);
+        let target = self.target.as_ref();
+        let in_flight = target.map(|it| it.transport.in_flight());
+        self.state = Arc::new(EndpointState::new(
+            &self.endpoint,
+            self.condition,
+            self.last_failure.as_ref(),
+            in_flight.unwrap_or_default(),
+        ));
     }
 
     /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts
@@ -454,6 +482,12 @@ impl EndpointHandle {
             }
             (_, Condition::Failing) => {
                 tracing::warn!(name: "endpoint_failing", service, %endpoint, cause, "endpoint fails");
+            }
+            (_, Condition::Suspect) => {
+                tracing::warn!(name: "endpoint_suspect", service, %endpoint, "endpoint is silent");
+            }
+            (Condition::Suspect, Condition::Ready) => {
+                tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint answers again");
             }
             (Condition::Failing, Condition::Ready) => {
                 tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint is back");

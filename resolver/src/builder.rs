@@ -16,10 +16,10 @@ use crate::{
     call::Calls,
     channel::Shared,
     connector::Connector,
-    endpoint_task::Dialing,
+    dialing::Dialing,
     state::SourceState,
     tls::Tls,
-    transport,
+    transport::{self, Vacancy},
     view::Views,
 };
 
@@ -116,7 +116,7 @@ impl ChannelBuilder {
 
     /// Sets the pings that find out whether a connection still lives; none unless set.
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
-        self.settings.keep_alive = Some(KeepAlive {
+        self.settings.pings.keep_alive = Some(KeepAlive {
             interval: keep_alive.interval.min(NEVER),
             timeout: keep_alive.timeout.min(NEVER),
             ..keep_alive
@@ -189,7 +189,7 @@ impl ChannelBuilder {
         self.validate()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let authority = self.name.as_deref().and_then(authority);
-        let views = Arc::new(Views::new());
+        let (views, vacancy) = (Arc::new(Views::new()), Arc::new(Vacancy::default()));
         let (state_sender, state) = watch::channel(Arc::new(ChannelState {
             service: self.name.as_deref().map(str::to_owned),
             source: SourceState::Pending,
@@ -207,6 +207,7 @@ impl ChannelBuilder {
                 backoff: self.backoff,
                 settings: self.settings,
                 authority,
+                vacancy: vacancy.clone(),
             },
             self.seed
                 .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
@@ -225,6 +226,7 @@ impl ChannelBuilder {
                 service: self.name,
                 timeout: self.timeout,
                 views,
+                vacancy,
             },
             state,
             redial,
@@ -287,7 +289,7 @@ impl ChannelBuilder {
         positive("connect timeout", self.connect_timeout)?;
         let window = self.settings.stream_window;
         check(window > 0, "stream window", &window, "more than zero")?;
-        if let Some(keep_alive) = self.settings.keep_alive {
+        if let Some(keep_alive) = self.settings.pings.keep_alive {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
         }

@@ -1,27 +1,31 @@
 //! The way of one call: pick an endpoint, or wait for one; send; pick again if it did not leave.
 //!
-//! - A pick takes no lock and asks no task.
-//! - A request that did not leave goes to another endpoint, unseen by the caller and as often as it
-//!   takes. The connection that did not take it is closed by then and never picked again, so this
-//!   ends in a sent request or in a wait, and never spins.
+//! - A pick takes no lock and asks no task. It takes a slot, which is given back exactly once,
+//!   wherever the call ends.
+//! - A request that was not sent goes to another endpoint, unseen by the caller and as often as it
+//!   takes: the connection that did not take it is closed by then and never picked again, so this
+//!   ends in a sent request or in a wait, and never spins. One that the server says it did not
+//!   process does so once (gRPC's A6), if its body was whole before it was sent.
 //! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits
 //!   for ever.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
+use h2::RecvStream;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
     header::{TE, USER_AGENT},
+    request::Parts,
     uri::PathAndQuery,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     CallError, ResponseBody, ServedBy, WaitForReady,
-    body::{RequestBody, Wanted},
     deadline::{Deadline, GRPC_TIMEOUT, PATIENCE, Wait},
     outlook::Obstacle,
-    transport::{SendError, Transport},
+    request_body::RequestBody,
+    transport::{Exchange, Failure, OnConnection, Slot, Transport, Vacancy},
     view::{Target, View, Views},
 };
 
@@ -31,59 +35,93 @@ pub(crate) struct Calls {
     pub(crate) service: Option<Arc<str>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) views: Arc<Views>,
+    pub(crate) vacancy: Arc<Vacancy>,
+}
+
+/// What a call asks for, whatever endpoint it goes to.
+struct Wish {
+    method: Method,
+    path: PathAndQuery,
+    headers: HeaderMap,
+    wait_for_ready: bool,
+    deadline: Deadline,
+}
+
+/// Where a call goes, with the right to do so.
+struct Picked {
+    target: Arc<Target>,
+    slot: Slot,
+}
+
+/// What a look at the endpoints has come to.
+enum Pick {
+    Picked(Picked),
+    /// Nothing can be called now.
+    Blocked(Obstacle),
 }
 
 impl Calls {
-    /// Makes one call; `wanted` belongs to the body of its request.
+    /// Makes one call.
     pub(crate) async fn call(
         &self,
-        mut request: Request<RequestBody>,
-        wanted: Wanted,
+        head: Parts,
+        mut body: RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let now = Instant::now().into_std();
-        let deadline = Deadline::new(request.headers(), self.timeout, now);
-        let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
-        set_headers(request.headers_mut());
+        let wish = Wish::new(head, self.timeout);
+        body.read_ahead()
+            .await
+            .map_err(|error| CallError::body(&self.service, error))?;
+        let mut was_refused = false;
         loop {
-            let Target {
-                endpoint,
-                transport,
-            } = self.pick(&deadline, wait_for_ready).await?;
-            aim(&mut request, &transport);
+            let Picked { target, slot } = self.pick(&wish.deadline, wish.wait_for_ready).await?;
             let now = Instant::now().into_std();
-            if let Some(timeout) = deadline.grpc_timeout(now) {
-                request.headers_mut().insert(GRPC_TIMEOUT, timeout);
+            // Over before it began: not to be sent.
+            if wish.deadline.of_headers().is_some_and(|at| at <= now) {
+                return Err(self.no_response(&target, &wish.deadline));
             }
-            let sending = transport.send(request);
-            let sent = match deadline.of_headers() {
-                // Over before it began: to poll it once would be to send it.
-                Some(at) if at <= now => None,
-                Some(at) => timeout_at(Instant::from_std(at), sending).await.ok(),
-                None => Some(sending.await),
+            let can_be_repeated = body.is_whole();
+            let request = wish.request(&target.transport, now);
+            let Ok(exchange) = target.transport.send(request, &mut body, slot, now) else {
+                continue;
             };
-            match sent {
-                Some(Ok(response)) => {
-                    let service = self.service.clone();
-                    let (mut parts, body) = response.into_parts();
-                    parts.extensions.insert(ServedBy(endpoint.clone()));
-                    let body = ResponseBody::new(body, wanted, deadline, service, endpoint);
-                    return Ok(Response::from_parts(parts, body));
+            match headers(exchange, &wish.deadline).await {
+                Some(Ok((response, call))) => {
+                    return Ok(self.response(response, call, &wish.deadline, &target));
                 }
-                Some(Err(SendError::Unsent(returned))) => request = *returned,
-                Some(Err(SendError::Interrupted(cause))) => {
-                    return Err(CallError::interrupted(&self.service, &endpoint, cause));
+                Some(Err(Failure::Unsent(_))) if can_be_repeated => {}
+                Some(Err(Failure::Refused(_))) if can_be_repeated && !was_refused => {
+                    was_refused = true;
                 }
-                None => {
-                    let waited = deadline.of_headers().map(|at| deadline.since_start(at));
-                    return Err(CallError::deadline_in_flight(
-                        &self.service,
-                        &endpoint,
-                        "response",
-                        waited.unwrap_or_default(),
-                    ));
+                Some(Err(failure)) => {
+                    return Err(CallError::failed(&self.service, &target.endpoint, failure));
                 }
+                None => return Err(self.no_response(&target, &wish.deadline)),
             }
         }
+    }
+
+    fn response(
+        &self,
+        response: Response<RecvStream>,
+        call: OnConnection,
+        deadline: &Deadline,
+        target: &Target,
+    ) -> Response<ResponseBody> {
+        let (mut parts, stream) = response.into_parts();
+        let endpoint = target.endpoint.clone();
+        parts.extensions.insert(ServedBy(endpoint.clone()));
+        let body = ResponseBody::new(stream, call, *deadline, self.service.clone(), endpoint);
+        Response::from_parts(parts, body)
+    }
+
+    fn no_response(&self, target: &Target, deadline: &Deadline) -> CallError {
+        let waited = deadline.of_headers().map(|at| deadline.since_start(at));
+        CallError::deadline_in_flight(
+            &self.service,
+            &target.endpoint,
+            "response",
+            waited.unwrap_or_default(),
+        )
     }
 
     /// Waits until an endpoint is READY, as a call would that has as long as `limit`.
@@ -94,40 +132,128 @@ impl Calls {
     }
 
     /// Returns where the call goes, as soon as there is somewhere.
-    async fn pick(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Target, CallError> {
-        let mut wait = None;
+    async fn pick(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
+        if let Pick::Picked(picked) = self.look(wait_for_ready)? {
+            return Ok(picked);
+        }
+        let wait = deadline.wait(wait_for_ready, Instant::now().into_std());
+        let waiting = self.vacancy.wait();
         loop {
+            // Before it is looked again, so that nothing is missed that changes meanwhile.
             let changed = self.views.changed();
-            let obstacle = match &**self.views.load() {
-                View::Ready(picker) => match picker.pick(|it| !it.transport.is_closed()) {
-                    Some(target) => return Ok(target.clone()),
-                    None => Obstacle::Lost,
-                },
-                View::Waiting(obstacle) => obstacle.clone(),
-                View::Failing(obstacle) if wait_for_ready => obstacle.clone(),
-                View::Failing(obstacle) => {
-                    return Err(CallError::nothing_to_call(&self.service, obstacle));
-                }
-                View::Closed => return Err(CallError::closed(&self.service)),
+            let mut given_back = pin!(waiting.given_back());
+            given_back.as_mut().enable();
+            let obstacle = match self.look(wait_for_ready)? {
+                Pick::Picked(picked) => return Ok(picked),
+                Pick::Blocked(obstacle) => obstacle,
             };
-            let now = || Instant::now().into_std();
-            match *wait.get_or_insert_with(|| deadline.wait(wait_for_ready, now())) {
+            let news = async {
+                tokio::select! {
+                    () = changed => {}
+                    () = given_back => {}
+                }
+            };
+            match wait {
                 Wait::Until(end) => {
-                    let waiting = timeout_at(Instant::from_std(end), changed);
+                    let waiting = timeout_at(Instant::from_std(end), news);
                     waiting.await.map_err(|_| {
                         let waited = deadline.since_start(end);
                         CallError::deadline_while_waiting(&self.service, &obstacle, waited)
                     })?;
                 }
                 Wait::Patience(end) => {
-                    let waiting = timeout_at(Instant::from_std(end), changed);
+                    let waiting = timeout_at(Instant::from_std(end), news);
                     waiting.await.map_err(|_| {
                         CallError::gave_up_waiting(&self.service, &obstacle, PATIENCE)
                     })?;
                 }
-                Wait::Forever => changed.await,
+                Wait::Forever => news.await,
             }
         }
+    }
+
+    /// Picks what can be called now, if there is something.
+    fn look(&self, wait_for_ready: bool) -> Result<Pick, CallError> {
+        Ok(match &**self.views.load() {
+            View::Ready(picker) => {
+                let take = |target: &Arc<Target>| {
+                    let slot = target.transport.slot()?;
+                    let target = target.clone();
+                    Some(Picked { target, slot })
+                };
+                match picker.pick(take) {
+                    Some(picked) => Pick::Picked(picked),
+                    None => {
+                        let busy = picker.targets().iter().find(|it| !it.transport.is_closed());
+                        Pick::Blocked(match busy {
+                            Some(target) => Obstacle::Busy(target.endpoint.clone()),
+                            None => Obstacle::Lost,
+                        })
+                    }
+                }
+            }
+            View::Waiting(obstacle) => Pick::Blocked(obstacle.clone()),
+            View::Failing(obstacle) if wait_for_ready => Pick::Blocked(obstacle.clone()),
+            View::Failing(obstacle) => {
+                return Err(CallError::nothing_to_call(&self.service, obstacle));
+            }
+            View::Closed => return Err(CallError::closed(&self.service)),
+        })
+    }
+}
+
+/// Waits for the headers of a response; `None` if the deadline comes first.
+async fn headers(
+    mut exchange: Exchange,
+    deadline: &Deadline,
+) -> Option<Result<(Response<RecvStream>, OnConnection), Failure>> {
+    let headers = poll_fn(|cx| exchange.poll_headers(cx));
+    let answered = match deadline.of_headers() {
+        Some(at) => timeout_at(Instant::from_std(at), headers).await.ok()?,
+        None => headers.await,
+    };
+    Some(answered.map(|response| (response, exchange.into_call())))
+}
+
+impl Wish {
+    fn new(head: Parts, timeout: Option<Duration>) -> Self {
+        let now = Instant::now().into_std();
+        let Parts {
+            method,
+            uri,
+            mut headers,
+            extensions,
+            ..
+        } = head;
+        let deadline = Deadline::new(&headers, timeout, now);
+        set_headers(&mut headers);
+        Self {
+            method,
+            path: uri
+                .into_parts()
+                .path_and_query
+                .unwrap_or(PathAndQuery::from_static("/")),
+            headers,
+            wait_for_ready: extensions.get::<WaitForReady>().is_some(),
+            deadline,
+        }
+    }
+
+    /// Returns the request as it is sent to the server at the other end.
+    fn request(&self, transport: &Transport, now: std::time::Instant) -> Request<()> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(transport.scheme().clone());
+        uri.authority = Some(transport.authority().clone());
+        uri.path_and_query = Some(self.path.clone());
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri).expect("all three parts are there");
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.headers.clone();
+        if let Some(timeout) = self.deadline.grpc_timeout(now) {
+            request.headers_mut().insert(GRPC_TIMEOUT, timeout);
+        }
+        request
     }
 }
 
@@ -143,14 +269,4 @@ fn set_headers(headers: &mut HeaderMap) {
     });
     let ours = combined.unwrap_or(HeaderValue::from_static(OURS));
     headers.insert(USER_AGENT, ours);
-}
-
-/// Aims the request at the server at the other end, keeping its path.
-fn aim(request: &mut Request<RequestBody>, transport: &Transport) {
-    let path = request.uri().path_and_query().cloned();
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(transport.scheme().clone());
-    parts.authority = Some(transport.authority().clone());
-    parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
-    *request.uri_mut() = Uri::from_parts(parts).expect("all three parts are there");
 }

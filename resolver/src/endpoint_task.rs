@@ -4,37 +4,21 @@
 //! balancer. It lives until its endpoint is removed and the last stream on its connections has
 //! ended.
 
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use http::uri::{Authority, Scheme};
 use tokio::{sync::mpsc, task, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Address, Backoff, Cause, Endpoint, Security,
-    connector::Connector,
+    Endpoint,
+    dialing::{Dialing, Refused},
     endpoint_set::EndpointKey,
-    error::chain,
     outlook::Failure,
     state::Condition,
     subchannel::{Event, Step, Subchannel},
-    tls::Tls,
     transport::{self, Connection, Transport},
 };
-
-/// How the endpoints of a channel are connected to.
-#[derive(Debug)]
-pub(crate) struct Dialing {
-    pub(crate) connector: Connector,
-    /// What is put around the connector's byte streams.
-    pub(crate) tls: Option<Tls>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) backoff: Backoff,
-    pub(crate) settings: transport::Settings,
-    /// What `:authority` is; the endpoint's own address if `None`.
-    pub(crate) authority: Option<Authority>,
-}
 
 /// What the balancer tells the task. That it drops its sender means that the endpoint was removed.
 #[derive(Debug)]
@@ -55,7 +39,7 @@ pub(crate) struct Report {
     pub(crate) task: task::Id,
     pub(crate) condition: Condition,
     pub(crate) last_failure: Option<Failure>,
-    /// The way to the endpoint while it is READY.
+    /// The way to the endpoint while there is one.
     pub(crate) transport: Option<Transport>,
 }
 
@@ -72,7 +56,7 @@ pub(crate) struct EndpointTask {
 /// What has become of the way to the endpoint.
 struct Link {
     work: Work,
-    /// While it is READY.
+    /// While it is connected.
     transport: Option<Transport>,
     last_failure: Option<Failure>,
 }
@@ -89,28 +73,27 @@ enum Input {
 enum Work {
     Dialing(BoxFuture<'static, Result<(Transport, Connection), Refused>>),
     Waiting(Instant),
-    Serving(Connection),
+    Serving(Box<Connection>),
     Draining(BoxFuture<'static, ()>),
 }
 
-/// How that ended. As short-lived.
+/// How that ended, or goes on. As short-lived.
 #[allow(clippy::large_enum_variant)]
 enum Outcome {
     Dialed(Result<(Transport, Connection), Refused>),
     Waited,
-    Lost(Cause),
+    Connection {
+        event: transport::Event,
+        has_answered: bool,
+    },
     Drained,
 }
-
-/// Why an endpoint could not be connected to: each of its addresses with what happened there.
-#[derive(Debug, Clone)]
-struct Refused(Vec<(Address, Cause)>);
 
 impl EndpointTask {
     /// Keeps the endpoint connected until it is removed and its last stream has ended.
     pub(crate) async fn run(mut self) {
-        // hyper's tasks. Streams may outlive their connection's readiness, after a GOAWAY for one,
-        // so all connections share one tracker, and draining waits for it.
+        // Connections that take no more calls while some are in flight, and what those still have to
+        // send. They may outlive the connection after them, so draining waits for all.
         let tasks = TaskTracker::new();
         let mut subchannel = Subchannel::new(self.dialing.backoff);
         let mut link = Link {
@@ -132,16 +115,19 @@ impl EndpointTask {
             let Some(step) = subchannel.handle(event, now, &mut self.rng) else {
                 continue;
             };
-            if step != Step::Serve {
-                link.transport = None;
-            }
-            link.work = match step {
-                Step::Serve => link.work,
-                Step::Dial => Work::Dialing(self.dial(&tasks)),
-                Step::WaitUntil(at) => Work::Waiting(Instant::from_std(at)),
-                Step::Drain => Work::Draining(link.work.drain(&tasks)),
+            let next = match step {
+                Step::Serve => None,
+                Step::Dial => Some(Work::Dialing(self.dial(&tasks))),
+                Step::WaitUntil(at) => Some(Work::Waiting(Instant::from_std(at))),
+                Step::Drain => Some(Work::draining(tasks.clone())),
                 Step::End => return,
             };
+            if let Some(next) = next {
+                link.transport = None;
+                if let Work::Serving(connection) = std::mem::replace(&mut link.work, next) {
+                    tasks.spawn(connection.finish());
+                }
+            }
             // The balancer is gone only when it panicked, and then there is nobody to tell.
             let _ = self.reports.send(Report {
                 key: self.key.clone(),
@@ -165,7 +151,7 @@ impl EndpointTask {
             Input::Command(None) => Event::Removed,
             Input::Outcome(Outcome::Dialed(Ok((transport, connection)))) => {
                 link.transport = Some(transport);
-                link.work = Work::Serving(connection);
+                link.work = Work::Serving(Box::new(connection));
                 Event::Connected
             }
             Input::Outcome(Outcome::Dialed(Err(refused))) => {
@@ -174,99 +160,36 @@ impl EndpointTask {
                 Event::Refused
             }
             Input::Outcome(Outcome::Waited) => Event::Elapsed,
-            Input::Outcome(Outcome::Lost(cause)) => {
-                link.last_failure = Some(Failure { at: now, cause });
-                let transport = link.transport.as_ref();
-                let answered = transport.is_some_and(Transport::has_answered);
-                Event::Lost { answered }
-            }
+            Input::Outcome(Outcome::Connection {
+                event,
+                has_answered,
+            }) => match event {
+                transport::Event::Suspect(true) => Event::Silent,
+                transport::Event::Suspect(false) => Event::Heard,
+                transport::Event::Leaving(cause) | transport::Event::Closed(cause) => {
+                    link.last_failure = Some(Failure { at: now, cause });
+                    Event::Lost {
+                        answered: has_answered,
+                    }
+                }
+            },
             Input::Outcome(Outcome::Drained) => Event::Drained,
         })
     }
 
-    /// Tries the addresses in order until one is connected. Each gets an equal share of the time
-    /// that is left, so that one that hangs leaves some to the next.
     fn dial(
         &self,
         tasks: &TaskTracker,
     ) -> BoxFuture<'static, Result<(Transport, Connection), Refused>> {
-        let endpoint = self.endpoint.clone();
-        let dialing = self.dialing.clone();
-        let tasks = tasks.clone();
-        Box::pin(async move {
-            let end = Instant::now() + dialing.connect_timeout;
-            let mut refusals = Vec::new();
-            let addresses = endpoint.addresses();
-            for (tried, address) in addresses.iter().enumerate() {
-                let now = Instant::now();
-                let share = end.duration_since(now) / (addresses.len() - tried) as u32;
-                match dialing.dial(address, share, &tasks).await {
-                    Ok(connected) => return Ok(connected),
-                    Err(cause) => refusals.push((address.clone(), cause)),
-                }
-            }
-            Err(Refused(refusals))
-        })
-    }
-}
-
-impl Dialing {
-    /// Returns whether endpoints are spoken to inside TLS.
-    pub(crate) fn security(&self) -> Security {
-        match self.tls {
-            Some(_) => Security::Tls,
-            None => Security::Plaintext,
-        }
-    }
-
-    async fn dial(
-        &self,
-        address: &Address,
-        patience: Duration,
-        tasks: &TaskTracker,
-    ) -> Result<(Transport, Connection), Cause> {
-        let end = Instant::now() + patience;
-        let timed_out = |what: &str| -> Cause {
-            let text = format!("{what} within {patience:?}");
-            Arc::new(io::Error::new(io::ErrorKind::TimedOut, text))
-        };
-        let authority = match &self.authority {
-            Some(authority) => authority.clone(),
-            None => Authority::try_from(address.to_string())
-                .map_err(|error| -> Cause { Arc::new(error) })?,
-        };
-        // Before the address is dialed: what is wrong with our own files is no server's business.
-        let tls = match &self.tls {
-            Some(tls) => {
-                let prepared = tokio::time::timeout_at(end, tls.prepare(address)).await;
-                let prepared = prepared.map_err(|_| timed_out("the files of TLS were not read"))?;
-                Some(prepared.map_err(|error| -> Cause { Arc::new(error) })?)
-            }
-            None => None,
-        };
-        let mut io = tokio::time::timeout_at(end, self.connector.connect(address))
-            .await
-            .map_err(|_| timed_out("no connection"))?
-            .map_err(|error| -> Cause { Arc::new(error) })?;
-        if let Some(tls) = tls {
-            io = tokio::time::timeout_at(end, tls.run(io))
-                .await
-                .map_err(|_| timed_out("connected, but no TLS handshake with the server"))?
-                .map_err(|error| -> Cause { Arc::new(error) })?;
-        }
-        let scheme = match self.security() {
-            Security::Plaintext => Scheme::HTTP,
-            Security::Tls => Scheme::HTTPS,
-        };
-        let handshake = transport::handshake(io, scheme, authority, self.settings, tasks);
-        tokio::time::timeout_at(end, handshake)
-            .await
-            .map_err(|_| timed_out("connected, but no HTTP/2 settings from the server"))?
+        let (endpoint, dialing, tasks) =
+            (self.endpoint.clone(), self.dialing.clone(), tasks.clone());
+        Box::pin(async move { dialing.dial(&endpoint, &tasks).await })
     }
 }
 
 impl Work {
-    /// Waits until the work has ended. Cancel safe: it goes on where it was.
+    /// Waits until the work has ended, or has something to tell. Cancel safe: it goes on where it
+    /// was.
     async fn outcome(&mut self) -> Outcome {
         match self {
             Self::Dialing(dial) => Outcome::Dialed(dial.await),
@@ -274,7 +197,14 @@ impl Work {
                 tokio::time::sleep_until(*until).await;
                 Outcome::Waited
             }
-            Self::Serving(connection) => Outcome::Lost(connection.lost().await),
+            Self::Serving(connection) => {
+                let event = connection.event().await;
+                let has_answered = connection.has_answered();
+                Outcome::Connection {
+                    event,
+                    has_answered,
+                }
+            }
             Self::Draining(drain) => {
                 drain.await;
                 Outcome::Drained
@@ -282,38 +212,11 @@ impl Work {
         }
     }
 
-    /// Ends the work, except for the streams in flight, and waits for those.
-    fn drain(self, tasks: &TaskTracker) -> BoxFuture<'static, ()> {
-        let connection = match self {
-            Self::Serving(connection) => Some(connection),
-            // Dropped here and now: a dial that is half done holds its connection open.
-            Self::Dialing(_) | Self::Waiting(_) | Self::Draining(_) => None,
-        };
-        let tasks = tasks.clone();
-        Box::pin(async move {
-            if let Some(mut connection) = connection {
-                // Over once the last sender is dropped; calls that are just being sent still have
-                // one.
-                connection.lost().await;
-            }
+    /// Waits for the tasks that still have something to do.
+    fn draining(tasks: TaskTracker) -> Self {
+        Self::Draining(Box::pin(async move {
             tasks.close();
             tasks.wait().await;
-        })
+        }))
     }
 }
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot connect: ")?;
-        if let [(_, cause)] = &self.0[..] {
-            return write!(f, "{}", chain(&**cause));
-        }
-        for (index, (address, cause)) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{address}: {}", chain(&**cause))?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for Refused {}

@@ -5,7 +5,11 @@ use std::{error::Error, fmt, sync::Arc};
 
 use tonic::{Code, Status};
 
-use crate::{Endpoint, outlook::Obstacle};
+use crate::{
+    Endpoint,
+    outlook::Obstacle,
+    transport::{BoxError, Failure},
+};
 
 /// Why a call failed on the way, as opposed to what a server answered.
 ///
@@ -118,19 +122,39 @@ impl CallError {
         )
     }
 
-    pub(crate) fn interrupted(
+    /// What an endpoint, or the connection to it, did to the call.
+    pub(crate) fn failed(
         service: &Option<Arc<str>>,
         endpoint: &Arc<Endpoint>,
-        cause: Cause,
+        failure: Failure,
     ) -> Self {
-        Self::new(
-            CallErrorKind::Interrupted,
-            code_of(&*cause),
-            service,
-            Some(endpoint),
-            &format!("endpoint {endpoint}: {}", chain(&*cause)),
-        )
-        .because(Some(cause))
+        let (kind, code, cause) = match failure {
+            Failure::Unsent(cause) | Failure::Refused(cause) => {
+                (CallErrorKind::Unsent, Code::Unavailable, cause)
+            }
+            Failure::Interrupted(cause) => (CallErrorKind::Interrupted, code_of(&*cause), cause),
+            Failure::Body(error) => return Self::body(service, error),
+        };
+        let text = format!("endpoint {endpoint}: {}", chain(&*cause));
+        Self::new(kind, code, service, Some(endpoint), &text).because(Some(cause))
+    }
+
+    /// The caller's own body failed. What its client has to say of that is handed on as it is.
+    pub(crate) fn body(service: &Option<Arc<str>>, error: BoxError) -> Self {
+        let kind = CallErrorKind::Interrupted;
+        match error.downcast::<Status>() {
+            Ok(status) => Self(Box::new(Failed {
+                kind,
+                service: service.clone(),
+                endpoint: None,
+                status: *status,
+            })),
+            Err(error) => {
+                let cause: Cause = error.into();
+                let text = format!("the request's body failed: {}", chain(&*cause));
+                Self::new(kind, Code::Internal, service, None, &text).because(Some(cause))
+            }
+        }
     }
 
     fn unavailable(service: &Option<Arc<str>>, obstacle: &Obstacle, text: String) -> Self {

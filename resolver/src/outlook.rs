@@ -1,6 +1,6 @@
 //! Decides what a call that starts now may expect.
 //!
-//! - An endpoint is READY: it is called.
+//! - An endpoint is READY, or connected at least: it is called.
 //! - Nothing is known yet, or an endpoint is dialed for the first time or redialed after its
 //!   connection was lost: the call waits.
 //! - Otherwise it fails at once, with the newest of what went wrong: the last failed connection or
@@ -39,6 +39,8 @@ pub(crate) enum Obstacle {
     Connecting(Arc<Endpoint>, Option<Cause>),
     /// All connections were lost, and their tasks are about to say so.
     Lost,
+    /// Every server has as many calls in flight as it allows, this one for one.
+    Busy(Arc<Endpoint>),
     /// An endpoint cannot be reached.
     Endpoint(Arc<Endpoint>, Cause),
 }
@@ -77,7 +79,11 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
             Some(trouble) => Outlook::Failing(Obstacle::Source(trouble.cause.clone())),
         };
     };
-    if endpoints.iter().any(|it| it.condition == Condition::Ready) {
+    let is_connected = |it: &Observed<'_>| match it.condition {
+        Condition::Ready | Condition::Suspect => true,
+        Condition::Connecting | Condition::Failing | Condition::Draining => false,
+    };
+    if endpoints.iter().any(is_connected) {
         return Outlook::Ready;
     }
     let connecting = endpoints
@@ -129,7 +135,9 @@ impl Obstacle {
     /// Returns the endpoint that stands in the way, if it is one.
     pub(crate) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         match self {
-            Self::Connecting(endpoint, _) | Self::Endpoint(endpoint, _) => Some(endpoint),
+            Self::Connecting(endpoint, _) | Self::Endpoint(endpoint, _) | Self::Busy(endpoint) => {
+                Some(endpoint)
+            }
             _ => None,
         }
     }
@@ -139,7 +147,11 @@ impl Obstacle {
         match self {
             Self::Source(cause) | Self::Endpoint(_, cause) => Some(cause),
             Self::Connecting(_, cause) => cause.as_ref(),
-            Self::Unanswered | Self::NoEndpoints | Self::NoneOfOurs(..) | Self::Lost => None,
+            Self::Unanswered
+            | Self::NoEndpoints
+            | Self::NoneOfOurs(..)
+            | Self::Lost
+            | Self::Busy(_) => None,
         }
     }
 }
@@ -157,6 +169,12 @@ impl fmt::Display for Obstacle {
                 write!(f, "no endpoints {ours} ({hint}, and {others} are {theirs})")
             }
             Self::Lost => write!(f, "all connections were lost"),
+            Self::Busy(endpoint) => {
+                write!(
+                    f,
+                    "endpoint {endpoint}: as many calls in flight as it allows"
+                )
+            }
             Self::Source(cause) => {
                 write!(f, "the endpoints cannot be found: {}", chain(&**cause))
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use serde::{Serialize, Serializer};
 
-use crate::{Address, Endpoint, error::chain, outlook::Failure};
+use crate::{Address, Endpoint, error::chain, outlook::Failure, transport::InFlight};
 
 /// What a channel knows at one moment: what its source last said, and how each endpoint is.
 ///
@@ -71,6 +71,7 @@ pub struct EndpointState {
     pub condition: Condition,
     /// Why it last failed to connect or lost its connection, even if it has been READY since.
     pub last_error: Option<String>,
+    calls_in_flight: InFlight,
 }
 
 /// Whether an endpoint can be called.
@@ -85,6 +86,9 @@ pub enum Condition {
     Failing,
     /// It is connected and has spoken HTTP/2. Calls go there.
     Ready,
+    /// It is connected, and is silent although a call waits for it and it was pinged. Calls go
+    /// elsewhere until it is heard again, unless all are so.
+    Suspect,
     /// It is no longer wanted: it gets no new calls, and those in flight finish.
     Draining,
 }
@@ -94,13 +98,21 @@ impl EndpointState {
         endpoint: &Endpoint,
         condition: Condition,
         last_failure: Option<&Failure>,
+        calls_in_flight: InFlight,
     ) -> Self {
         Self {
             addresses: endpoint.addresses().to_vec(),
             metadata: endpoint.metadata().clone(),
             condition,
             last_error: last_failure.map(|it| chain(&*it.cause)),
+            calls_in_flight,
         }
+    }
+
+    /// Returns how many calls are in flight on its connection now; serialized as
+    /// `calls_in_flight`.
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls_in_flight.get()
     }
 }
 

@@ -11,6 +11,8 @@
 //!   │            Refused: wait longer                        │
 //!   └────────────────────────────────────────────────────────┘
 //!
+//!   Ready ── Silent ──> Suspect ── Heard ──> Ready;  lost as from Ready
+//!
 //!   any of these ── Removed ──> Draining ── Drained ──> Gone
 //! ```
 //!
@@ -45,6 +47,7 @@ enum Lifecycle {
     BackingOff,
     Redialing,
     Ready { since: Instant },
+    Suspect { since: Instant },
     Draining,
     Gone,
 }
@@ -56,6 +59,10 @@ pub(crate) enum Event {
     Connected,
     /// The dial failed.
     Refused,
+    /// Nothing is heard on the connection, although there should be.
+    Silent,
+    /// There is again.
+    Heard,
     /// The connection that was READY takes no more calls; `answered` tells whether it ever answered
     /// one.
     Lost { answered: bool },
@@ -95,6 +102,7 @@ impl Subchannel {
             Lifecycle::Connecting => Condition::Connecting,
             Lifecycle::BackingOff | Lifecycle::Redialing => Condition::Failing,
             Lifecycle::Ready { .. } => Condition::Ready,
+            Lifecycle::Suspect { .. } => Condition::Suspect,
             Lifecycle::Draining | Lifecycle::Gone => Condition::Draining,
         }
     }
@@ -110,7 +118,9 @@ impl Subchannel {
         let (lifecycle, step) = match (self.lifecycle, event) {
             (Connecting | Redialing, Event::Connected) => (Ready { since: now }, Step::Serve),
             (Connecting | Redialing, Event::Refused) => self.back_off(now, rng),
-            (Ready { since }, Event::Lost { answered }) => {
+            (Ready { since }, Event::Silent) => (Suspect { since }, Step::Serve),
+            (Suspect { since }, Event::Heard) => (Ready { since }, Step::Serve),
+            (Ready { since } | Suspect { since }, Event::Lost { answered }) => {
                 if answered || now.duration_since(since) >= self.backoff.base {
                     self.failures = 0;
                     (Connecting, Step::Dial)
@@ -123,9 +133,8 @@ impl Subchannel {
                 self.failures = 0;
                 (Redialing, Step::Dial)
             }
-            (Connecting | BackingOff | Redialing | Ready { .. }, Event::Removed) => {
-                (Draining, Step::Drain)
-            }
+            (Draining | Gone, Event::Removed) => return None,
+            (_, Event::Removed) => (Draining, Step::Drain),
             (Draining, Event::Drained) => (Gone, Step::End),
             _ => return None,
         };
@@ -280,12 +289,29 @@ mod tests {
         assert_eq!(driven.on(Event::Drained), Some(Step::End));
     }
 
+    #[test]
+    fn who_is_silent_is_suspect_until_it_is_heard_and_lost_as_if_it_were_not() {
+        let mut driven = Driven::new();
+        assert_eq!(driven.on(Event::Silent), None);
+        driven.on(Event::Connected);
+        assert_eq!(driven.on(Event::Silent), Some(Step::Serve));
+        assert_eq!(driven.condition(), Condition::Suspect);
+        assert_eq!(driven.on(Event::Silent), None);
+        assert_eq!(driven.on(Event::Heard), Some(Step::Serve));
+        assert_eq!(driven.condition(), Condition::Ready);
+        driven.on(Event::Silent);
+        driven.now += SECOND;
+        assert_eq!(driven.on(Event::Lost { answered: false }), Some(Step::Dial));
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             4 => Just(Event::Connected),
             4 => Just(Event::Refused),
             4 => any::<bool>().prop_map(|answered| Event::Lost { answered }),
             4 => Just(Event::Elapsed),
+            2 => Just(Event::Silent),
+            2 => Just(Event::Heard),
             2 => Just(Event::Reset),
             1 => Just(Event::Removed),
             1 => Just(Event::Drained),
@@ -306,7 +332,9 @@ mod tests {
                 let condition = driven.condition();
                 prop_assert_eq!(condition == Condition::Draining, removed);
                 match step {
-                    Some(Step::Serve) => prop_assert_eq!(condition, Condition::Ready),
+                    Some(Step::Serve) => {
+                        prop_assert!(matches!(condition, Condition::Ready | Condition::Suspect));
+                    }
                     Some(Step::Dial) => {
                         prop_assert!(matches!(condition, Condition::Connecting | Condition::Failing));
                     }

@@ -1,64 +1,87 @@
-//! The seam to HTTP/2: how requests travel over one connection.
+//! The seam to HTTP/2: how calls travel over one connection.
 //!
-//! Everything that knows hyper is here, and in the response's body. [`handshake`] makes the two
-//! halves of a connection: any number of [`Transport`]s to send requests with, and one
-//! [`Connection`] that does the work and tells when it is over.
+//! Everything that knows h2 is here, and in the response's body. [`handshake`] makes the two halves
+//! of a connection: any number of [`Transport`]s to send calls with, and one [`Connection`] that does
+//! the work and tells what becomes of it.
 //!
-//! A server's first frame is its SETTINGS, and a connection is good for calls only once it came:
-//! the HTTP/2 handshake itself also "succeeds" against a server that never says a word.
+//! - A call's own task hands its headers and its body to h2: no queue, no task for a unary call, and
+//!   no lock but h2's own.
+//! - h2 is never handed more streams than the server allows: a call takes a [`Slot`] first.
+//! - A connection is good for calls once the server's SETTINGS are there: the HTTP/2 handshake itself
+//!   also "succeeds" against a server that never says a word.
+
+mod connection;
+mod counted;
+mod exchange;
+mod failure;
+mod liveness;
+mod pump;
+mod slots;
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::Poll,
     time::Duration,
 };
 
-use http::{
-    Request, Response,
-    uri::{Authority, Scheme},
-};
-use hyper::{body::Incoming, client::conn::http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::uri::{Authority, Scheme};
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::{Cause, body::RequestBody, connector::Io};
+pub(crate) use self::{
+    connection::{Connection, Event},
+    exchange::{Exchange, OnConnection},
+    failure::{BoxError, Failure},
+    liveness::Pings,
+    slots::Vacancy,
+};
+use self::{
+    counted::{Counted, Traffic},
+    failure::cause,
+    liveness::Liveness,
+    pump::Pump,
+    slots::Slots,
+};
+use crate::{Cause, connector::Io};
 
-/// Sends requests over one connection.
+/// Sends calls over one connection.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    sender: http2::SendRequest<RequestBody>,
+    sender: SendRequest<Bytes>,
     shared: Arc<Shared>,
 }
 
-/// Does the work of one connection.
-pub(crate) struct Connection {
-    work: http2::Connection<TokioIo<Heard<Io>>, RequestBody, OnTracker>,
-}
-
-/// What all senders over one connection share.
+/// What all who use one connection share.
 struct Shared {
     scheme: Scheme,
     authority: Authority,
+    slots: Slots,
+    traffic: Arc<Traffic>,
+    /// The tasks that send bodies.
+    tasks: TaskTracker,
+    /// A call was answered since that was last looked at.
     answered: AtomicBool,
+    has_answered: AtomicBool,
+    begun: std::time::Instant,
+    /// When the first call began since something was read: nanoseconds from `begun` on; 0 for none.
+    owed: AtomicU64,
+    /// Why the connection was lost.
+    lost: OnceLock<Cause>,
 }
 
-/// Why a request has no response.
-pub(crate) enum SendError {
-    /// It did not leave, and this connection takes no more of them.
-    Unsent(Box<Request<RequestBody>>),
-    /// It left, or may have.
-    Interrupted(Cause),
+/// The right to one stream of a connection, given back when it is dropped.
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
 }
 
 /// HTTP/2 pings that find out whether a connection still lives. Off unless set.
@@ -79,7 +102,7 @@ pub struct KeepAlive {
 /// How a connection is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
-    pub(crate) keep_alive: Option<KeepAlive>,
+    pub(crate) pings: Pings,
     /// The window of one stream: what a server may send ahead of a reader.
     pub(crate) stream_window: u32,
 }
@@ -87,7 +110,11 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            keep_alive: None,
+            pings: Pings {
+                // grpc-go's `MinTime`, and a little more for what the way there may differ.
+                min_interval: Duration::from_secs(301),
+                keep_alive: None,
+            },
             // Larger ones let a few unread streams hold much memory; smaller ones make a fast
             // stream over a long distance wait.
             stream_window: 256 * 1024,
@@ -105,58 +132,78 @@ const CONNECTION_WINDOW: u32 = LARGEST_WINDOW;
 /// As grpc-go: a smaller limit refuses the large metadata that it lets pass.
 const MAX_HEADER_LIST: u32 = 16 * 1024 * 1024;
 
-/// Begins HTTP/2 on `io` and waits until the server has spoken. The connection's own tasks run on
-/// `tasks`.
+/// Begins HTTP/2 on `io` and waits until the server has spoken. What calls leave to be done runs on
+/// `tasks`; those that wait for a stream hear of it by `vacancy`.
 pub(crate) async fn handshake(
     io: Io,
     scheme: Scheme,
     authority: Authority,
     settings: Settings,
-    tasks: &TaskTracker,
+    tasks: TaskTracker,
+    vacancy: Arc<Vacancy>,
 ) -> Result<(Transport, Connection), Cause> {
-    let mut builder = http2::Builder::new(OnTracker(tasks.clone()));
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(settings.stream_window)
+    let begun = Instant::now();
+    let traffic = Arc::new(Traffic::default());
+    let lost = |error: h2::Error| cause(error, None);
+    let (sender, mut io) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(settings.stream_window)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEADER_LIST);
-    if let Some(keep_alive) = settings.keep_alive {
-        builder
-            .keep_alive_interval(keep_alive.interval)
-            .keep_alive_timeout(keep_alive.timeout)
-            .keep_alive_while_idle(keep_alive.while_idle);
-    }
-    let (heard, server_spoke) = oneshot::channel();
-    let io = TokioIo::new(Heard {
-        io,
-        first_frame: [0; HEAD],
-        read: 0,
-        heard: Some(heard),
+        .max_header_list_size(MAX_HEADER_LIST)
+        // None before the server has said how many.
+        .initial_max_send_streams(0)
+        // A stream of tiny messages that nobody reads is held back by its window, and must not end
+        // the connection for all others.
+        .data_frame_budget(usize::MAX)
+        .handshake::<_, Bytes>(Counted::new(io, traffic.clone()))
+        .await
+        .map_err(lost)?;
+    let settled = poll_fn(|cx| match Pin::new(&mut io).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(closed())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(lost(error))),
+        Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
     });
-    let cause = |error: hyper::Error| -> Cause { Arc::new(error) };
-    let (sender, work) = builder.handshake(io).await.map_err(cause)?;
-    let transport = Transport {
-        sender,
-        shared: Arc::new(Shared {
-            scheme,
-            authority,
-            answered: AtomicBool::new(false),
-        }),
-    };
-    let mut connection = Connection { work };
-    tokio::select! {
-        spoke = server_spoke => match spoke {
-            Ok(()) => Ok((transport, connection)),
-            Err(_io_dropped) => Err(connection.lost().await),
-        },
-        cause = connection.lost() => Err(cause),
-    }
+    settled.await?;
+    let now = Instant::now();
+    let shared = Arc::new(Shared {
+        scheme,
+        authority,
+        slots: Slots::new(sender.current_max_send_streams(), vacancy),
+        traffic,
+        tasks,
+        answered: AtomicBool::new(false),
+        has_answered: AtomicBool::new(false),
+        begun: now.into_std(),
+        owed: AtomicU64::new(0),
+        lost: OnceLock::new(),
+    });
+    let liveness = Liveness::new(settings.pings, now - begun, now.into_std());
+    let connection = Connection::new(io, sender.clone(), shared.clone(), liveness);
+    Ok((Transport { sender, shared }, connection))
+}
+
+fn closed() -> Cause {
+    let text = "the server closed the connection";
+    Arc::new(io::Error::new(io::ErrorKind::ConnectionAborted, text))
 }
 
 impl Transport {
-    /// Returns whether the connection takes no more requests. Once it does not, it never will.
+    /// Takes the right to one more call, if the connection has one to give.
+    pub(crate) fn slot(&self) -> Option<Slot> {
+        self.shared.slots.take().then(|| Slot {
+            shared: self.shared.clone(),
+        })
+    }
+
+    /// Returns whether the connection takes no more calls. Once it does not, it never will.
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.shared.slots.is_closed()
+    }
+
+    /// Returns how many calls are in flight. It does not keep the connection open.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        InFlight(Some(self.shared.clone()))
     }
 
     /// Returns what `:scheme` is on this connection.
@@ -168,37 +215,39 @@ impl Transport {
     pub(crate) fn authority(&self) -> &Authority {
         &self.shared.authority
     }
+}
 
-    /// Returns whether a call was ever answered.
-    pub(crate) fn has_answered(&self) -> bool {
-        self.shared.answered.load(Ordering::Relaxed)
+/// Tells how many calls are in flight on a connection, if there is one.
+#[derive(Clone, Default)]
+pub(crate) struct InFlight(Option<Arc<Shared>>);
+
+impl InFlight {
+    pub(crate) fn get(&self) -> usize {
+        self.0.as_ref().map_or(0, |shared| shared.slots.taken())
     }
+}
 
-    /// Returns whether both are the same connection.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-
-    /// Sends a request and waits for the headers of its response. Dropping the future resets the
-    /// stream.
-    pub(crate) async fn send(
-        &self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let sending = self.sender.clone().try_send_request(request);
-        match sending.await {
-            Ok(response) => {
-                // Read before written, so that calls on many cores do not fight for the line.
-                if !self.shared.answered.load(Ordering::Relaxed) {
-                    self.shared.answered.store(true, Ordering::Relaxed);
-                }
-                Ok(response)
-            }
-            Err(mut error) => Err(match error.take_message() {
-                Some(request) => SendError::Unsent(Box::new(request)),
-                None => SendError::Interrupted(Arc::new(error.into_error())),
-            }),
+impl PartialEq for InFlight {
+    /// Whether both are of the same connection: how many they are is no other state.
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
         }
+    }
+}
+
+impl Eq for InFlight {}
+
+impl Serialize for InFlight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
+
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
     }
 }
 
@@ -206,114 +255,54 @@ impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
             .field("authority", &self.shared.authority)
+            .field("in_flight", &self.in_flight())
             .field("closed", &self.is_closed())
             .finish()
     }
 }
 
-impl Connection {
-    /// Works until the connection takes no more requests, and says why. Streams in flight may go
-    /// on: tasks of the tracker serve them. To be dropped then, which hands back the requests
-    /// that were queued and not sent.
-    pub(crate) async fn lost(&mut self) -> Cause {
-        match (&mut self.work).await {
-            Ok(()) => Arc::new(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the server closed the connection",
-            )),
-            Err(error) => Arc::new(error),
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.slots.give_back();
+    }
+}
+
+impl Shared {
+    /// Notes that a call begins. What is read often is written only if it has to be: calls on many
+    /// cores would fight for the line.
+    fn begin(&self, now: std::time::Instant) {
+        if self.owed.load(Ordering::Relaxed) == 0 {
+            let nanos = now.saturating_duration_since(self.begun).as_nanos() as u64;
+            self.owed.store(nanos.max(1), Ordering::Relaxed);
         }
     }
-}
 
-/// Runs hyper's tasks where their owner can wait for them.
-#[derive(Clone)]
-pub(crate) struct OnTracker(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for OnTracker
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
-    }
-}
-
-/// A byte stream that tells when its first frame was read, if that is the SETTINGS that HTTP/2
-/// begins with. Whatever else comes first is not HTTP/2, and h2's to refuse.
-pub(crate) struct Heard<T> {
-    io: T,
-    /// The head of the first frame, as much as was `read`.
-    first_frame: [u8; HEAD],
-    read: usize,
-    heard: Option<oneshot::Sender<()>>,
-}
-
-/// The size of the head of a frame: three bytes of length, one each of type and flags, four of
-/// stream id.
-const HEAD: usize = 9;
-
-impl<T> Heard<T> {
-    fn hear(&mut self, bytes: &[u8]) {
-        const SETTINGS: [u8; 2] = [4, 0];
-        let begin = self.read.min(HEAD);
-        let count = bytes.len().min(HEAD - begin);
-        self.first_frame[begin..begin + count].copy_from_slice(&bytes[..count]);
-        self.read = self.read.saturating_add(bytes.len());
-        let [high, middle, low, kind_and_flags @ .., _, _, _, _] = self.first_frame;
-        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
-        if self.read >= HEAD + length
-            && kind_and_flags == SETTINGS
-            && let Some(heard) = self.heard.take()
-        {
-            // Nobody listens any more when the dial was given up.
-            let _ = heard.send(());
+    /// Notes that something was read, as an answer to what was `owed` before.
+    fn paid(&self, owed: u64) {
+        if owed != 0 {
+            // Lost to a call that has just begun: that one is owed.
+            let _ = self
+                .owed
+                .compare_exchange(owed, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
-}
 
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if self.heard.is_some() {
-            self.hear(&buffer.filled()[before..]);
+    fn owed_since(&self) -> Option<std::time::Instant> {
+        match self.owed.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(self.begun + Duration::from_nanos(nanos)),
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    /// Notes that a call was answered, or a part of it.
+    fn answered(&self) {
+        if !self.answered.load(Ordering::Relaxed) {
+            self.answered.store(true, Ordering::Relaxed);
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+    fn lost(&self) -> Option<Cause> {
+        self.lost.get().cloned()
     }
 }

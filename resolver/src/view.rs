@@ -14,7 +14,7 @@ use crate::{Endpoint, balance::RoundRobin, outlook::Obstacle, transport::Transpo
 #[derive(Debug)]
 pub(crate) enum View {
     /// Call one of these.
-    Ready(RoundRobin<Target>),
+    Ready(RoundRobin<Arc<Target>>),
     /// Wait for the next view.
     Waiting(Obstacle),
     /// Fail, or wait if the caller asked for it.
@@ -24,7 +24,7 @@ pub(crate) enum View {
 }
 
 /// A READY endpoint and the way to it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) transport: Transport,
@@ -63,13 +63,11 @@ impl Views {
 
 impl View {
     /// Returns whether these are the targets that calls go to.
-    pub(crate) fn has_targets(&self, targets: &[Target]) -> bool {
+    pub(crate) fn has_targets(&self, targets: &[Arc<Target>]) -> bool {
         let Self::Ready(picker) = self else {
             return false;
         };
-        let is_same = |(one, other): (&Target, &Target)| {
-            Arc::ptr_eq(&one.endpoint, &other.endpoint) && one.transport.is_same(&other.transport)
-        };
-        picker.targets().len() == targets.len() && picker.targets().iter().zip(targets).all(is_same)
+        let (known, is_same) = (picker.targets(), |(one, other)| Arc::ptr_eq(one, other));
+        known.len() == targets.len() && known.iter().zip(targets).all(is_same)
     }
 }

@@ -25,16 +25,14 @@ impl<T> RoundRobin<T> {
         }
     }
 
-    /// Returns the next target in turn that is usable, if there is one.
-    pub(crate) fn pick(&self, is_usable: impl Fn(&T) -> bool) -> Option<&T> {
+    /// Tries the targets, from the next in turn on, until one can be taken.
+    pub(crate) fn pick<'a, P>(&'a self, take: impl Fn(&'a T) -> Option<P>) -> Option<P> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.targets.len();
-        (0..count)
-            .map(|skipped| &self.targets[turn.wrapping_add(skipped) % count])
-            .find(|target| is_usable(target))
+        (0..count).find_map(|skipped| take(&self.targets[turn.wrapping_add(skipped) % count]))
     }
 
-    /// Returns all targets, usable or not.
+    /// Returns all targets.
     pub(crate) fn targets(&self) -> &[T] {
         &self.targets
     }
@@ -45,7 +43,7 @@ mod tests {
     use super::*;
 
     fn picks(picker: &RoundRobin<char>, count: usize) -> String {
-        (0..count).filter_map(|_| picker.pick(|_| true)).collect()
+        (0..count).filter_map(|_| picker.pick(Some)).collect()
     }
 
     #[test]
@@ -65,17 +63,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_usable_is_skipped() {
+    fn what_cannot_be_taken_is_skipped() {
         let picker = RoundRobin::new(['a', 'b', 'c'], 0);
         for _ in 0..10 {
-            assert_ne!(picker.pick(|&target| target != 'b'), Some(&'b'));
+            assert_ne!(picker.pick(|it| (*it != 'b').then_some(*it)), Some('b'));
         }
-        assert_eq!(picker.pick(|&target| target == 'c'), Some(&'c'));
+        assert_eq!(picker.pick(|it| (*it == 'c').then_some(*it)), Some('c'));
     }
 
     #[test]
-    fn nothing_usable_is_no_pick() {
-        assert_eq!(RoundRobin::new(['a'], 0).pick(|_| false), None);
-        assert_eq!(RoundRobin::<char>::new([], 5).pick(|_| true), None);
+    fn nothing_to_take_is_no_pick() {
+        assert_eq!(RoundRobin::new(['a'], 0).pick(|_| None::<char>), None);
+        assert_eq!(RoundRobin::<char>::new([], 5).pick(Some), None);
     }
 }

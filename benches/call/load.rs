@@ -1,0 +1,110 @@
+//! Calls in a closed loop, and what they cost.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+use switchboard_proto::{HelloRequest, HellosRequest};
+use tokio::task::JoinSet;
+
+use crate::variant::Client;
+
+/// What is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Unary,
+    /// Messages from the server, so many a call.
+    ServerStreaming { messages: u32 },
+}
+
+/// One case.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) kind: Kind,
+    pub(crate) in_flight: usize,
+    pub(crate) bytes: usize,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What a round of it cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) calls_per_s: f64,
+    pub(crate) cpu_us_per_call: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+}
+
+impl Load {
+    /// Calls for so long, and returns what it cost.
+    pub(crate) async fn run(self, client: &Client, time: Duration) -> Cost {
+        let (begin, cpu) = (Instant::now(), cpu());
+        let mut workers = JoinSet::new();
+        for _ in 0..self.in_flight {
+            let mut client = client.clone();
+            workers.spawn(async move {
+                let mut times = Histogram::<u64>::new(3).expect("digits");
+                while begin.elapsed() < time {
+                    let start = Instant::now();
+                    self.call(&mut client).await;
+                    times.record(start.elapsed().as_nanos() as u64).expect("in range");
+                }
+                times
+            });
+        }
+        let mut times = Histogram::<u64>::new(3).expect("digits");
+        for of_one in workers.join_all().await {
+            times.add(of_one).expect("of one shape");
+        }
+        let (took, cpu) = (begin.elapsed(), self::cpu() - cpu);
+        let calls = times.len() as f64;
+        Cost {
+            calls_per_s: calls / took.as_secs_f64(),
+            cpu_us_per_call: cpu.as_secs_f64() * 1e6 / calls,
+            p50_us: times.value_at_quantile(0.5) as f64 / 1e3,
+            p99_us: times.value_at_quantile(0.99) as f64 / 1e3,
+        }
+    }
+
+    /// Makes so many calls.
+    pub(crate) async fn make(self, client: &Client, calls: usize) {
+        let mut workers = JoinSet::new();
+        for worker in 0..self.in_flight {
+            let mut client = client.clone();
+            let share = (worker..calls).step_by(self.in_flight).count();
+            workers.spawn(async move {
+                for _ in 0..share {
+                    self.call(&mut client).await;
+                }
+            });
+        }
+        workers.join_all().await;
+    }
+
+    async fn call(self, client: &mut Client) {
+        let name = "x".repeat(self.bytes);
+        match self.kind {
+            Kind::Unary => {
+                let mut request = tonic::Request::new(HelloRequest { name });
+                if let Some(timeout) = self.timeout {
+                    request.set_timeout(timeout);
+                }
+                client.call(request).await;
+            }
+            Kind::ServerStreaming { messages } => {
+                let request = HellosRequest {
+                    name,
+                    count: messages,
+                    interval_ms: 0,
+                };
+                client.stream(request).await;
+            }
+        }
+    }
+}
+
+/// The time that this process has had, of all processors.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

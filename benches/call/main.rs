@@ -1,0 +1,143 @@
+//! What a call costs, beside what it costs with tonic's own channels.
+//!
+//! ```text
+//! cargo bench --bench call                       a table
+//! cargo bench --bench call -- --json             one object a line
+//! cargo bench --bench call -- --rounds 5         fewer rounds
+//! ```
+//!
+//! Four servers in a process of their own, called in a closed loop; the variants take turns in each
+//! round, so that what else the machine does hits all. A ratio is to one plain channel of tonic's:
+//! the median over the rounds, with the least and the greatest beside it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench panics where it cannot go on, and takes the time"
+)]
+
+mod load;
+#[path = "../shared/median.rs"]
+mod median;
+#[path = "../shared/options.rs"]
+mod options;
+mod report;
+mod servers;
+mod variant;
+
+use std::time::Duration;
+
+use clap::Parser;
+
+use self::{
+    load::{Kind, Load},
+    options::Options,
+    report::Report,
+    servers::Servers,
+    variant::{VARIANTS, Variant},
+};
+
+/// Measures what calls cost.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// For how many milliseconds each variant calls in each round.
+    #[arg(long, default_value_t = 300)]
+    millis: u64,
+    /// Is the servers, until it is killed.
+    #[arg(long, hide = true)]
+    serve: bool,
+    /// Makes so many calls and nothing else, for who counts instructions.
+    #[arg(long)]
+    make: Option<usize>,
+    /// How those calls are made.
+    #[arg(long, default_value = "switchboard")]
+    variant: Variant,
+    /// How many of them at once.
+    #[arg(long, default_value_t = 16)]
+    in_flight: usize,
+    /// How many bytes each carries.
+    #[arg(long, default_value_t = 16)]
+    bytes: usize,
+    /// Whether they have a deadline.
+    #[arg(long)]
+    deadline: bool,
+}
+
+/// One that no call meets.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn main() {
+    let arguments = Arguments::parse();
+    let mut runtime = match arguments.make {
+        // What one thread does is the same each time.
+        Some(_) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        match arguments {
+            Arguments { serve: true, .. } => servers::serve().await,
+            Arguments {
+                make: Some(calls), ..
+            } => make(&arguments, calls).await,
+            _ => compare(&arguments).await,
+        }
+    });
+}
+
+async fn make(arguments: &Arguments, calls: usize) {
+    let servers = Servers::start().await;
+    let client = arguments.variant.connect(&servers.addresses).await;
+    let load = Load {
+        kind: Kind::Unary,
+        in_flight: arguments.in_flight,
+        bytes: arguments.bytes,
+        timeout: arguments.deadline.then_some(DEADLINE),
+    };
+    load.make(&client, calls).await;
+}
+
+async fn compare(arguments: &Arguments) {
+    let mut report = Report::new(arguments.options.json);
+    let servers = Servers::start().await;
+    let mut clients = Vec::new();
+    for variant in VARIANTS {
+        clients.push(variant.connect(&servers.addresses).await);
+    }
+    let time = Duration::from_millis(arguments.millis);
+    for load in loads() {
+        let mut rounds = Vec::new();
+        for _ in 0..arguments.options.rounds {
+            let mut costs = Vec::new();
+            for client in &clients {
+                costs.push(load.run(client, time).await);
+            }
+            rounds.push(costs);
+        }
+        report.add(load, &rounds);
+    }
+    report.print();
+}
+
+fn loads() -> impl Iterator<Item = Load> {
+    let unary = |in_flight, bytes, timeout| Load {
+        kind: Kind::Unary,
+        in_flight,
+        bytes,
+        timeout,
+    };
+    let sizes = [16, 1024, 64 * 1024];
+    let plain = sizes
+        .into_iter()
+        .flat_map(move |bytes| [1, 16, 128].map(|in_flight| unary(in_flight, bytes, None)));
+    let with_deadline = unary(16, 16, Some(DEADLINE));
+    let streaming = Load {
+        kind: Kind::ServerStreaming { messages: 100 },
+        in_flight: 4,
+        bytes: 64 * 1024,
+        timeout: None,
+    };
+    plain.chain([with_deadline, streaming])
+}

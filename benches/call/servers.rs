@@ -1,0 +1,48 @@
+//! The servers that are called: greeters, in a process of their own.
+
+use std::{env, process::Command, time::Duration};
+
+use switchboard_proto::{Polite, greeter_server::GreeterServer};
+use switchboard_test_support::Process;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+const COUNT: usize = 4;
+
+/// Serves, and says where. Returns never.
+pub(crate) async fn serve() {
+    let mut servers = JoinSet::new();
+    for _ in 0..COUNT {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        println!("{address}");
+        let greeter = GreeterServer::new(Polite { address });
+        let server = Server::builder().tcp_nodelay(true).add_service(greeter);
+        servers.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    }
+    servers.join_all().await;
+}
+
+/// Servers that are killed when this is dropped.
+pub(crate) struct Servers {
+    _process: Process,
+    pub(crate) addresses: Vec<String>,
+}
+
+impl Servers {
+    pub(crate) async fn start() -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.arg("--serve");
+        let mut process = Process::spawn(command);
+        let mut addresses = Vec::new();
+        for _ in 0..COUNT {
+            let limit = Duration::from_secs(30);
+            addresses.push(process.wait_for_line(limit, |_| true).await);
+        }
+        Self {
+            _process: process,
+            addresses,
+        }
+    }
+}

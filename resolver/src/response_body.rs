@@ -1,0 +1,168 @@
+//! The body of a response, on its way.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::{CallError, Endpoint, deadline::Deadline, transport::OnConnection};
+
+/// The body of a response, on its way.
+///
+/// It ends at the caller's deadline, if there is one, with DEADLINE_EXCEEDED, and if its connection
+/// breaks, with UNAVAILABLE. Dropping it resets the stream and leaves the connection usable. While it
+/// is not read, the server can send no more than the stream's window.
+pub struct ResponseBody {
+    /// `None` once it has ended, and the connection has nothing more to do for it.
+    incoming: Option<Incoming>,
+    expiry: Option<Expiry>,
+    service: Option<Arc<str>>,
+    endpoint: Arc<Endpoint>,
+}
+
+struct Incoming {
+    stream: RecvStream,
+    call: OnConnection,
+    /// All data was read, and trailers may follow.
+    is_at_trailers: bool,
+}
+
+struct Expiry {
+    sleep: Pin<Box<Sleep>>,
+    deadline: Deadline,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(
+        stream: RecvStream,
+        call: OnConnection,
+        deadline: Deadline,
+        service: Option<Arc<str>>,
+        endpoint: Arc<Endpoint>,
+    ) -> Self {
+        // Most unary responses have ended with their headers or do with the next frame, but whether
+        // one will cannot be known here, and a timer costs nothing before it is polled.
+        let expiry = deadline.of_body().map(|at| Expiry {
+            sleep: Box::pin(tokio::time::sleep_until(Instant::from_std(at))),
+            deadline,
+        });
+        let incoming = Incoming {
+            stream,
+            call,
+            is_at_trailers: false,
+        };
+        Self {
+            // What has ended with its headers is over now.
+            incoming: Some(incoming).filter(|it| !it.stream.is_end_stream()),
+            expiry,
+            service,
+            endpoint,
+        }
+    }
+}
+
+impl Expiry {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.sleep.deadline()
+    }
+
+    fn error(&self, service: &Option<Arc<str>>, endpoint: &Arc<Endpoint>) -> CallError {
+        let at = self.sleep.deadline().into_std();
+        let waited = self.deadline.since_start(at);
+        CallError::deadline_in_flight(service, endpoint, "end of the response", waited)
+    }
+}
+
+impl Incoming {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.is_at_trailers {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    self.call.answered();
+                    // It is the caller's now: the server may send as much again.
+                    let released = self.stream.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(released.map(|()| Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.is_at_trailers = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        Poll::Ready(trailers.map(|it| it.map(Frame::trailers)).transpose())
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = CallError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
+        let Self {
+            incoming,
+            expiry,
+            service,
+            endpoint,
+        } = &mut *self;
+        let Some(open) = incoming else {
+            return Poll::Ready(None);
+        };
+        let result = match (open.poll_frame(cx), expiry) {
+            // A server that sends without a pause must not outrun the deadline, which is polled
+            // only in pauses. And one that breaks off then does it because of the
+            // deadline.
+            (Poll::Ready(Some(_)), Some(expiry)) if expiry.is_over() => {
+                Some(Err(expiry.error(service, endpoint)))
+            }
+            (Poll::Ready(Some(Ok(frame))), _) if frame.is_data() => {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            (Poll::Ready(Some(Ok(trailers))), _) => Some(Ok(trailers)),
+            (Poll::Ready(Some(Err(error))), _) => {
+                let failure = open.call.failure(error);
+                Some(Err(CallError::failed(service, endpoint, failure)))
+            }
+            (Poll::Ready(None), _) => None,
+            (Poll::Pending, None) => return Poll::Pending,
+            (Poll::Pending, Some(expiry)) => {
+                ready!(expiry.sleep.as_mut().poll(cx));
+                Some(Err(expiry.error(service, endpoint)))
+            }
+        };
+        *incoming = None;
+        Poll::Ready(result)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.incoming {
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("endpoint", &self.endpoint)
+            .field("ended", &self.incoming.is_none())
+            .finish()
+    }
+}

@@ -1,0 +1,261 @@
+//! Does the work of one connection, and tells what becomes of it.
+//!
+//! - All that was written since it last ran leaves in one flush: when it is woken it lets the other
+//!   tasks that can run go first, once, since they may have more to say.
+//! - It alone sends pings.
+//! - A GOAWAY, which wakes nobody in h2, is noticed when it is read, with or without calls.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Ping, PingPong, client::SendRequest};
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Shared,
+    counted::Counted,
+    liveness::{Health, Liveness, Seen},
+};
+use crate::{Cause, connector::Io};
+
+/// Does the work of one connection.
+pub(crate) struct Connection {
+    io: h2::client::Connection<Counted<Io>, Bytes>,
+    shared: Arc<Shared>,
+    /// Tells whether new streams are taken; `None` once they are not.
+    probe: Option<SendRequest<Bytes>>,
+    pings: Option<PingPong>,
+    liveness: Liveness,
+    health: Health,
+    alarm: Alarm,
+    /// How much was read when that was last looked at.
+    read: u64,
+    /// Something was read since the liveness was last asked.
+    heard: bool,
+    turn: Turn,
+    is_over: bool,
+}
+
+/// What has become of a connection.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// It is silent, or is not any more.
+    Suspect(bool),
+    /// It takes no more calls; those in flight go on.
+    Leaving(Cause),
+    /// It is over. `Leaving` may not have come before.
+    Closed(Cause),
+}
+
+impl Connection {
+    pub(super) fn new(
+        mut io: h2::client::Connection<Counted<Io>, Bytes>,
+        probe: SendRequest<Bytes>,
+        shared: Arc<Shared>,
+        liveness: Liveness,
+    ) -> Self {
+        Self {
+            pings: io.ping_pong(),
+            io,
+            probe: Some(probe),
+            read: shared.traffic.read(),
+            shared,
+            liveness,
+            health: Health::Trusted,
+            alarm: Alarm::default(),
+            heard: false,
+            turn: Turn::Others,
+            is_over: false,
+        }
+    }
+
+    /// Works until something becomes of the connection, and says what. To be dropped once it is
+    /// `Closed`. Cancel safe.
+    pub(crate) async fn event(&mut self) -> Event {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// Takes no more calls, and works until those in flight have ended.
+    pub(crate) async fn finish(mut self: Box<Self>) {
+        self.leave();
+        while !self.is_over {
+            self.event().await;
+        }
+    }
+
+    /// Returns whether a call was ever answered.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.shared.has_answered.load(Ordering::Relaxed)
+    }
+
+    fn leave(&mut self) {
+        self.shared.slots.close();
+        // The connection ends when the last one who could use it is gone.
+        self.probe = None;
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Turn::Others = self.turn {
+            self.turn = Turn::Ours;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.turn = Turn::Others;
+        let owed = self.shared.owed.load(Ordering::Relaxed);
+        if let Poll::Ready(ended) = Pin::new(&mut self.io).poll(cx) {
+            let cause = match ended {
+                Ok(()) => closed("the server closed the connection"),
+                Err(error) => Arc::new(error),
+            };
+            return Poll::Ready(self.closed(cause));
+        }
+        let read = self.shared.traffic.read();
+        if read != self.read {
+            self.read = read;
+            self.heard = true;
+            self.shared.paid(owed);
+            if let Poll::Ready(cause) = self.poll_leaving(cx) {
+                self.leave();
+                return Poll::Ready(Event::Leaving(cause));
+            }
+        }
+        self.poll_liveness(cx)
+    }
+
+    /// Finds out whether the server takes new streams, and how many.
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        let Some(probe) = &mut self.probe else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(Err(error)) = probe.poll_ready(cx) {
+            return Poll::Ready(Arc::new(error));
+        }
+        self.shared
+            .slots
+            .set_limit(probe.current_max_send_streams());
+        Poll::Pending
+    }
+
+    /// Asks the liveness when there may be something new to it: once in a while, and not each time
+    /// that something is read.
+    fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        while self.alarm.poll(cx).is_ready() || self.is_news() {
+            let pong = match &mut self.pings {
+                Some(pings) => pings.poll_pong(cx).is_ready(),
+                None => false,
+            };
+            let owed_since = self.shared.owed_since();
+            let seen = Seen {
+                heard: std::mem::take(&mut self.heard),
+                answered: self.shared.answered.swap(false, Ordering::Relaxed),
+                pong,
+                calls_in_flight: self.shared.slots.taken(),
+                owed_since,
+            };
+            let advice = self.liveness.look(seen, Instant::now().into_std());
+            if advice.ping
+                && let Some(pings) = &mut self.pings
+            {
+                // One that is still on its way will be answered, or not, as this one would be.
+                let _ = pings.send_ping(Ping::opaque());
+                // h2 sends it when it is polled.
+                cx.waker().wake_by_ref();
+            }
+            self.alarm.set(advice.again, owed_since.is_some());
+            if advice.health == Health::Dead {
+                let cause = closed("the server gives no sign of life, and answers no ping");
+                return Poll::Ready(self.closed(cause));
+            }
+            if advice.health != self.health {
+                self.health = advice.health;
+                return Poll::Ready(Event::Suspect(advice.health == Health::Suspect));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn is_news(&self) -> bool {
+        match self.alarm.expects {
+            Expects::FirstLook => true,
+            _ if !self.liveness.is_trusting() => self.heard,
+            Expects::Anything => self.shared.owed_since().is_some(),
+            Expects::AnAnswer => false,
+        }
+    }
+
+    fn closed(&mut self, cause: Cause) -> Event {
+        self.leave();
+        self.is_over = true;
+        // Its calls fail when it is dropped, and say this.
+        let _ = self.shared.lost.set(cause.clone());
+        Event::Closed(cause)
+    }
+}
+
+fn closed(text: &'static str) -> Cause {
+    Arc::new(io::Error::new(io::ErrorKind::ConnectionAborted, text))
+}
+
+/// Whose turn it is when the connection is woken.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// That of the other tasks, which may have more to send.
+    Others,
+    Ours,
+}
+
+/// When the liveness is to be asked again.
+#[derive(Default)]
+struct Alarm {
+    /// Made when it is needed first: of many connections, most are idle.
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_set: bool,
+    expects: Expects,
+}
+
+/// What the alarm was set for.
+#[derive(Debug, Clone, Copy, Default)]
+enum Expects {
+    /// It was not set yet.
+    #[default]
+    FirstLook,
+    /// That a call has no answer by then, so that further ones are no news.
+    AnAnswer,
+    /// Whatever else.
+    Anything,
+}
+
+impl Alarm {
+    fn set(&mut self, at: Option<std::time::Instant>, is_owed: bool) {
+        self.expects = match is_owed {
+            true => Expects::AnAnswer,
+            false => Expects::Anything,
+        };
+        self.is_set = at.is_some();
+        let Some(at) = at.map(Instant::from_std) else {
+            return;
+        };
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(at),
+            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    /// Is ready once each time that it goes off.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.sleep {
+            Some(sleep) if self.is_set => {
+                ready!(sleep.as_mut().poll(cx));
+                self.is_set = false;
+                Poll::Ready(())
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
