@@ -14,7 +14,9 @@ use crate::variant::Client;
 pub(crate) enum Kind {
     Unary,
     /// Messages from the server, so many a call.
-    ServerStreaming { messages: u32 },
+    ServerStreaming {
+        messages: u32,
+    },
 }
 
 /// One case.
@@ -47,7 +49,9 @@ impl Load {
                 while begin.elapsed() < time {
                     let start = Instant::now();
                     self.call(&mut client).await;
-                    times.record(start.elapsed().as_nanos() as u64).expect("in range");
+                    times
+                        .record(start.elapsed().as_nanos() as u64)
+                        .expect("in range");
                 }
                 times
             });

@@ -18,8 +18,16 @@ impl Report {
     pub(crate) fn new(json: bool) -> Self {
         let mut table = Table::new();
         table.set_header([
-            "case", "variant", "calls/s", "ratio", "from .. to", "CPU, us", "ratio", "from .. to",
-            "p50, us", "p99, us",
+            "case",
+            "variant",
+            "calls/s",
+            "ratio",
+            "from .. to",
+            "CPU, us",
+            "ratio",
+            "from .. to",
+            "p50, us",
+            "p99, us",
         ]);
         Self { json, table }
     }
@@ -32,9 +40,15 @@ impl Report {
     }
 
     fn add_variant(&mut self, load: Load, variant: Variant, index: usize, rounds: &[Vec<Cost>]) {
-        let values = |of: fn(&Cost) -> f64| sorted(rounds.iter().map(|it| of(&it[index])).collect());
+        let values =
+            |of: fn(&Cost) -> f64| sorted(rounds.iter().map(|it| of(&it[index])).collect());
         let ratios = |of: fn(&Cost) -> f64| {
-            sorted(rounds.iter().map(|it| of(&it[index]) / of(&it[0])).collect())
+            sorted(
+                rounds
+                    .iter()
+                    .map(|it| of(&it[index]) / of(&it[0]))
+                    .collect(),
+            )
         };
         let (calls, cpu) = (values(|it| it.calls_per_s), values(|it| it.cpu_us_per_call));
         let (p50, p99) = (values(|it| it.p50_us), values(|it| it.p99_us));

@@ -150,4 +150,3 @@ impl Service<Request<Body>> for ByHand {
         channel.call(request)
     }
 }
-
