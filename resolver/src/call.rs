@@ -14,7 +14,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 use h2::RecvStream;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{TE, USER_AGENT},
+    header::{Entry, TE, USER_AGENT},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -259,14 +259,15 @@ impl Wish {
 
 /// Sets what every gRPC request has, where the caller did not.
 fn set_headers(headers: &mut HeaderMap) {
-    const OURS: &str = concat!("switchboard/", env!("CARGO_PKG_VERSION"));
-    headers
-        .entry(TE)
-        .or_insert(HeaderValue::from_static("trailers"));
-    let combined = headers.get(USER_AGENT).and_then(|theirs| {
-        let combined = [theirs.as_bytes(), b" ", OURS.as_bytes()].concat();
-        HeaderValue::from_bytes(&combined).ok()
-    });
-    let ours = combined.unwrap_or(HeaderValue::from_static(OURS));
-    headers.insert(USER_AGENT, ours);
+    static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+    static OURS: HeaderValue =
+        HeaderValue::from_static(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
+    headers.entry(TE).or_insert_with(|| TRAILERS.clone());
+    match headers.entry(USER_AGENT) {
+        Entry::Vacant(entry) => drop(entry.insert(OURS.clone())),
+        Entry::Occupied(mut entry) => {
+            let combined = [entry.get().as_bytes(), b" ", OURS.as_bytes()].concat();
+            entry.insert(HeaderValue::from_bytes(&combined).unwrap_or_else(|_| OURS.clone()));
+        }
+    }
 }

@@ -16,6 +16,9 @@ pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeou
 /// attempt. A shorter one would fail calls while the first attempt is still under way.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What passes until a call is sent that does not wait: less than its way to the server differs by.
+const AT_ONCE: Duration = Duration::from_micros(500);
+
 /// How long a call may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
@@ -70,10 +73,17 @@ impl Deadline {
         }
     }
 
-    /// Returns the `grpc-timeout` to send on: what remains of the caller's.
+    /// Returns the `grpc-timeout` to send on in place of the caller's: what remains of it. Nothing
+    /// if that is all of it, as for a call that did not have to wait.
     pub(crate) fn grpc_timeout(&self, now: Instant) -> Option<HeaderValue> {
-        self.caller
-            .map(|at| format(at.saturating_duration_since(now)))
+        let at = self.caller?;
+        let waited = now.saturating_duration_since(self.started);
+        (waited >= AT_ONCE).then(|| {
+            let mut timeout = format(at.saturating_duration_since(now));
+            // Hardly two are alike: none is worth a place in the table of headers (RFC 7541, 7.1.3).
+            timeout.set_sensitive(true);
+            timeout
+        })
     }
 
     /// Returns how long after the call's start `at` is.

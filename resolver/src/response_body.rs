@@ -35,9 +35,12 @@ struct Incoming {
     is_at_trailers: bool,
 }
 
+/// The end of a call that has one.
 struct Expiry {
-    sleep: Pin<Box<Sleep>>,
+    at: Instant,
     deadline: Deadline,
+    /// Made when the server lets us wait: most unary responses are there as a whole.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl ResponseBody {
@@ -48,11 +51,10 @@ impl ResponseBody {
         service: Option<Arc<str>>,
         endpoint: Arc<Endpoint>,
     ) -> Self {
-        // Most unary responses have ended with their headers or do with the next frame, but whether
-        // one will cannot be known here, and a timer costs nothing before it is polled.
         let expiry = deadline.of_body().map(|at| Expiry {
-            sleep: Box::pin(tokio::time::sleep_until(Instant::from_std(at))),
+            at: Instant::from_std(at),
             deadline,
+            sleep: None,
         });
         let incoming = Incoming {
             stream,
@@ -71,12 +73,19 @@ impl ResponseBody {
 
 impl Expiry {
     fn is_over(&self) -> bool {
-        Instant::now() >= self.sleep.deadline()
+        Instant::now() >= self.at
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.at;
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        sleep.as_mut().poll(cx)
     }
 
     fn error(&self, service: &Option<Arc<str>>, endpoint: &Arc<Endpoint>) -> CallError {
-        let at = self.sleep.deadline().into_std();
-        let waited = self.deadline.since_start(at);
+        let waited = self.deadline.since_start(self.at.into_std());
         CallError::deadline_in_flight(service, endpoint, "end of the response", waited)
     }
 }
@@ -138,7 +147,7 @@ impl Body for ResponseBody {
             (Poll::Ready(None), _) => None,
             (Poll::Pending, None) => return Poll::Pending,
             (Poll::Pending, Some(expiry)) => {
-                ready!(expiry.sleep.as_mut().poll(cx));
+                ready!(expiry.poll(cx));
                 Some(Err(expiry.error(service, endpoint)))
             }
         };

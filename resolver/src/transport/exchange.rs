@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::{Request, Response};
 
-use super::{Failure, Pump, Shared, Slot, Transport, cause};
+use super::{Failure, Pump, Slot, Transport, cause};
 use crate::request_body::RequestBody;
 
 /// A request that was handed to h2. Dropping it resets its stream.
@@ -82,15 +81,15 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<RecvStream>, Failure>> {
         let response = ready!(Pin::new(&mut self.response).poll(cx));
-        let shared = self.call.shared();
         Poll::Ready(match response {
             Ok(response) => {
-                shared.answered();
+                self.call.answered();
                 Ok(response)
             }
             Err(error) => Err(match self.call.body_failure() {
                 Some(failure) => failure,
                 None => {
+                    let shared = &self.call.slot.shared;
                     let has_left = shared.traffic.written() != self.written_before;
                     Failure::before_headers(error, shared.lost(), has_left)
                 }
@@ -105,10 +104,6 @@ impl Exchange {
 }
 
 impl OnConnection {
-    fn shared(&self) -> Arc<Shared> {
-        self.slot.shared.clone()
-    }
-
     fn body_failure(&mut self) -> Option<Failure> {
         let failure = self.pump.as_mut().and_then(Pump::failure);
         failure.map(Failure::Body)
