@@ -2,6 +2,7 @@
 
 use std::{env, process::Command, time::Duration};
 
+use futures::StreamExt;
 use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use switchboard_test_support::Process;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -18,8 +19,12 @@ pub(crate) async fn serve() {
         let address = listener.local_addr().unwrap().to_string();
         println!("{address}");
         let greeter = GreeterServer::new(Polite { address });
-        let server = Server::builder().tcp_nodelay(true).add_service(greeter);
-        servers.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let server = Server::builder().add_service(greeter);
+        let incoming = TcpListenerStream::new(listener).inspect(|stream| {
+            // Or answers wait for acknowledgements: tonic's own setting is for its own listener.
+            let _ = stream.as_ref().map(|stream| stream.set_nodelay(true));
+        });
+        servers.spawn(server.serve_with_incoming(incoming));
     }
     servers.join_all().await;
 }

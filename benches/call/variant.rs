@@ -1,18 +1,13 @@
 //! The ways of calling four servers that are compared.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use http::{Request, Response};
 use switchboard::Channel;
 use switchboard_proto::{HelloRequest, HellosRequest, greeter_client::GreeterClient};
-use tonic::{body::Body, transport};
-use tower::Service;
+use tonic::transport;
 
 /// How calls are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,11 +50,15 @@ impl Variant {
                 Client::Tonic(GreeterClient::new(channel))
             }
             Self::TonicByHand => {
-                let mut channels = Vec::new();
+                let mut clients = Vec::new();
                 for server in servers {
-                    channels.push(endpoint(server).connect().await.unwrap());
+                    let channel = endpoint(server).connect().await.unwrap();
+                    clients.push(GreeterClient::new(channel));
                 }
-                Client::ByHand(GreeterClient::new(ByHand::new(channels)))
+                Client::ByHand(ByHand {
+                    clients: clients.into(),
+                    turn: Arc::default(),
+                })
             }
             Self::TonicBalance => {
                 let channel = transport::Channel::balance_list(servers.iter().map(endpoint));
@@ -87,7 +86,7 @@ impl Variant {
 #[derive(Clone)]
 pub(crate) enum Client {
     Tonic(GreeterClient<transport::Channel>),
-    ByHand(GreeterClient<ByHand>),
+    ByHand(ByHand),
     Switchboard(GreeterClient<Channel>),
 }
 
@@ -96,7 +95,7 @@ impl Client {
     pub(crate) async fn call(&mut self, request: tonic::Request<HelloRequest>) {
         match self {
             Self::Tonic(client) => client.say_hello(request).await,
-            Self::ByHand(client) => client.say_hello(request).await,
+            Self::ByHand(clients) => clients.next().say_hello(request).await,
             Self::Switchboard(client) => client.say_hello(request).await,
         }
         .expect("an answer");
@@ -106,7 +105,7 @@ impl Client {
     pub(crate) async fn stream(&mut self, request: HellosRequest) {
         let mut replies = match self {
             Self::Tonic(client) => client.say_hellos(request).await,
-            Self::ByHand(client) => client.say_hellos(request).await,
+            Self::ByHand(clients) => clients.next().say_hellos(request).await,
             Self::Switchboard(client) => client.say_hellos(request).await,
         }
         .expect("an answer")
@@ -115,38 +114,16 @@ impl Client {
     }
 }
 
-/// Channels that are called in turn.
+/// Clients that are called in turn.
 #[derive(Clone)]
 pub(crate) struct ByHand {
-    channels: Arc<[transport::Channel]>,
+    clients: Arc<[GreeterClient<transport::Channel>]>,
     turn: Arc<AtomicUsize>,
 }
 
 impl ByHand {
-    fn new(channels: Vec<transport::Channel>) -> Self {
-        Self {
-            channels: channels.into(),
-            turn: Arc::default(),
-        }
-    }
-}
-
-impl Service<Request<Body>> for ByHand {
-    type Response = Response<Body>;
-    type Error = transport::Error;
-    type Future = <transport::Channel as Service<Request<Body>>>::Future;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), transport::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn next(&self) -> GreeterClient<transport::Channel> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut channel = self.channels[turn % self.channels.len()].clone();
-        // tonic's channel takes what it is given once it has a place in its queue, and has one for a
-        // clone of its own: it is ready or it is broken.
-        let ready = channel.poll_ready(&mut Context::from_waker(std::task::Waker::noop()));
-        assert!(ready.is_ready(), "a queue of 1,024 that is full");
-        channel.call(request)
+        self.clients[turn % self.clients.len()].clone()
     }
 }
