@@ -2,12 +2,10 @@
 
 use std::{env, process::Command, time::Duration};
 
-use futures::StreamExt;
 use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use switchboard_test_support::Process;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Server, server::TcpIncoming};
 
 const COUNT: usize = 4;
 
@@ -19,11 +17,10 @@ pub(crate) async fn serve() {
         let address = listener.local_addr().unwrap().to_string();
         println!("{address}");
         let greeter = GreeterServer::new(Polite { address });
+        // tonic's own setting is for its own listener; with Nagle's algorithm answers would wait for
+        // acknowledgements.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder().add_service(greeter);
-        let incoming = TcpListenerStream::new(listener).inspect(|stream| {
-            // Or answers wait for acknowledgements: tonic's own setting is for its own listener.
-            let _ = stream.as_ref().map(|stream| stream.set_nodelay(true));
-        });
         servers.spawn(server.serve_with_incoming(incoming));
     }
     servers.join_all().await;
