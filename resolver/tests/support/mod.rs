@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test file uses a part.
 
 mod network;
+pub mod wire;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,0 +1,249 @@
+//! What a server takes back: connections, streams, and calls that it did not process.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{wire::*, *};
+use switchboard_resolver::{CallError, CallErrorKind, Channel};
+use tokio::{task::JoinSet, time::Instant};
+use tonic::{Code, Status};
+
+const LAST: u32 = (1 << 31) - 1;
+
+fn kind(status: &Status) -> CallErrorKind {
+    let error = std::error::Error::source(status).and_then(|it| it.downcast_ref::<CallError>());
+    error.expect("a CallError").kind()
+}
+
+/// A channel to one server, which is READY, and the server's side of it.
+async fn wired(settings: &[(u16, u32)]) -> (Channel, switchboard_embedded::Listener, Wire) {
+    let network = switchboard_embedded::Network::new();
+    let mut listener = network.listen("a:1").expect("nobody there");
+    let channel = Channel::balance(["a:1"])
+        .expect("an address")
+        .name("greeter")
+        .connector(network.connector("channel"))
+        .connect_lazy()
+        .expect("a channel");
+    let wire = Wire::accept(&mut listener, settings).await;
+    until_ready(&channel, &["a:1"]).await;
+    (channel, listener, wire)
+}
+
+/// Has one call answered.
+async fn answer_one(channel: &Channel, wire: &mut Wire) {
+    let server = async {
+        let stream = wire.request().await.expect("a request");
+        wire.answer(stream, "a:1").await;
+    };
+    let (served, ()) = tokio::join!(within(SOON, served_by(channel)), server);
+    assert_eq!(served, "a:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c33_a_goaway_every_100_ms_fails_no_call() {
+    let (channel, mut listener, first) = wired(&[]).await;
+    let mut servers = JoinSet::new();
+    servers.spawn(async move {
+        let mut draining = JoinSet::new();
+        let mut wire = first;
+        loop {
+            let end = Instant::now() + Duration::from_millis(100);
+            while let Ok(Some(stream)) = tokio::time::timeout_at(end, wire.request()).await {
+                wire.answer(stream, "a:1").await;
+            }
+            wire.go_away(LAST, NO_ERROR).await;
+            draining.spawn(async move {
+                while let Some(stream) = wire.request().await {
+                    wire.answer(stream, "a:1").await;
+                }
+            });
+            wire = Wire::accept(&mut listener, &[]).await;
+        }
+    });
+    let start = Instant::now();
+    let mut calls = 0;
+    while start.elapsed() < Duration::from_secs(10) {
+        assert_eq!(served_by(&channel).await, "a:1");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        calls += 1;
+    }
+    assert!(calls > 1000, "{calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c35_unary_calls_above_a_goaway_are_sent_again_elsewhere() {
+    let (channel, mut listener, mut wire) = wired(&[]).await;
+    // One that has answered is redialed at once when it leaves.
+    answer_one(&channel, &mut wire).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..5 {
+        let channel = channel.clone();
+        calls.spawn(async move { served_by(&channel).await });
+    }
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        streams.push(wire.request().await.expect("a request"));
+    }
+    // The first two are processed.
+    wire.go_away(streams[1], NO_ERROR).await;
+    for stream in &streams[..2] {
+        wire.answer(*stream, "the first connection").await;
+    }
+    let mut second = Wire::accept(&mut listener, &[]).await;
+    for _ in 0..3 {
+        let stream = second.request().await.expect("a request");
+        second.answer(stream, "the second connection").await;
+    }
+    let mut served = calls.join_all().await;
+    served.sort();
+    let expected = [
+        &["the first connection"; 2][..],
+        &["the second connection"; 3],
+    ]
+    .concat();
+    assert_eq!(served, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c35_a_streaming_call_above_a_goaway_that_has_begun_to_send_is_unavailable() {
+    let (channel, _listener, mut wire) = wired(&[]).await;
+    let call = async {
+        let requests = tokio_stream::StreamExt::chain(
+            tokio_stream::iter([hello("Ada")]),
+            tokio_stream::pending(),
+        );
+        client(&channel).greet_all(requests).await
+    };
+    let server = async {
+        while wire.next().await.expect("a frame").kind != DATA {}
+        wire.go_away(0, NO_ERROR).await;
+    };
+    let (reply, ()) = tokio::join!(within(SOON, call), server);
+    let status = reply.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(kind(&status), CallErrorKind::Unsent, "it was not processed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c35_a_goaway_without_a_call_is_noticed_too() {
+    let (_channel, mut listener, mut wire) = wired(&[]).await;
+    wire.go_away(LAST, NO_ERROR).await;
+    within(SOON, Wire::accept(&mut listener, &[])).await;
+    assert!(wire.next().await.is_none_or(|frame| frame.kind == GOAWAY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c36_one_refused_stream_is_not_seen() {
+    let (channel, _listener, mut wire) = wired(&[]).await;
+    let server = async {
+        let stream = wire.request().await.expect("a request");
+        wire.reset(stream, REFUSED_STREAM).await;
+        let stream = wire.request().await.expect("the same request");
+        wire.answer(stream, "a:1").await;
+    };
+    let (served, ()) = tokio::join!(served_by(&channel), server);
+    assert_eq!(served, "a:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c36_two_refused_streams_are_unavailable() {
+    let (channel, _listener, mut wire) = wired(&[]).await;
+    let server = async {
+        for _ in 0..2 {
+            let stream = wire.request().await.expect("a request");
+            wire.reset(stream, REFUSED_STREAM).await;
+        }
+        let third = tokio::time::timeout(SOON, wire.request()).await;
+        assert!(third.is_err(), "it is not sent once more: {third:?}");
+    };
+    let (reply, ()) = tokio::join!(call(&channel), server);
+    let status = reply.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("endpoint a:1"), "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c37_what_may_have_been_processed_is_never_sent_twice() {
+    let (channel, mut listener, mut wire) = wired(&[]).await;
+    let server = async {
+        wire.request().await.expect("a request");
+        // The connection ends.
+        drop(wire);
+        let mut second = Wire::accept(&mut listener, &[]).await;
+        let again = tokio::time::timeout(SOON, second.request()).await;
+        assert!(again.is_err(), "it is sent again: {again:?}");
+    };
+    let (reply, ()) = tokio::join!(call(&channel), server);
+    let status = reply.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(kind(&status), CallErrorKind::Interrupted);
+    let expected = "service greeter: endpoint a:1: the server closed the connection";
+    assert_eq!(status.message(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c39_a_call_that_is_dropped_resets_its_stream_and_frees_its_slot() {
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    for _ in 0..10 {
+        let mut calls = JoinSet::new();
+        let dropped = channel.clone();
+        calls.spawn(async move { call(&dropped).await });
+        let stream = wire.request().await.expect("a request");
+        calls.shutdown().await;
+        let frame = wire.next().await.expect("a frame");
+        assert_eq!((frame.kind, frame.stream), (RST_STREAM, stream));
+    }
+    assert_eq!(channel.state().endpoints[0].calls_in_flight(), 0);
+    answer_one(&channel, &mut wire).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c40_a_thousand_calls_at_once_never_exceed_a_limit_of_one_stream() {
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..1000 {
+        let channel = channel.clone();
+        calls.spawn(async move { served_by(&channel).await });
+    }
+    let server = async {
+        for _ in 0..1000 {
+            let stream = wire.request().await.expect("a request");
+            // Time for another one to come, if there is one.
+            let other = tokio::time::timeout(Duration::from_millis(1), wire.next()).await;
+            assert!(other.is_err(), "beside stream {stream}: {other:?}");
+            wire.answer(stream, "a:1").await;
+        }
+    };
+    let (served, ()) = tokio::join!(within(SOON, calls.join_all()), server);
+    assert_eq!(served, vec!["a:1"; 1000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c40_limits_rise_and_fall() {
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..9 {
+        let channel = channel.clone();
+        calls.spawn(async move { served_by(&channel).await });
+    }
+    let mut streams = vec![wire.request().await.expect("a request")];
+    wire.settings(&[(MAX_STREAMS, 5)]).await;
+    for _ in 1..5 {
+        streams.push(within(SOON, wire.request()).await.expect("a request"));
+    }
+    wire.settings(&[(MAX_STREAMS, 2)]).await;
+    // As many as are above the limit end without another one taking their place.
+    for stream in streams.drain(..3) {
+        wire.answer(stream, "a:1").await;
+        let other = tokio::time::timeout(Duration::from_millis(1), wire.request()).await;
+        assert!(other.is_err(), "{other:?}");
+    }
+    while let Some(stream) = streams.pop() {
+        wire.answer(stream, "a:1").await;
+        let next = tokio::time::timeout(Duration::from_millis(1), wire.request()).await;
+        streams.extend(next.ok().flatten());
+    }
+    assert_eq!(calls.join_all().await, ["a:1"; 9]);
+}

@@ -1,0 +1,170 @@
+//! A server that speaks HTTP/2 frame by frame, so that it can say what no good server says.
+
+use std::io;
+
+use prost::Message;
+use switchboard_embedded::{Io, Listener};
+use switchboard_proto::HelloReply;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_stream::StreamExt;
+
+/// The kinds of frames (RFC 9113, section 6).
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+
+pub const ACK: u8 = 1;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+pub const NO_ERROR: u32 = 0;
+pub const REFUSED_STREAM: u32 = 7;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// `SETTINGS_MAX_CONCURRENT_STREAMS`.
+pub const MAX_STREAMS: u16 = 3;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+/// The server's side of one connection.
+pub struct Wire {
+    io: Io,
+}
+
+impl Wire {
+    /// Accepts a connection, and settles it.
+    pub async fn accept(listener: &mut Listener, settings: &[(u16, u32)]) -> Self {
+        let io = listener.next().await.expect("open").expect("a connection");
+        let mut wire = Self { io };
+        let mut preface = [0; PREFACE.len()];
+        wire.io.read_exact(&mut preface).await.expect("a preface");
+        assert_eq!(preface, PREFACE);
+        wire.settings(settings).await;
+        wire
+    }
+
+    pub async fn settings(&mut self, settings: &[(u16, u32)]) {
+        let mut payload = Vec::new();
+        for (id, value) in settings {
+            payload.extend(id.to_be_bytes());
+            payload.extend(value.to_be_bytes());
+        }
+        self.send(SETTINGS, 0, 0, &payload).await;
+    }
+
+    /// Sends a frame. Whoever reads no more is not told.
+    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = (payload.len() as u32).to_be_bytes();
+        let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        let _ = self.io.write_all(&bytes).await;
+    }
+
+    /// Sends bytes that need not be frames.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.io.write_all(bytes).await;
+    }
+
+    /// Reads the next frame; nothing when the client has ended the connection. Pings and settings
+    /// are answered on the way.
+    pub async fn next(&mut self) -> Option<Frame> {
+        loop {
+            let frame = self.read().await.ok()?;
+            match (frame.kind, frame.flags & ACK) {
+                (PING, 0) => self.send(PING, ACK, 0, &frame.payload).await,
+                (SETTINGS, 0) => self.send(SETTINGS, ACK, 0, &[]).await,
+                (PING | SETTINGS, _) | (WINDOW_UPDATE, _) => {}
+                _ => return Some(frame),
+            }
+        }
+    }
+
+    /// Reads the next frame, whatever it is.
+    pub async fn read(&mut self) -> io::Result<Frame> {
+        let mut head = [0; 9];
+        self.io.read_exact(&mut head).await?;
+        let [high, middle, low, kind, flags, stream @ ..] = head;
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        let mut payload = vec![0; length];
+        self.io.read_exact(&mut payload).await?;
+        Ok(Frame {
+            kind,
+            flags,
+            stream: u32::from_be_bytes(stream),
+            payload,
+        })
+    }
+
+    /// Waits for the whole of a request, and returns its stream.
+    pub async fn request(&mut self) -> Option<u32> {
+        loop {
+            let frame = self.next().await?;
+            if matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
+                return Some(frame.stream);
+            }
+        }
+    }
+
+    /// Answers a unary call.
+    pub async fn answer(&mut self, stream: u32, served_by: &str) {
+        self.headers(stream).await;
+        self.message(stream, served_by).await;
+        self.trailers(stream).await;
+    }
+
+    pub async fn headers(&mut self, stream: u32) {
+        // `:status: 200`, and `content-type` by its place in the static table (RFC 7541, appendix A).
+        let mut block = vec![0x88, 0x0f, 0x10];
+        text(&mut block, "application/grpc");
+        self.send(HEADERS, END_HEADERS, stream, &block).await;
+    }
+
+    pub async fn message(&mut self, stream: u32, served_by: &str) {
+        let reply = HelloReply {
+            message: "Hello, Ada!".to_owned(),
+            served_by: served_by.to_owned(),
+        };
+        let encoded = reply.encode_to_vec();
+        let mut payload = vec![0];
+        payload.extend((encoded.len() as u32).to_be_bytes());
+        payload.extend(encoded);
+        self.send(DATA, 0, stream, &payload).await;
+    }
+
+    pub async fn trailers(&mut self, stream: u32) {
+        let mut block = vec![0];
+        text(&mut block, "grpc-status");
+        text(&mut block, "0");
+        let flags = END_HEADERS | END_STREAM;
+        self.send(HEADERS, flags, stream, &block).await;
+    }
+
+    pub async fn reset(&mut self, stream: u32, reason: u32) {
+        self.send(RST_STREAM, 0, stream, &reason.to_be_bytes())
+            .await;
+    }
+
+    pub async fn go_away(&mut self, last_stream: u32, reason: u32) {
+        let payload = [last_stream.to_be_bytes(), reason.to_be_bytes()].concat();
+        self.send(GOAWAY, 0, 0, &payload).await;
+    }
+}
+
+/// A text as HPACK has it, as it is.
+fn text(block: &mut Vec<u8>, text: &str) {
+    block.push(text.len() as u8);
+    block.extend(text.as_bytes());
+}
