@@ -184,7 +184,8 @@ impl Connection {
         match self.alarm.expects {
             Expects::FirstLook => true,
             _ if !self.liveness.is_trusting() => self.heard,
-            Expects::Anything => self.shared.owed_since().is_some(),
+            Expects::Anything if self.alarm.is_set => self.shared.owed_since().is_some(),
+            Expects::Anything => self.shared.slots.taken() > 0,
             Expects::AnAnswer => false,
         }
     }

@@ -109,6 +109,11 @@ impl Network {
         self.link(address).cut();
     }
 
+    /// Lets through what was held back.
+    pub fn heal(&self, address: &str) {
+        self.link(address).heal();
+    }
+
     /// Lets connections to the address succeed, and never says a word on them.
     pub fn silence(&self, address: &str) {
         // Connections that nobody accepts.

@@ -1,0 +1,153 @@
+//! Servers that say nothing any more.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{wire::*, *};
+use switchboard_resolver::{Channel, Condition};
+use tokio::{task::JoinSet, time::Instant};
+use tonic::Code;
+
+const ADDRESSES: [&str; 4] = ["a:1", "b:1", "c:1", "d:1"];
+const MILLIS: Duration = Duration::from_millis(1);
+
+/// Starts a call every 10 ms for as long as asked, and returns when each began and how it ended.
+async fn load(channel: &Channel, time: Duration) -> Vec<(Instant, Result<String, Code>)> {
+    let end = Instant::now() + time;
+    let mut calls = JoinSet::new();
+    while Instant::now() < end {
+        let mut client = client(channel);
+        calls.spawn(async move {
+            let start = Instant::now();
+            let reply = client
+                .say_hello(with_timeout(hello("Ada"), 2000 * MILLIS))
+                .await;
+            let served = reply.map(|it| it.into_inner().served_by);
+            (start, served.map_err(|status| status.code()))
+        });
+        tokio::time::sleep(10 * MILLIS).await;
+    }
+    calls.join_all().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn c50_a_frozen_server_is_suspect_within_600_ms_and_is_picked_again_when_it_wakes() {
+    let network = Network::serving(&ADDRESSES);
+    let channel = connected(&network, &ADDRESSES).await;
+    load(&channel, 1000 * MILLIS).await;
+
+    let frozen = Instant::now();
+    network.cut("a:1");
+    let suspected = async {
+        until_it_is(&channel, "a:1", Condition::Suspect).await;
+        frozen.elapsed()
+    };
+    let (suspected, calls) = tokio::join!(suspected, load(&channel, 5000 * MILLIS));
+    assert!(suspected <= 600 * MILLIS, "{suspected:?}");
+    let failed: Vec<_> = calls.iter().filter(|(_, it)| it.is_err()).collect();
+    assert!(!failed.is_empty(), "those that it held");
+    for (start, _) in failed {
+        let after = *start - frozen;
+        assert!(
+            after <= 600 * MILLIS,
+            "a call failed that began {after:?} after"
+        );
+    }
+
+    network.heal("a:1");
+    let woken = Instant::now();
+    until_it_is(&channel, "a:1", Condition::Ready).await;
+    assert!(woken.elapsed() <= 1000 * MILLIS, "{:?}", woken.elapsed());
+    let calls = load(&channel, 1000 * MILLIS).await;
+    assert!(calls.iter().all(|(_, it)| it.is_ok()));
+    assert!(calls.iter().any(|(_, it)| it.as_deref() == Ok("a:1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c50_if_all_are_suspect_all_are_used() {
+    let network = Network::serving(&["a:1"]);
+    let channel = connected(&network, &["a:1"]).await;
+    call(&channel).await.unwrap();
+    network.cut("a:1");
+    let mut held = JoinSet::new();
+    let other = channel.clone();
+    held.spawn(async move { served_by(&other).await });
+    until_it_is(&channel, "a:1", Condition::Suspect).await;
+    let other = channel.clone();
+    held.spawn(async move { served_by(&other).await });
+    tokio::time::sleep(1000 * MILLIS).await;
+    network.heal("a:1");
+    assert_eq!(within(SOON, held.join_all()).await, ["a:1"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c50_a_host_that_is_gone_without_a_word_is_unavailable_within_11_s() {
+    let network = Network::serving(&["a:1"]);
+    let channel = connected(&network, &["a:1"]).await;
+    call(&channel).await.unwrap();
+    network.cut("a:1");
+    let start = Instant::now();
+    let status = call(&channel).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(start.elapsed() <= 11_000 * MILLIS, "{:?}", start.elapsed());
+    assert!(status.message().contains("endpoint a:1"), "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c50_an_idle_stream_and_a_slow_call_are_pinged_no_more_than_go_servers_allow() {
+    let network = switchboard_embedded::Network::new();
+    let mut listener = network.listen("a:1").expect("nobody there");
+    let channel = Channel::balance(["a:1"]).expect("an address");
+    let channel = channel.connector(network.connector("channel"));
+    let channel = channel.connect_lazy().expect("a channel");
+    let mut wire = Wire::accept(&mut listener, &[]).await;
+    until_ready(&channel, &["a:1"]).await;
+
+    let mut calls = JoinSet::new();
+    let other = channel.clone();
+    calls.spawn(async move { drop(call(&other).await) });
+    // grpc-go's own count: what comes within 5 minutes of the ping before is a strike, and headers or
+    // data clear them; the third one ends the connection.
+    let (mut strikes, mut last, mut pings) = (0, None::<Instant>, 0);
+    let end = Instant::now() + Duration::from_secs(700);
+    while let Ok(frame) = tokio::time::timeout_at(end, wire.read()).await {
+        let frame = frame.expect("the connection lives");
+        match (frame.kind, frame.flags & ACK) {
+            (PING, 0) => {
+                let now = Instant::now();
+                if last.is_some_and(|last| now < last + Duration::from_secs(300)) {
+                    strikes += 1;
+                }
+                assert!(strikes <= 2, "too many pings");
+                (last, pings) = (Some(now), pings + 1);
+                wire.send(PING, ACK, 0, &frame.payload).await;
+            }
+            (SETTINGS, 0) => wire.send(SETTINGS, ACK, 0, &[]).await,
+            _ => {}
+        }
+    }
+    assert!(pings >= 2, "{pings}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c50_a_process_that_slept_suspects_nobody() {
+    let network = Network::serving(&ADDRESSES);
+    let channel = connected(&network, &ADDRESSES).await;
+    for _ in 0..20 {
+        let mut calls = JoinSet::new();
+        for _ in 0..8 {
+            let channel = channel.clone();
+            calls.spawn(async move { call(&channel).await.map(drop) });
+        }
+        // Nothing runs meanwhile.
+        tokio::time::advance(2000 * MILLIS).await;
+        for call in calls.join_all().await {
+            call.unwrap();
+        }
+        let ready = |it: &std::sync::Arc<switchboard_resolver::EndpointState>| {
+            it.condition == Condition::Ready
+        };
+        assert!(channel.state().endpoints.iter().all(ready));
+    }
+}
