@@ -247,8 +247,8 @@ fn txn(real: Version) -> impl Strategy<Value = PbTxnRequest> {
         })
     });
     txn_of(nested.boxed()).prop_map(|mut txn| {
-        // A put that keeps what is there ends etcd for good if the same transaction has deleted it:
-        // "unexpected error during txn: etcdserver: key not found".
+        // etcd sees most that write a key twice, and not all; where it applies one, a put that keeps
+        // what was deleted ends it: "unexpected error during txn: etcdserver: key not found".
         if operations(&txn).any(deletes) {
             operations_mut(&mut txn).for_each(keep_nothing);
         }
