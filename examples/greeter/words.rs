@@ -103,7 +103,14 @@ fn bar(rate: f64) -> String {
 
 /// The summary: what each incident cost.
 pub(crate) fn summary(tally: &Tally) -> String {
-    let mut table = with_header(["", "calls", "failed", "p99", "added", "called again"]);
+    let mut table = with_header([
+        "",
+        "calls",
+        "failed",
+        "p99",
+        "p99 above usual",
+        "called again",
+    ]);
     let usual = tally.calm.latency(0.99);
     let mut row = |name: &str, figures: &Figures, added: String, called_again: String| {
         table.add_row([
@@ -125,7 +132,7 @@ pub(crate) fn summary(tally: &Tally) -> String {
         if cost.figures.calls == 0 {
             continue; // It was stopped before that.
         }
-        let added = cost.figures.latency(0.99).as_secs_f64() - usual.as_secs_f64();
+        let added = cost.figures.latency(0.99).saturating_sub(usual);
         let called_again = match cost.called_again {
             Some(after) => format!("{:.1} s after its start", after.as_secs_f64()),
             None => "not yet".to_owned(),
@@ -133,7 +140,7 @@ pub(crate) fn summary(tally: &Tally) -> String {
         row(
             &format!("{} {what}", server(incident.server())),
             &cost.figures,
-            format!("{:+.1} ms", added * 1e3),
+            millis(added),
             called_again,
         );
     }

@@ -24,8 +24,8 @@
 //!
 //! - A watch resumes *at* the last put that is known, which must come again: the revisions of an
 //!   etcd that was wiped and has grown past ours would otherwise pass for a continuation.
-//! - After a list the watch begins at its revision, not after: etcd answers for no watch that has
-//!   yet to begin (`mvcc/watchable_store.go`, since 3.6.2), which would pass for silent.
+//! - After a list the watch begins at its revision, not after: one that has yet to begin gets no
+//!   progress (`mvcc/watchable_store.go`, since 3.4.38, 3.5.22 and 3.6.2), and would pass for silent.
 //! - It never resumes at the revision in a response's header, which can be ahead of what was
 //!   delivered (etcd, `mvcc/watchable_store.go`: a watcher that catches up gets old events under
 //!   the current header), nor at that of a progress notice (unsafe before etcd 3.4.25 and 3.5.8).

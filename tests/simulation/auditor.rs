@@ -58,8 +58,6 @@ pub(crate) struct Auditor {
     seen: BTreeSet<(String, String)>,
     /// The last record that each key held.
     known: Records,
-    /// The key that each publication had last, and the address in it.
-    last: BTreeMap<String, (String, String)>,
 }
 
 impl Auditor {
@@ -94,8 +92,6 @@ impl Auditor {
             for (key, record) in records.iter().filter(|(_, it)| !it.is_spoiled) {
                 let Record { who, version, .. } = record;
                 self.seen.insert((who.clone(), version.clone()));
-                let place = (key.clone(), record.address.clone());
-                self.last.insert(who.clone(), place);
                 self.known.insert(key.clone(), record.clone());
             }
             note_servers(&records, health, now);
@@ -120,17 +116,16 @@ impl Auditor {
         let mut violations = Vec::new();
         for key in due {
             let stands = records.get(&key).is_some_and(|record| !record.is_spoiled);
-            let wanted = self.claims.iter().find(|(who, claim)| {
-                let Wanted::At { address, .. } = &claim.wanted else {
-                    return false;
-                };
-                // One that was to move meanwhile has no use for it.
-                let is_its = self.last.get(*who) == Some(&(key.clone(), address.clone()));
-                is_its && !health.is_hampered(claim.party, now)
+            let Some(Record { who, address, .. }) = self.known.get(&key) else {
+                continue;
+            };
+            let is_wanted = self.claims.get(who).is_some_and(|claim| {
+                // One that was to move meanwhile has no use for the key.
+                let is_there =
+                    matches!(&claim.wanted, Wanted::At { address: at, .. } if at == address);
+                is_there && !health.is_hampered(claim.party, now)
             });
-            if let Some((who, _)) = wanted
-                && !stands
-            {
+            if is_wanted && !stands {
                 violations.push(format!("{who} is not put back: {key}"));
             }
         }

@@ -339,7 +339,7 @@ impl Stream {
     /// is told, not later either.
     pub(super) fn request_progress(&mut self, history: &History) {
         // One that starts in the future has not come anywhere, be it only the next revision
-        // (`mvcc/watchable_store.go`, since 3.6.2), nor has one that a compaction ended.
+        // (`mvcc/watchable_store.go`), nor has one that a compaction ended.
         let has_begun = |watcher: &Watcher| watcher.start <= history.revision();
         let is_anywhere = !self.watchers.is_empty() && self.watchers.values().all(has_begun);
         if is_anywhere && self.behind.is_empty() && self.compacted.is_empty() {
