@@ -191,7 +191,7 @@ mod tests {
             (
                 deadline.of_headers(),
                 deadline.of_body(),
-                deadline.grpc_timeout(now).is_some(),
+                deadline.grpc_timeout(now + AT_ONCE).is_some(),
             )
         };
         assert_eq!(deadline(None, None), (None, None, false));
