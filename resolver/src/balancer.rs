@@ -6,7 +6,10 @@
 //!
 //! Never waits for an endpoint, and never sees a call.
 
-use std::{any::Any, collections::BTreeMap, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
+use std::{
+    any::Any, collections::BTreeMap, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::{
@@ -20,12 +23,13 @@ use crate::{
     Cause, Endpoint, Update,
     balance::RoundRobin,
     dialing::Dialing,
+    endpoint_handle::EndpointHandle,
     endpoint_set::{EndpointKey, EndpointSet},
     endpoint_task::{Command, EndpointTask, Report},
-    error::chain,
-    outlook::{Failure, Observed, Obstacle, Outlook, SourceStatus, outlook},
-    state::{ChannelState, Condition, EndpointState},
-    transport::{InFlight, Transport},
+    idleness::{Activity, Idleness},
+    outlook::{Failure, Obstacle, Outlook, SourceStatus, outlook},
+    state::{ChannelState, Condition},
+    subchannel::Subchannel,
     view::{Target, View, Views},
 };
 
@@ -49,25 +53,10 @@ pub(crate) struct Balancer {
     tasks: JoinSet<()>,
     reports: mpsc::UnboundedReceiver<Report>,
     reporter: mpsc::UnboundedSender<Report>,
+    idleness: Idleness,
     published: Published,
     /// What a task or the source panicked with, to go on once everything is over.
     panic: Option<Box<dyn Any + Send>>,
-}
-
-/// What the balancer knows of one endpoint's task.
-struct EndpointHandle {
-    task: task::Id,
-    endpoint: Arc<Endpoint>,
-    /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task
-    /// has panicked.
-    commands: Option<mpsc::UnboundedSender<Command>>,
-    condition: Condition,
-    last_failure: Option<Failure>,
-    /// The way there, while there is one.
-    target: Option<Arc<Target>>,
-    /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
-    /// thousands.
-    state: Arc<EndpointState>,
 }
 
 /// Where the balancer publishes.
@@ -80,6 +69,7 @@ pub(crate) struct Published {
 pub(crate) struct Signals {
     pub(crate) redial: Arc<Notify>,
     pub(crate) close: CancellationToken,
+    pub(crate) activity: Arc<Activity>,
 }
 
 enum Input {
@@ -87,6 +77,10 @@ enum Input {
     Report(Report),
     Ended(Result<(task::Id, ()), JoinError>),
     Redial,
+    /// It is time to look for calls.
+    Look,
+    /// A call waits for the idle channel.
+    Woken,
     Close,
 }
 
@@ -96,6 +90,7 @@ impl Balancer {
         source: BoxSource,
         dialing: Dialing,
         rng: fastrand::Rng,
+        idle_timeout: Duration,
         published: Published,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
@@ -112,6 +107,7 @@ impl Balancer {
             tasks: JoinSet::new(),
             reports,
             reporter,
+            idleness: Idleness::new(idle_timeout, Instant::now().into_std()),
             published,
             panic: None,
         }
@@ -130,6 +126,8 @@ impl Balancer {
                 Input::Report(report) => self.on_report(report),
                 Input::Ended(ended) => self.on_ended(ended),
                 Input::Redial => self.tell_all(|| Command::Redial),
+                Input::Look => self.look(&signals.activity),
+                Input::Woken => self.wake(),
                 Input::Close => break,
             }
             // What came at the same time is published at once: a thousand endpoints that connect
@@ -176,12 +174,21 @@ impl Balancer {
                 None => std::future::pending().await,
             }
         };
+        let look = self.idleness.next().map(Instant::from_std);
+        let look = async {
+            match look {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = signals.close.cancelled() => Input::Close,
             update = update => Input::Source(update),
             Some(report) = self.reports.recv() => Input::Report(report),
             Some(ended) = self.tasks.join_next_with_id() => Input::Ended(ended),
             () = signals.redial.notified() => Input::Redial,
+            () = signals.activity.woken() => Input::Woken,
+            () = look => Input::Look,
         }
     }
 
@@ -255,13 +262,18 @@ impl Balancer {
             reports: self.reporter.clone(),
             rng: self.rng.fork(),
         };
-        let task = self.tasks.spawn(task.run()).id();
-        EndpointHandle::new(task, endpoint, commands)
+        let subchannel = match self.is_idle() {
+            true => Subchannel::idle(self.dialing.backoff),
+            false => Subchannel::new(self.dialing.backoff),
+        };
+        let condition = subchannel.condition();
+        let task = self.tasks.spawn(task.run(subchannel)).id();
+        EndpointHandle::new(task, endpoint, commands, condition)
     }
 
     fn drain(&mut self, handle: EndpointHandle) {
         // A task that has panicked will not end once more.
-        if handle.commands.is_some() {
+        if handle.is_heard() {
             self.draining.push(handle.into_draining());
         }
     }
@@ -307,7 +319,35 @@ impl Balancer {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.idleness.next().is_none()
+    }
+
+    fn look(&mut self, activity: &Activity) {
+        let mut handles = self.wanted.values().chain(&self.draining);
+        // Asked first: that there is a call is noted before it takes a slot.
+        let is_called = activity.was_called()
+            || handles.any(|it| it.calls_in_flight() > 0)
+            || self.dialing.vacancy.is_awaited();
+        if self.idleness.look(is_called, Instant::now().into_std()) {
+            tracing::debug!(name: "channel_idle", service = self.service.as_deref(), "channel is idle");
+            self.tell_all(|| Command::Rest);
+        }
+    }
+
+    fn wake(&mut self) {
+        // Several calls may have asked for it.
+        if self.is_idle() {
+            self.idleness.wake(Instant::now().into_std());
+            self.tell_all(|| Command::Wake);
+        }
+    }
+
     fn publish(&mut self) {
+        if self.is_idle() {
+            self.published.views.publish(View::Idle);
+            return self.publish_state();
+        }
         let observed: Vec<_> = self.wanted.values().map(EndpointHandle::observe).collect();
         let outlook = outlook(
             &self.status,
@@ -371,134 +411,5 @@ impl Drop for Balancer {
     /// Calls must not wait for a balancer that has panicked.
     fn drop(&mut self) {
         self.published.views.publish(View::Closed);
-    }
-}
-
-impl EndpointHandle {
-    fn new(
-        task: task::Id,
-        endpoint: Arc<Endpoint>,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Self {
-        let condition = Condition::Connecting;
-        Self {
-            task,
-            state: Arc::new(EndpointState::new(
-                &endpoint,
-                condition,
-                None,
-                InFlight::default(),
-            )),
-            endpoint,
-            commands: Some(commands),
-            condition,
-            last_failure: None,
-            target: None,
-        }
-    }
-
-    fn observe(&self) -> Observed<'_> {
-        Observed {
-            endpoint: &self.endpoint,
-            condition: self.condition,
-            last_failure: self.last_failure.as_ref(),
-        }
-    }
-
-    fn tell(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            // The task is gone only if it has just panicked, and then there is nobody to tell.
-            let _ = commands.send(command);
-        }
-    }
-
-    /// Takes in that the source says something else of the endpoint.
-    fn update(&mut self, endpoint: Arc<Endpoint>) {
-        self.endpoint = endpoint.clone();
-        let transport = self.target.as_ref().map(|it| it.transport.clone());
-        self.aim(transport);
-        self.tell(Command::Update(endpoint));
-        self.show();
-    }
-
-    fn take_in(&mut self, report: Report) {
-        self.condition = report.condition;
-        self.last_failure = report.last_failure;
-        self.aim(report.transport);
-        self.show();
-    }
-
-    fn aim(&mut self, transport: Option<Transport>) {
-        self.target = transport.map(|transport| {
-            Arc::new(Target {
-                endpoint: self.endpoint.clone(),
-                transport,
-            })
-        });
-    }
-
-    /// Takes in that the task has panicked.
-    fn panicked(&mut self) {
-        self.commands = None;
-        self.condition = Condition::Failing;
-        self.target = None;
-        self.last_failure = Some(Failure {
-            at: Instant::now().into_std(),
-            cause: Arc::new(io::Error::other("its connector has panicked")),
-        });
-        self.show();
-    }
-
-    /// Tells the task to drain.
-    fn into_draining(mut self) -> Self {
-        self.commands = None;
-        self.target = None;
-        self.condition = Condition::Draining;
-        self.show();
-        self
-    }
-
-    fn show(&mut self) {
-        let target = self.target.as_ref();
-        let in_flight = target.map(|it| it.transport.in_flight());
-        self.state = Arc::new(EndpointState::new(
-            &self.endpoint,
-            self.condition,
-            self.last_failure.as_ref(),
-            in_flight.unwrap_or_default(),
-        ));
-    }
-
-    /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts
-    /// between are for debugging.
-    fn log(&self, service: Option<&str>, report: &Report) {
-        let service = service.unwrap_or_default();
-        let endpoint = &self.endpoint;
-        let cause = report.last_failure.as_ref().map(|it| chain(&*it.cause));
-        let cause = cause.unwrap_or_default();
-        match (self.condition, report.condition) {
-            (Condition::Failing, Condition::Failing) => {
-                tracing::debug!(name: "endpoint_still_failing", service, %endpoint, cause, "endpoint still fails");
-            }
-            (_, Condition::Failing) => {
-                tracing::warn!(name: "endpoint_failing", service, %endpoint, cause, "endpoint fails");
-            }
-            (_, Condition::Suspect) => {
-                tracing::warn!(name: "endpoint_suspect", service, %endpoint, "endpoint is silent");
-            }
-            (Condition::Suspect, Condition::Ready) => {
-                tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint answers again");
-            }
-            (Condition::Failing, Condition::Ready) => {
-                tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint is back");
-            }
-            (_, Condition::Ready) => {
-                tracing::debug!(name: "endpoint_ready", service, %endpoint, "endpoint is ready");
-            }
-            (_, Condition::Connecting) => {
-                tracing::debug!(name: "endpoint_lost", service, %endpoint, cause, "connection lost");
-            }
-            (_, Condition::Draining) => {}
-        }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     channel::Shared,
     connector::Connector,
     dialing::Dialing,
+    idleness::Activity,
     state::SourceState,
     tls::Tls,
     transport::{self, Vacancy},
@@ -50,6 +51,7 @@ pub struct ChannelBuilder {
     name: Option<Arc<str>>,
     timeout: Option<Duration>,
     connect_timeout: Duration,
+    idle_timeout: Duration,
     backoff: Backoff,
     settings: transport::Settings,
     connector: Connector,
@@ -60,6 +62,9 @@ pub struct ChannelBuilder {
 /// The connect timeout of gRPC's `connection-backoff.md`. Shorter than what a far or busy server
 /// needs to answer, and no attempt would ever succeed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// As grpc-go. A shorter one makes rare calls wait for a connection each time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that
 /// is. As tokio has it.
@@ -72,6 +77,7 @@ impl ChannelBuilder {
             name: None,
             timeout: None,
             connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
             connector: Connector::tcp(),
@@ -101,6 +107,15 @@ impl ChannelBuilder {
     /// HTTP/2; 20 s unless set.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.min(NEVER);
+        self
+    }
+
+    /// Sets how long the channel may go without a call until it lets its connections go, or up to
+    /// half as long again; 30 min unless set, and never with [`Duration::MAX`].
+    ///
+    /// The next call connects, and waits for that. The source is followed all the while.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout.min(NEVER);
         self
     }
 
@@ -196,6 +211,7 @@ impl ChannelBuilder {
             endpoints: Vec::new(),
         }));
         let redial = Arc::new(Notify::new());
+        let activity = Arc::new(Activity::default());
         let close = CancellationToken::new();
         let balancer = Balancer::new(
             self.name.clone(),
@@ -211,6 +227,7 @@ impl ChannelBuilder {
             },
             self.seed
                 .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            self.idle_timeout,
             Published {
                 views: views.clone(),
                 state: state_sender,
@@ -219,6 +236,7 @@ impl ChannelBuilder {
         let signals = Signals {
             redial: redial.clone(),
             close: close.clone(),
+            activity: activity.clone(),
         };
         let task = TaskTracker::new().spawn_on(balancer.run(signals), &runtime);
         Ok(Channel::new(Shared {
@@ -227,6 +245,7 @@ impl ChannelBuilder {
                 timeout: self.timeout,
                 views,
                 vacancy,
+                activity,
             },
             state,
             redial,
@@ -287,6 +306,7 @@ impl ChannelBuilder {
             positive("timeout", timeout)?;
         }
         positive("connect timeout", self.connect_timeout)?;
+        positive("idle timeout", self.idle_timeout)?;
         let window = self.settings.stream_window;
         check(window > 0, "stream window", &window, "more than zero")?;
         if let Some(keep_alive) = self.settings.pings.keep_alive {
@@ -326,6 +346,7 @@ impl fmt::Debug for ChannelBuilder {
             .field("name", &self.name)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
+            .field("idle_timeout", &self.idle_timeout)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
             .field("tls", &self.tls)

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     CallError, ResponseBody, ServedBy, WaitForReady,
     deadline::{Deadline, GRPC_TIMEOUT, PATIENCE, Wait},
+    idleness::Activity,
     outlook::Obstacle,
     request_body::RequestBody,
     transport::{Exchange, Failure, OnConnection, Slot, Transport, Vacancy},
@@ -36,6 +37,7 @@ pub(crate) struct Calls {
     pub(crate) timeout: Option<Duration>,
     pub(crate) views: Arc<Views>,
     pub(crate) vacancy: Arc<Vacancy>,
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// What a call asks for, whatever endpoint it goes to.
@@ -67,6 +69,7 @@ impl Calls {
         head: Parts,
         mut body: RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
+        self.activity.note();
         let wish = Wish::new(head, self.timeout);
         body.read_ahead()
             .await
@@ -196,6 +199,10 @@ impl Calls {
             View::Failing(obstacle) if wait_for_ready => Pick::Blocked(obstacle.clone()),
             View::Failing(obstacle) => {
                 return Err(CallError::nothing_to_call(&self.service, obstacle));
+            }
+            View::Idle => {
+                self.activity.wake();
+                Pick::Blocked(Obstacle::Idle)
             }
             View::Closed => return Err(CallError::closed(&self.service)),
         })

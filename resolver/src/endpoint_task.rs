@@ -25,6 +25,9 @@ use crate::{
 pub(crate) enum Command {
     /// Ends a backoff.
     Redial,
+    /// Lets the connection go until it is woken: the channel is not called any more.
+    Rest,
+    Wake,
     /// Replaces the endpoint by one with the same addresses, maybe in another order; it counts from
     /// the next dial on.
     Update(Arc<Endpoint>),
@@ -73,6 +76,7 @@ enum Input {
 enum Work {
     Dialing(BoxFuture<'static, Result<(Transport, Connection), Refused>>),
     Waiting(Instant),
+    Resting,
     Serving(Box<Connection>),
     Draining(BoxFuture<'static, ()>),
 }
@@ -91,13 +95,15 @@ enum Outcome {
 
 impl EndpointTask {
     /// Keeps the endpoint connected until it is removed and its last stream has ended.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, mut subchannel: Subchannel) {
         // Connections that take no more calls while some are in flight, and what those still have to
         // send. They may outlive the connection after them, so draining waits for all.
         let tasks = TaskTracker::new();
-        let mut subchannel = Subchannel::new(self.dialing.backoff);
         let mut link = Link {
-            work: Work::Dialing(self.dial(&tasks)),
+            work: match subchannel.condition() {
+                Condition::Idle => Work::Resting,
+                _ => Work::Dialing(self.dial(&tasks)),
+            },
             transport: None,
             last_failure: None,
         };
@@ -119,6 +125,7 @@ impl EndpointTask {
                 Step::Serve => None,
                 Step::Dial => Some(Work::Dialing(self.dial(&tasks))),
                 Step::WaitUntil(at) => Some(Work::Waiting(Instant::from_std(at))),
+                Step::Rest => Some(Work::Resting),
                 Step::Drain => Some(Work::draining(tasks.clone())),
                 Step::End => return,
             };
@@ -148,6 +155,8 @@ impl EndpointTask {
                 return None;
             }
             Input::Command(Some(Command::Redial)) => Event::Reset,
+            Input::Command(Some(Command::Rest)) => Event::Rest,
+            Input::Command(Some(Command::Wake)) => Event::Wake,
             Input::Command(None) => Event::Removed,
             Input::Outcome(Outcome::Dialed(Ok((transport, connection)))) => {
                 link.transport = Some(transport);
@@ -197,6 +206,7 @@ impl Work {
                 tokio::time::sleep_until(*until).await;
                 Outcome::Waited
             }
+            Self::Resting => std::future::pending().await,
             Self::Serving(connection) => {
                 let event = connection.event().await;
                 let has_answered = connection.has_answered();

@@ -37,6 +37,8 @@ pub(crate) enum Obstacle {
     Source(Cause),
     /// An endpoint is being dialed, after the failure if there is one.
     Connecting(Arc<Endpoint>, Option<Cause>),
+    /// The channel was idle, and is being woken.
+    Idle,
     /// All connections were lost, and their tasks are about to say so.
     Lost,
     /// Every server has as many calls in flight as it allows, this one for one.
@@ -81,14 +83,15 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
     };
     let is_connected = |it: &Observed<'_>| match it.condition {
         Condition::Ready | Condition::Suspect => true,
-        Condition::Connecting | Condition::Failing | Condition::Draining => false,
+        Condition::Connecting | Condition::Failing | Condition::Idle | Condition::Draining => false,
     };
     if endpoints.iter().any(is_connected) {
         return Outlook::Ready;
     }
     let connecting = endpoints
         .iter()
-        .find(|it| it.condition == Condition::Connecting);
+        // One that has not heard yet that the channel is called again is about to.
+        .find(|it| matches!(it.condition, Condition::Connecting | Condition::Idle));
     if let Some(it) = connecting {
         let cause = it.last_failure.map(|failure| failure.cause.clone());
         return Outlook::Waiting(Obstacle::Connecting(it.endpoint.clone(), cause));
@@ -150,6 +153,7 @@ impl Obstacle {
             Self::Unanswered
             | Self::NoEndpoints
             | Self::NoneOfOurs(..)
+            | Self::Idle
             | Self::Lost
             | Self::Busy(_) => None,
         }
@@ -168,6 +172,7 @@ impl fmt::Display for Obstacle {
                 };
                 write!(f, "no endpoints {ours} ({hint}, and {others} are {theirs})")
             }
+            Self::Idle => write!(f, "the channel was idle"),
             Self::Lost => write!(f, "all connections were lost"),
             Self::Busy(endpoint) => {
                 write!(

@@ -13,6 +13,8 @@
 //!
 //!   Ready ── Silent ──> Suspect ── Heard ──> Ready;  lost as from Ready
 //!
+//!   any of these ── Rest ──> Idle ── Wake: dial ──> Connecting
+//!
 //!   any of these ── Removed ──> Draining ── Drained ──> Gone
 //! ```
 //!
@@ -20,8 +22,8 @@
 //! - An endpoint that failed stays *failing* while it is redialed, until it is READY (gRPC's sticky
 //!   TRANSIENT_FAILURE, A62): calls fail fast meanwhile instead of waiting for each attempt.
 //! - A connection proves its worth by answering a call or by living as long as the first backoff.
-//!   Losing one that did neither counts as a failed attempt; otherwise a server that accepts and
-//!   hangs up would be dialed in a hot loop.
+//!   Losing one that did neither counts as a failed attempt, and the second in a row is backed off
+//!   from; otherwise a server that accepts and hangs up would be dialed in a hot loop.
 //! - The wait grows with each failure in a row and starts over once a connection has proved its
 //!   worth.
 //!
@@ -48,6 +50,7 @@ enum Lifecycle {
     Redialing,
     Ready { since: Instant },
     Suspect { since: Instant },
+    Idle,
     Draining,
     Gone,
 }
@@ -70,6 +73,10 @@ pub(crate) enum Event {
     Elapsed,
     /// Somebody knows that the network is back.
     Reset,
+    /// The channel is not called any more.
+    Rest,
+    /// It is called again.
+    Wake,
     /// The endpoint is no longer wanted.
     Removed,
     /// The last stream on its connections has ended.
@@ -82,6 +89,7 @@ pub(crate) enum Step {
     Dial,
     WaitUntil(Instant),
     Serve,
+    Rest,
     Drain,
     End,
 }
@@ -96,6 +104,14 @@ impl Subchannel {
         }
     }
 
+    /// Makes one that is not dialed before it is woken.
+    pub(crate) fn idle(backoff: Backoff) -> Self {
+        Self {
+            lifecycle: Lifecycle::Idle,
+            ..Self::new(backoff)
+        }
+    }
+
     /// Returns the state as pickers see it.
     pub(crate) fn condition(&self) -> Condition {
         match self.lifecycle {
@@ -103,6 +119,7 @@ impl Subchannel {
             Lifecycle::BackingOff | Lifecycle::Redialing => Condition::Failing,
             Lifecycle::Ready { .. } => Condition::Ready,
             Lifecycle::Suspect { .. } => Condition::Suspect,
+            Lifecycle::Idle => Condition::Idle,
             Lifecycle::Draining | Lifecycle::Gone => Condition::Draining,
         }
     }
@@ -121,17 +138,30 @@ impl Subchannel {
             (Ready { since }, Event::Silent) => (Suspect { since }, Step::Serve),
             (Suspect { since }, Event::Heard) => (Ready { since }, Step::Serve),
             (Ready { since } | Suspect { since }, Event::Lost { answered }) => {
-                if answered || now.duration_since(since) >= self.backoff.base {
-                    self.failures = 0;
-                    (Connecting, Step::Dial)
-                } else {
-                    self.back_off(now, rng)
+                let is_worth_it = answered || now.duration_since(since) >= self.backoff.base;
+                match (is_worth_it, self.failures) {
+                    (true, _) => {
+                        self.failures = 0;
+                        (Connecting, Step::Dial)
+                    }
+                    // A server may restart at any time, also right after we connected.
+                    (false, 0) => {
+                        self.failures = 1;
+                        (Connecting, Step::Dial)
+                    }
+                    (false, _) => self.back_off(now, rng),
                 }
             }
             (BackingOff, Event::Elapsed) => (Redialing, Step::Dial),
             (BackingOff, Event::Reset) => {
                 self.failures = 0;
                 (Redialing, Step::Dial)
+            }
+            (Idle, Event::Wake) => (Connecting, Step::Dial),
+            (Idle | Draining | Gone, Event::Rest) => return None,
+            (_, Event::Rest) => {
+                self.failures = 0;
+                (Idle, Step::Rest)
             }
             (Draining | Gone, Event::Removed) => return None,
             (_, Event::Removed) => (Draining, Step::Drain),
@@ -225,6 +255,11 @@ mod tests {
     #[test]
     fn a_server_that_accepts_and_hangs_up_is_backed_off_from_ever_longer() {
         let mut driven = Driven::new();
+        driven.on(Event::Connected);
+        driven.now += SECOND / 2;
+        // It may have been about to restart.
+        assert_eq!(driven.on(Event::Lost { answered: false }), Some(Step::Dial));
+        assert_eq!(driven.condition(), Condition::Connecting);
         let waits: Vec<_> = (0..3)
             .map(|_| {
                 driven.on(Event::Connected);
@@ -235,7 +270,7 @@ mod tests {
                 wait.as_secs_f64()
             })
             .collect();
-        assert_eq!(waits, [1.0, 1.6, 2.56]);
+        assert_eq!(waits, [1.6, 2.56, 4.096]);
     }
 
     #[test]
@@ -304,6 +339,22 @@ mod tests {
         assert_eq!(driven.on(Event::Lost { answered: false }), Some(Step::Dial));
     }
 
+    #[test]
+    fn who_rests_is_not_dialed_until_it_is_woken_and_then_begins_anew() {
+        let mut driven = Driven::new();
+        driven.on(Event::Refused);
+        driven.on(Event::Elapsed);
+        assert_eq!(driven.on(Event::Rest), Some(Step::Rest));
+        assert_eq!(driven.condition(), Condition::Idle);
+        for event in [Event::Rest, Event::Reset, Event::Elapsed] {
+            assert_eq!(driven.on(event), None);
+        }
+        assert_eq!(driven.on(Event::Wake), Some(Step::Dial));
+        assert_eq!(driven.condition(), Condition::Connecting);
+        assert_eq!(driven.on(Event::Wake), None);
+        assert_eq!(driven.wait_after(Event::Refused), SECOND);
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             4 => Just(Event::Connected),
@@ -313,6 +364,8 @@ mod tests {
             2 => Just(Event::Silent),
             2 => Just(Event::Heard),
             2 => Just(Event::Reset),
+            1 => Just(Event::Rest),
+            2 => Just(Event::Wake),
             1 => Just(Event::Removed),
             1 => Just(Event::Drained),
         ]
@@ -342,6 +395,7 @@ mod tests {
                         prop_assert_eq!(condition, Condition::Failing);
                         prop_assert!(until >= driven.now + SECOND && until <= driven.now + 120 * SECOND);
                     }
+                    Some(Step::Rest) => prop_assert_eq!(condition, Condition::Idle),
                     Some(Step::Drain | Step::End) => prop_assert_eq!(condition, Condition::Draining),
                     None => {}
                 }

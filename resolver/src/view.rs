@@ -19,6 +19,8 @@ pub(crate) enum View {
     Waiting(Obstacle),
     /// Fail, or wait if the caller asked for it.
     Failing(Obstacle),
+    /// Wake the channel, and wait for the next view.
+    Idle,
     /// Fail: the channel is closed.
     Closed,
 }

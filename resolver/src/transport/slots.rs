@@ -89,9 +89,14 @@ impl Vacancy {
         Waiting(self)
     }
 
+    /// Returns whether anybody waits.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
+    }
+
     /// Wakes one of those who wait. Returns whether there were any.
     fn announce(&self) -> bool {
-        let is_awaited = self.waiting.load(SeqCst) > 0;
+        let is_awaited = self.is_awaited();
         if is_awaited {
             self.given_back.notify_one();
         }

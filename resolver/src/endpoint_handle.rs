@@ -1,0 +1,172 @@
+//! What the balancer knows of one endpoint, and how it tells its task.
+
+use std::{io, sync::Arc};
+
+use tokio::{sync::mpsc, task, time::Instant};
+
+use crate::{
+    Endpoint,
+    endpoint_task::{Command, Report},
+    error::chain,
+    outlook::{Failure, Observed},
+    state::{Condition, EndpointState},
+    transport::{InFlight, Transport},
+    view::Target,
+};
+
+/// What the balancer knows of one endpoint's task.
+pub(crate) struct EndpointHandle {
+    pub(crate) task: task::Id,
+    endpoint: Arc<Endpoint>,
+    /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task
+    /// has panicked.
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    pub(crate) condition: Condition,
+    last_failure: Option<Failure>,
+    /// The way there, while there is one.
+    pub(crate) target: Option<Arc<Target>>,
+    /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
+    /// thousands.
+    pub(crate) state: Arc<EndpointState>,
+}
+
+impl EndpointHandle {
+    pub(crate) fn new(
+        task: task::Id,
+        endpoint: Arc<Endpoint>,
+        commands: mpsc::UnboundedSender<Command>,
+        condition: Condition,
+    ) -> Self {
+        Self {
+            task,
+            state: Arc::new(EndpointState::new(
+                &endpoint,
+                condition,
+                None,
+                InFlight::default(),
+            )),
+            endpoint,
+            commands: Some(commands),
+            condition,
+            last_failure: None,
+            target: None,
+        }
+    }
+
+    pub(crate) fn observe(&self) -> Observed<'_> {
+        Observed {
+            endpoint: &self.endpoint,
+            condition: self.condition,
+            last_failure: self.last_failure.as_ref(),
+        }
+    }
+
+    pub(crate) fn tell(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // The task is gone only if it has just panicked, and then there is nobody to tell.
+            let _ = commands.send(command);
+        }
+    }
+
+    pub(crate) fn calls_in_flight(&self) -> usize {
+        self.state.calls_in_flight()
+    }
+
+    /// Returns whether it can be told anything, which one that has panicked cannot.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.commands.is_some()
+    }
+
+    /// Takes in that the source says something else of the endpoint.
+    pub(crate) fn update(&mut self, endpoint: Arc<Endpoint>) {
+        self.endpoint = endpoint.clone();
+        let transport = self.target.as_ref().map(|it| it.transport.clone());
+        self.aim(transport);
+        self.tell(Command::Update(endpoint));
+        self.show();
+    }
+
+    pub(crate) fn take_in(&mut self, report: Report) {
+        self.condition = report.condition;
+        self.last_failure = report.last_failure;
+        self.aim(report.transport);
+        self.show();
+    }
+
+    fn aim(&mut self, transport: Option<Transport>) {
+        self.target = transport.map(|transport| {
+            Arc::new(Target {
+                endpoint: self.endpoint.clone(),
+                transport,
+            })
+        });
+    }
+
+    /// Takes in that the task has panicked.
+    pub(crate) fn panicked(&mut self) {
+        self.commands = None;
+        self.condition = Condition::Failing;
+        self.target = None;
+        self.last_failure = Some(Failure {
+            at: Instant::now().into_std(),
+            cause: Arc::new(io::Error::other("its connector has panicked")),
+        });
+        self.show();
+    }
+
+    /// Tells the task to drain.
+    pub(crate) fn into_draining(mut self) -> Self {
+        self.commands = None;
+        self.target = None;
+        self.condition = Condition::Draining;
+        self.show();
+        self
+    }
+
+    fn show(&mut self) {
+        let target = self.target.as_ref();
+        let in_flight = target.map(|it| it.transport.in_flight());
+        self.state = Arc::new(EndpointState::new(
+            &self.endpoint,
+            self.condition,
+            self.last_failure.as_ref(),
+            in_flight.unwrap_or_default(),
+        ));
+    }
+
+    /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts
+    /// between are for debugging.
+    pub(crate) fn log(&self, service: Option<&str>, report: &Report) {
+        let service = service.unwrap_or_default();
+        let endpoint = &self.endpoint;
+        let cause = report.last_failure.as_ref().map(|it| chain(&*it.cause));
+        let cause = cause.unwrap_or_default();
+        match (self.condition, report.condition) {
+            (Condition::Failing, Condition::Failing) => {
+                tracing::debug!(name: "endpoint_still_failing", service, %endpoint, cause, "endpoint still fails");
+            }
+            (_, Condition::Failing) => {
+                tracing::warn!(name: "endpoint_failing", service, %endpoint, cause, "endpoint fails");
+            }
+            (_, Condition::Suspect) => {
+                tracing::warn!(name: "endpoint_suspect", service, %endpoint, "endpoint is silent");
+            }
+            (Condition::Suspect, Condition::Ready) => {
+                tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint answers again");
+            }
+            (Condition::Failing, Condition::Ready) => {
+                tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint is back");
+            }
+            (_, Condition::Ready) => {
+                tracing::debug!(name: "endpoint_ready", service, %endpoint, "endpoint is ready");
+            }
+            (_, Condition::Connecting) => {
+                tracing::debug!(name: "endpoint_lost", service, %endpoint, cause, "connection lost");
+            }
+            (_, Condition::Idle) => {
+                tracing::debug!(name: "endpoint_idle", service, %endpoint, "endpoint is not called any more");
+            }
+            (_, Condition::Draining) => {}
+        }
+    }
+}
