@@ -323,6 +323,7 @@ fn channel(etcd: &Addresses) -> ChannelBuilder {
             cap: Duration::from_secs(1),
             ..Backoff::default()
         })
+        .min_ping_interval(Duration::from_secs(6))
         .keep_alive(KeepAlive {
             interval: Duration::from_secs(6),
             timeout: Duration::from_secs(3),

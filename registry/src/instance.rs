@@ -48,8 +48,8 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// The name or the address is invalid, or the address is unspecified (`0.0.0.0`, `[::]`): one
-    /// can listen there, but nobody can dial it.
+    /// The name or the address is invalid, or nobody else can dial it: it is unspecified (`0.0.0.0`,
+    /// `[::]`), where one can only listen, or a Unix socket.
     /// [`Registry::advertised`](crate::Registry::advertised) finds the one to dial.
     pub fn new<N, A>(service: N, address: A) -> Result<Self, InstanceError>
     where
@@ -58,7 +58,7 @@ impl Instance {
     {
         let service = service.try_into().map_err(Into::into)?;
         let address = address.try_into().map_err(Into::into)?;
-        if address.is_unspecified() {
+        if !is_for_others(&address) {
             return Err(InstanceError::Unspecified(address));
         }
         let id = InstanceId::derived(&service, &address);
@@ -245,6 +245,11 @@ pub enum InstanceError {
     NoEndpoint(ServiceName),
 }
 
+/// Returns whether others can dial the address, on other machines too if there are any.
+pub(crate) fn is_for_others(address: &Address) -> bool {
+    !address.is_unspecified() && address.port().is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +263,10 @@ mod tests {
         assert!(matches!(
             Instance::new("a", "h:0"),
             Err(InstanceError::Address(_))
+        ));
+        assert!(matches!(
+            Instance::new("a", Address::unix("/run/a").unwrap()),
+            Err(InstanceError::Unspecified(_))
         ));
         assert!(matches!(
             Instance::new("a", "0.0.0.0:1"),

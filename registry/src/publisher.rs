@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::performer::{Command, Done, Performer};
 pub use self::status::{PublicationStatus, PublishError};
-use crate::{Instance, InstanceError, Origin, Registry, ServiceName};
+use crate::{Instance, InstanceError, Origin, Registry, ServiceName, instance::is_for_others};
 
 /// An instance that is kept in etcd, for as long as this lives.
 ///
@@ -208,8 +208,8 @@ fn prepare(registry: &Registry, instance: Instance) -> Result<Instance, Instance
 
 /// What is published must be of use to somebody.
 fn check(instance: &Instance) -> Result<(), InstanceError> {
-    let unspecified = |origin: &&Origin| origin.address().is_unspecified();
-    match instance.origins().iter().find(unspecified) {
+    let of_no_use = |origin: &&Origin| !is_for_others(origin.address());
+    match instance.origins().iter().find(of_no_use) {
         Some(origin) => Err(InstanceError::Unspecified(origin.address().clone())),
         None if instance.origins().is_empty() => {
             Err(InstanceError::NoEndpoint(instance.service().clone()))

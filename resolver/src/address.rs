@@ -1,40 +1,87 @@
-//! Where a server listens: a host and a port.
+//! Where a server listens: a host and a port, or a Unix socket.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A host and a port that can be dialed, as `host:port`.
+/// What can be dialed: a host and a port, as `host:port`, or a Unix socket.
 ///
 /// The host is a DNS name, an IPv4 address, or an IPv6 address in brackets. Two addresses are equal
 /// when they are written alike: names are not resolved, and an IPv6 address is kept in its
-/// canonical form.
+/// canonical form. A Unix socket is not read from a text, which may be somebody else's: it is made
+/// with [`Address::unix`].
 ///
 /// ```
 /// use switchboard_resolver::Address;
 ///
 /// let address: Address = "10.0.0.1:50051".parse()?;
-/// assert_eq!((address.host(), address.port()), ("10.0.0.1", 50051));
+/// assert_eq!((address.host(), address.port()), ("10.0.0.1", Some(50051)));
 /// assert_eq!("[0::1]:80".parse::<Address>()?.to_string(), "[::1]:80");
 /// assert!("10.0.0.1".parse::<Address>().is_err());
 /// # Ok::<(), switchboard_resolver::AddressError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Address {
-    host: Box<str>,
-    port: u16,
+pub struct Address(Kind);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Kind {
+    Tcp { host: Box<str>, port: u16 },
+    Unix(Box<str>),
 }
 
+/// As long as Linux allows (`sun_path`).
+const LONGEST_PATH: usize = 107;
+
 impl Address {
-    /// Returns the host, without the brackets of an IPv6 address.
-    pub fn host(&self) -> &str {
-        &self.host
+    /// Makes the address of a Unix socket, which is written as `unix:` and its path. As gRPC has it,
+    /// its server is called `localhost`.
+    ///
+    /// ```
+    /// use switchboard_resolver::Address;
+    ///
+    /// let address = Address::unix("/run/greeter.sock")?;
+    /// assert_eq!(address.to_string(), "unix:/run/greeter.sock");
+    /// assert_eq!((address.host(), address.port()), ("localhost", None));
+    /// # Ok::<(), switchboard_resolver::AddressError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The path is empty, longer than 107 bytes, or has control characters in it.
+    pub fn unix(path: impl Into<String>) -> Result<Self, AddressError> {
+        let path = path.into();
+        if path.is_empty() || path.len() > LONGEST_PATH || path.contains(char::is_control) {
+            return Err(AddressError {
+                text: path,
+                expected: "a path of 1 to 107 bytes without control characters",
+            });
+        }
+        Ok(Self(Kind::Unix(path.into())))
     }
 
-    /// Returns the port, which is never 0.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Returns the host, without the brackets of an IPv6 address; `localhost` for a Unix socket.
+    pub fn host(&self) -> &str {
+        match &self.0 {
+            Kind::Tcp { host, .. } => host,
+            Kind::Unix(_) => "localhost",
+        }
+    }
+
+    /// Returns the port, which is never 0; `None` for a Unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match &self.0 {
+            Kind::Tcp { port, .. } => Some(*port),
+            Kind::Unix(_) => None,
+        }
+    }
+
+    /// Returns the path of a Unix socket; `None` for anything else.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Tcp { .. } => None,
+            Kind::Unix(path) => Some(Path::new(&**path)),
+        }
     }
 
     /// Returns whether the host is `0.0.0.0` or `::`: an address to listen on, of no use to who
@@ -45,11 +92,12 @@ impl Address {
 
     /// Returns whether the host is this machine's own loopback, by number or as `localhost`.
     pub fn is_loopback(&self) -> bool {
-        self.host.eq_ignore_ascii_case("localhost") || self.ip().is_some_and(|ip| ip.is_loopback())
+        self.host().eq_ignore_ascii_case("localhost")
+            || self.ip().is_some_and(|ip| ip.is_loopback())
     }
 
     fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
+        self.host().parse().ok()
     }
 }
 
@@ -83,19 +131,17 @@ impl FromStr for Address {
         if host.is_empty() || !host.chars().all(in_a_host_name) {
             return Err(refuse("a host name or an IP address before the port"));
         }
-        Ok(Self {
-            host: host.into_boxed_str(),
-            port,
-        })
+        let host = host.into_boxed_str();
+        Ok(Self(Kind::Tcp { host, port }))
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+        match &self.0 {
+            Kind::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Kind::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Kind::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -196,6 +242,21 @@ mod tests {
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_path_makes_a_unix_socket_and_a_text_never_does() {
+        let address = Address::unix("/run/greeter.sock").unwrap();
+        assert!(address.is_loopback() && !address.is_unspecified());
+        assert_eq!(address.path(), Some(Path::new("/run/greeter.sock")));
+        assert!(address.to_string().parse::<Address>().is_err());
+        for path in [String::new(), "a\0b".into(), "a".repeat(108)] {
+            let error = Address::unix(path).unwrap_err().to_string();
+            assert!(
+                error.contains("(expected: a path of 1 to 107 bytes"),
+                "{error}"
+            );
         }
     }
 

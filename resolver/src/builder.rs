@@ -139,6 +139,14 @@ impl ChannelBuilder {
         self
     }
 
+    /// Sets how far apart pings are that no server minds; 5 min unless set, as servers in Go have
+    /// it. Of pings that come sooner, which find out whether a silent server still lives, there are
+    /// two at most between two of its answers.
+    pub fn min_ping_interval(mut self, interval: Duration) -> Self {
+        self.settings.pings.min_interval = interval.min(NEVER);
+        self
+    }
+
     /// Sets how many bytes a server may send ahead of whoever reads the response, a call at a time;
     /// 256 KiB unless set, and 2 GiB - 1 at most.
     ///
@@ -309,7 +317,9 @@ impl ChannelBuilder {
         positive("idle timeout", self.idle_timeout)?;
         let window = self.settings.stream_window;
         check(window > 0, "stream window", &window, "more than zero")?;
-        if let Some(keep_alive) = self.settings.pings.keep_alive {
+        let pings = self.settings.pings;
+        positive("minimal ping interval", pings.min_interval)?;
+        if let Some(keep_alive) = pings.keep_alive {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
         }

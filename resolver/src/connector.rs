@@ -1,6 +1,6 @@
 //! How a byte stream to an address is opened.
 
-use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::Uri;
@@ -14,6 +14,10 @@ use crate::Address;
 /// Opens byte streams, each to the host and port of a URI.
 #[derive(Clone)]
 pub(crate) struct Connector(Arc<dyn Fn(Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync>);
+
+/// How long what was sent may stay without acknowledgement: as long as a server may be suspect.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A byte stream of whatever kind.
 pub(crate) type Io = Pin<Box<dyn ReadWrite>>;
@@ -44,15 +48,15 @@ impl Connector {
                 return Err(io::Error::other(format!("{uri} names no host and port")));
             };
             let host = host.trim_matches(['[', ']']);
-            let stream = TcpStream::connect((host, port)).await?;
-            // A call is a few small writes; with Nagle's algorithm each would wait for the last
-            // one's acknowledgement.
-            stream.set_nodelay(true)?;
-            Ok(stream)
+            prepared(TcpStream::connect((host, port)).await?)
         })
     }
 
+    /// Opens a byte stream. A Unix socket is opened as such, whatever the connector does.
     pub(crate) async fn connect(&self, address: &Address) -> io::Result<Io> {
+        if let Some(path) = address.path() {
+            return unix(path).await;
+        }
         let uri = Uri::builder()
             .scheme("http")
             .authority(address.to_string())
@@ -63,8 +67,56 @@ impl Connector {
     }
 }
 
+/// Sets what every connection has set.
+fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
+    // A call is a few small writes; with Nagle's algorithm each would wait for the last one's
+    // acknowledgement.
+    stream.set_nodelay(true)?;
+    give_up_on_vanished_hosts(&stream)?;
+    Ok(stream)
+}
+
+/// Ends a connection on which nothing that was sent is acknowledged any more: its calls must not
+/// wait for the kernel, which tries for a quarter of an hour.
+#[cfg(target_os = "linux")]
+fn give_up_on_vanished_hosts(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Pings alone find them here.
+#[cfg(not(target_os = "linux"))]
+fn give_up_on_vanished_hosts(_: &TcpStream) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn unix(path: &Path) -> io::Result<Io> {
+    let stream = tokio::net::UnixStream::connect(path).await?;
+    Ok(Box::pin(stream))
+}
+
+#[cfg(not(unix))]
+async fn unix(_: &Path) -> io::Result<Io> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connector")
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_send_at_once_and_give_up_on_vanished_hosts() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let stream = prepared(stream.unwrap()).unwrap();
+        assert!(stream.nodelay().unwrap());
+        let timeout = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(USER_TIMEOUT));
     }
 }

@@ -6,7 +6,7 @@
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, InvalidUri, Scheme};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -102,8 +102,7 @@ impl Dialing {
         };
         let authority = match &self.authority {
             Some(authority) => authority.clone(),
-            None => Authority::try_from(address.to_string())
-                .map_err(|error| -> Cause { Arc::new(error) })?,
+            None => authority(address).map_err(|error| -> Cause { Arc::new(error) })?,
         };
         // Before the address is dialed: what is wrong with our own files is no server's business.
         let tls = match &self.tls {
@@ -133,6 +132,14 @@ impl Dialing {
         timeout_at(end, handshake)
             .await
             .map_err(|_| timed_out("connected, but no HTTP/2 settings from the server"))?
+    }
+}
+
+/// What a server is called that has no other name.
+fn authority(address: &Address) -> Result<Authority, InvalidUri> {
+    match address.path() {
+        None => Authority::try_from(address.to_string()),
+        Some(_) => Authority::try_from(address.host()),
     }
 }
 

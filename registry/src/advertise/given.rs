@@ -47,7 +47,7 @@ impl FromStr for Advertise {
             (Ok(IpAddr::V6(ip)), _) => (format!("[{ip}]:{ANY_PORT}").parse(), None),
             (_, Ok(address)) => {
                 let port = address.port();
-                (Ok(address), Some(port))
+                (Ok(address), port)
             }
             _ => (format!("{text}:{ANY_PORT}").parse::<Address>(), None),
         };

@@ -36,7 +36,7 @@ impl Machine {
 
 /// Returns the address from which `endpoint` is reached.
 async fn route(endpoint: &Address) -> Option<IpAddr> {
-    let resolved = lookup_host((endpoint.host(), endpoint.port()));
+    let resolved = lookup_host((endpoint.host(), endpoint.port()?));
     let found = match tokio::time::timeout(RESOLVE_TIMEOUT, resolved).await {
         Ok(Ok(addresses)) => local(addresses).await,
         Ok(Err(cause)) => Err(cause),

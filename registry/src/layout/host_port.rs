@@ -12,7 +12,7 @@ use crate::Instance;
 struct Written<'a> {
     name: &'a str,
     host: &'a str,
-    port: u16,
+    port: Option<u16>,
 }
 
 #[derive(Deserialize)]
