@@ -12,21 +12,17 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use h2::RecvStream;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{Entry, TE, USER_AGENT},
-    request::Parts,
-    uri::PathAndQuery,
-};
+use http::{HeaderMap, Response};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    CallError, ResponseBody, ServedBy, WaitForReady,
-    deadline::{Deadline, GRPC_TIMEOUT, PATIENCE, Wait},
+    CallError, ResponseBody, ServedBy,
+    deadline::{Deadline, PATIENCE, Wait},
     idleness::Activity,
     outlook::Obstacle,
     request_body::RequestBody,
-    transport::{Exchange, Failure, OnConnection, Slot, Transport, Vacancy},
+    request_head::RequestHead,
+    transport::{Exchange, Failure, OnConnection, Slot, Vacancy},
     view::{Target, View, Views},
 };
 
@@ -38,15 +34,6 @@ pub(crate) struct Calls {
     pub(crate) views: Arc<Views>,
     pub(crate) vacancy: Arc<Vacancy>,
     pub(crate) activity: Arc<Activity>,
-}
-
-/// What a call asks for, whatever endpoint it goes to.
-struct Wish {
-    method: Method,
-    path: PathAndQuery,
-    headers: HeaderMap,
-    wait_for_ready: bool,
-    deadline: Deadline,
 }
 
 /// Where a call goes, with the right to do so.
@@ -66,30 +53,30 @@ impl Calls {
     /// Makes one call.
     pub(crate) async fn call(
         &self,
-        head: Parts,
-        mut body: RequestBody,
+        head: &mut RequestHead,
+        body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
         self.activity.note();
-        let wish = Wish::new(head, self.timeout);
+        let deadline = head.deadline;
         body.read_ahead()
             .await
             .map_err(|error| CallError::body(&self.service, error))?;
         let mut was_refused = false;
         loop {
-            let Picked { target, slot } = self.pick(&wish.deadline, wish.wait_for_ready).await?;
+            let Picked { target, slot } = self.pick(&deadline, head.wait_for_ready).await?;
             let now = Instant::now().into_std();
             // Over before it began: not to be sent.
-            if wish.deadline.of_headers().is_some_and(|at| at <= now) {
-                return Err(self.no_response(&target, &wish.deadline));
+            if deadline.of_headers().is_some_and(|at| at <= now) {
+                return Err(self.no_response(&target, &deadline));
             }
             let can_be_repeated = body.is_whole();
-            let request = wish.request(&target.transport, now);
-            let Ok(exchange) = target.transport.send(request, &mut body, slot, now) else {
+            let request = head.request(&target.transport, now);
+            let Ok(exchange) = target.transport.send(request, body, slot, now) else {
                 continue;
             };
-            match headers(exchange, &wish.deadline).await {
+            match headers(exchange, &deadline).await {
                 Some(Ok((response, call))) => {
-                    return Ok(self.response(response, call, &wish.deadline, &target));
+                    return Ok(self.response(response, call, head, &target));
                 }
                 Some(Err(Failure::Unsent(_))) if can_be_repeated => {}
                 Some(Err(Failure::Refused(_))) if can_be_repeated && !was_refused => {
@@ -98,7 +85,7 @@ impl Calls {
                 Some(Err(failure)) => {
                     return Err(CallError::failed(&self.service, &target.endpoint, failure));
                 }
-                None => return Err(self.no_response(&target, &wish.deadline)),
+                None => return Err(self.no_response(&target, &deadline)),
             }
         }
     }
@@ -107,13 +94,16 @@ impl Calls {
         &self,
         response: Response<RecvStream>,
         call: OnConnection,
-        deadline: &Deadline,
+        head: &mut RequestHead,
         target: &Target,
     ) -> Response<ResponseBody> {
         let (mut parts, stream) = response.into_parts();
         let endpoint = target.endpoint.clone();
-        parts.extensions.insert(ServedBy(endpoint.clone()));
-        let body = ResponseBody::new(stream, call, *deadline, self.service.clone(), endpoint);
+        let mut extensions = std::mem::take(&mut head.extensions);
+        extensions.insert(ServedBy(endpoint.clone()));
+        extensions.extend(parts.extensions);
+        parts.extensions = extensions;
+        let body = ResponseBody::new(stream, call, head.deadline, self.service.clone(), endpoint);
         Response::from_parts(parts, body)
     }
 
@@ -136,9 +126,14 @@ impl Calls {
 
     /// Returns where the call goes, as soon as there is somewhere.
     async fn pick(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
-        if let Pick::Picked(picked) = self.look(wait_for_ready)? {
-            return Ok(picked);
+        match self.look(wait_for_ready)? {
+            Pick::Picked(picked) => Ok(picked),
+            // Hardly any call has to, and none is to be larger for it.
+            Pick::Blocked(_) => Box::pin(self.wait(deadline, wait_for_ready)).await,
         }
+    }
+
+    async fn wait(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
         let wait = deadline.wait(wait_for_ready, Instant::now().into_std());
         let waiting = self.vacancy.wait();
         loop {
@@ -220,61 +215,4 @@ async fn headers(
         None => headers.await,
     };
     Some(answered.map(|response| (response, exchange.into_call())))
-}
-
-impl Wish {
-    fn new(head: Parts, timeout: Option<Duration>) -> Self {
-        let now = Instant::now().into_std();
-        let Parts {
-            method,
-            uri,
-            mut headers,
-            extensions,
-            ..
-        } = head;
-        let deadline = Deadline::new(&headers, timeout, now);
-        set_headers(&mut headers);
-        Self {
-            method,
-            path: uri
-                .into_parts()
-                .path_and_query
-                .unwrap_or(PathAndQuery::from_static("/")),
-            headers,
-            wait_for_ready: extensions.get::<WaitForReady>().is_some(),
-            deadline,
-        }
-    }
-
-    /// Returns the request as it is sent to the server at the other end.
-    fn request(&self, transport: &Transport, now: std::time::Instant) -> Request<()> {
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(transport.scheme().clone());
-        uri.authority = Some(transport.authority().clone());
-        uri.path_and_query = Some(self.path.clone());
-        let mut request = Request::new(());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from_parts(uri).expect("all three parts are there");
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.headers.clone();
-        if let Some(timeout) = self.deadline.grpc_timeout(now) {
-            request.headers_mut().insert(GRPC_TIMEOUT, timeout);
-        }
-        request
-    }
-}
-
-/// Sets what every gRPC request has, where the caller did not.
-fn set_headers(headers: &mut HeaderMap) {
-    static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-    static OURS: HeaderValue =
-        HeaderValue::from_static(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
-    headers.entry(TE).or_insert_with(|| TRAILERS.clone());
-    match headers.entry(USER_AGENT) {
-        Entry::Vacant(entry) => drop(entry.insert(OURS.clone())),
-        Entry::Occupied(mut entry) => {
-            let combined = [entry.get().as_bytes(), b" ", OURS.as_bytes()].concat();
-            entry.insert(HeaderValue::from_bytes(&combined).unwrap_or_else(|_| OURS.clone()));
-        }
-    }
 }

@@ -38,6 +38,7 @@ mod extensions;
 mod idleness;
 mod outlook;
 mod request_body;
+mod request_head;
 mod response_body;
 mod security;
 mod state;

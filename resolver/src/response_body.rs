@@ -62,8 +62,7 @@ impl ResponseBody {
             is_at_trailers: false,
         };
         Self {
-            // What has ended with its headers is over now.
-            incoming: Some(incoming).filter(|it| !it.stream.is_end_stream()),
+            incoming: Some(incoming),
             expiry,
             service,
             endpoint,

@@ -67,6 +67,8 @@ async fn c21_a_request_that_did_not_leave_goes_to_another_endpoint_unseen() {
     let channel = connected(&network, &["a:1", "b:1"]).await;
     for _ in 0..10 {
         until_ready(&channel, &["a:1", "b:1"]).await;
+        // One that has answered is not backed off from for long.
+        shares(&channel, 2).await;
         network.crash("a:1");
         // Nothing has run since, so nobody knows.
         let mut calls = JoinSet::new();
