@@ -52,7 +52,7 @@ const CHECKS: [Check; 28] = checks![
     go_calls_ours::all_kinds_work,
     go_calls_ours::metadata_and_errors_go_both_ways,
     go_calls_ours::gzip_goes_both_ways,
-    go_calls_ours::the_deadline_arrives,
+    go_calls_ours::the_deadline_arrives_and_ends_the_call,
     go_calls_ours::the_deadline_ends_a_call_whose_caller_is_frozen,
     go_calls_ours::a_call_that_is_dropped_ends,
     go_calls_ours::calls_are_shared_evenly,
