@@ -24,13 +24,11 @@ impl Go {
         program.as_deref().map(Self).map_err(|reason| *reason)
     }
 
-    /// Serves with these options, and `-address` unless it is among them.
+    /// Serves with these options, at a free port unless `-address` is among them.
     pub(crate) async fn serve(self, options: &[&str]) -> GoServer {
         let mut command = Command::new(self.0);
-        let mut process = Process::spawn({
-            command.arg("serve").args(options);
-            command
-        });
+        command.arg("serve").args(options);
+        let mut process = Process::spawn(command);
         let begins = |line: &str| line.starts_with("listening ");
         let line = process.wait_for_line(LIMIT, begins).await;
         GoServer {

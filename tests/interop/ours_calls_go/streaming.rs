@@ -1,6 +1,8 @@
 //! Calls of all four kinds.
 
+use switchboard_proto::HelloReply;
 use tokio_stream::StreamExt;
+use tonic::{Response, Streaming};
 
 use super::{Client, client, greet, hello, hellos};
 use crate::go::Go;
@@ -20,14 +22,7 @@ pub(crate) async fn all_kinds_work_with_no_message_with_one_and_with_ten_thousan
 
 async fn replies(client: &Client, count: u32) {
     let replies = client.clone().say_hellos(hellos("you", count, 0)).await;
-    let replies: Vec<_> = replies
-        .unwrap()
-        .into_inner()
-        .map(Result::unwrap)
-        .collect()
-        .await;
-    assert_eq!(replies.len(), count as usize);
-    assert!(replies.iter().all(|it| it.message == "Hello, you!"));
+    all_are("Hello, you!", count, replies.unwrap()).await;
 }
 
 async fn requests(client: &Client, count: u32) {
@@ -56,18 +51,11 @@ pub(crate) async fn messages_of_eight_mebibytes_go_both_ways(go: Go) {
     assert!(greet(&client, &large).await.unwrap().message == greeting);
 
     let replies = client.clone().say_hellos(hellos(&large, 3, 0)).await;
-    let replies: Vec<_> = replies
-        .unwrap()
-        .into_inner()
-        .map(Result::unwrap)
-        .collect()
-        .await;
-    assert!(replies.len() == 3 && replies.iter().all(|it| it.message == greeting));
+    all_are(&greeting, 3, replies.unwrap()).await;
 
     let names = tokio_stream::iter(vec![hello(large.clone()); 3]);
-    let replies = client.clone().chat(names).await.unwrap().into_inner();
-    let replies: Vec<_> = replies.map(Result::unwrap).collect().await;
-    assert!(replies.len() == 3 && replies.iter().all(|it| it.message == greeting));
+    let replies = client.clone().chat(names).await.unwrap();
+    all_are(&greeting, 3, replies).await;
 
     let names = tokio_stream::iter(vec![hello(large); 2]);
     let reply = client.clone().greet_all(names).await.unwrap();
@@ -75,4 +63,11 @@ pub(crate) async fn messages_of_eight_mebibytes_go_both_ways(go: Go) {
         reply.into_inner().message.len(),
         (16 << 20) + "Hello, , !".len()
     );
+}
+
+/// Sees that there are so many replies, all with this message, which may be too long to show.
+async fn all_are(message: &str, count: u32, replies: Response<Streaming<HelloReply>>) {
+    let replies: Vec<_> = replies.into_inner().map(Result::unwrap).collect().await;
+    assert_eq!(replies.len(), count as usize);
+    assert!(replies.iter().all(|it| it.message == message));
 }
