@@ -15,8 +15,9 @@ mod status;
 use futures::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Completion};
 use switchboard_test_support::trial;
+use tokio::time::timeout;
 
-use self::go::Go;
+use self::go::{Go, LIMIT};
 
 /// A test, and its name.
 type Check = (&'static str, fn(Go) -> LocalBoxFuture<'static, ()>);
@@ -65,7 +66,8 @@ fn main() {
         trial(name.to_owned(), move || async move {
             match Go::find().await {
                 Ok(go) => {
-                    check(go).await;
+                    let checked = timeout(2 * LIMIT, check(go)).await;
+                    assert!(checked.is_ok(), "{name} hangs");
                     Completion::Completed
                 }
                 Err(reason) => Completion::ignored_with(reason),
