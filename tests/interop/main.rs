@@ -31,7 +31,7 @@ macro_rules! checks {
 const CHECKS: [Check; 28] = checks![
     // Those that take longest come first.
     ours_calls_go::pings::a_server_that_freezes_again_and_again_is_not_pinged_to_anger,
-    ours_calls_go::pings::calls_without_an_answer_do_not_ping_a_server_to_anger,
+    ours_calls_go::pings::an_idle_stream_and_a_slow_call_are_not_pinged_to_anger,
     ours_calls_go::goaway::no_call_fails_while_connections_reach_their_age,
     ours_calls_go::goaway::no_call_fails_on_many_servers_whose_connections_reach_their_age,
     ours_calls_go::goaway::connections_that_age_without_calls_fail_none,
