@@ -8,7 +8,8 @@
 //!
 //! Four servers in a process of their own, called in a closed loop; the variants take turns in each
 //! round, so that what else the machine does hits all. A ratio is to one plain channel of tonic's:
-//! the median over the rounds, with the least and the greatest beside it.
+//! the median over the rounds, with the least and the greatest beside it. One variant is grpc-go's
+//! client, where Go is.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@
     reason = "a bench panics where it cannot go on, and takes the time"
 )]
 
+mod grpc_go;
 mod load;
 #[path = "../shared/median.rs"]
 mod median;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use self::{
+    grpc_go::GrpcGo,
     load::{Kind, Load},
     options::Options,
     report::Report,
@@ -100,12 +103,23 @@ async fn make(arguments: &Arguments, calls: usize) {
 }
 
 async fn compare(arguments: &Arguments) {
-    let mut report = Report::new(arguments.options.json);
     let servers = Servers::start().await;
-    let mut clients = Vec::new();
+    let (mut names, mut clients) = (Vec::new(), Vec::new());
     for variant in VARIANTS {
+        names.push(variant.name());
         clients.push(variant.connect(&servers.addresses).await);
     }
+    let mut grpc_go = match GrpcGo::connect(&servers.addresses).await {
+        Ok(grpc_go) => {
+            names.push("grpc-go");
+            Some(grpc_go)
+        }
+        Err(reason) => {
+            eprintln!("grpc-go is left out: {reason}");
+            None
+        }
+    };
+    let mut report = Report::new(arguments.options.json, names);
     let time = Duration::from_millis(arguments.millis);
     for load in loads() {
         let mut rounds = Vec::new();
@@ -113,6 +127,9 @@ async fn compare(arguments: &Arguments) {
             let mut costs = Vec::new();
             for client in &clients {
                 costs.push(load.run(client, time).await);
+            }
+            if let Some(grpc_go) = &mut grpc_go {
+                costs.push(grpc_go.run(load, time).await);
             }
             rounds.push(costs);
         }

@@ -6,16 +6,17 @@ use serde_json::json;
 use crate::{
     load::{Cost, Kind, Load},
     median::{median, sorted},
-    variant::{VARIANTS, Variant},
 };
 
 pub(crate) struct Report {
     json: bool,
+    /// Of the variants.
+    names: Vec<&'static str>,
     table: Table,
 }
 
 impl Report {
-    pub(crate) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool, names: Vec<&'static str>) -> Self {
         let mut table = Table::new();
         table.set_header([
             "case",
@@ -29,17 +30,18 @@ impl Report {
             "p50, us",
             "p99, us",
         ]);
-        Self { json, table }
+        Self { json, names, table }
     }
 
-    /// Adds a case: of each round, what each variant cost, in the order of [`VARIANTS`].
+    /// Adds a case: of each round, what each variant cost, in the order of the names.
     pub(crate) fn add(&mut self, load: Load, rounds: &[Vec<Cost>]) {
-        for (index, variant) in VARIANTS.into_iter().enumerate() {
-            self.add_variant(load, variant, index, rounds);
+        for index in 0..self.names.len() {
+            self.add_variant(load, index, rounds);
         }
     }
 
-    fn add_variant(&mut self, load: Load, variant: Variant, index: usize, rounds: &[Vec<Cost>]) {
+    fn add_variant(&mut self, load: Load, index: usize, rounds: &[Vec<Cost>]) {
+        let name = self.names[index];
         let values =
             |of: fn(&Cost) -> f64| sorted(rounds.iter().map(|it| of(&it[index])).collect());
         let ratios = |of: fn(&Cost) -> f64| {
@@ -62,7 +64,7 @@ impl Report {
             let line = json!({
                 "bench": "call",
                 "case": case,
-                "variant": variant.name(),
+                "variant": name,
                 "in_flight": load.in_flight,
                 "bytes": load.bytes,
                 "calls_per_s": median(&calls),
@@ -77,7 +79,7 @@ impl Report {
         let spread = |of: &[f64]| format!("{:.2} .. {:.2}", of[0], of[of.len() - 1]);
         self.table.add_row([
             format!("{case}, {} at once, {} bytes", load.in_flight, load.bytes),
-            variant.name().to_owned(),
+            name.to_owned(),
             format!("{:.0}", median(&calls)),
             format!("{:.2}", median(&of_calls)),
             spread(&of_calls),

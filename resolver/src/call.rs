@@ -211,7 +211,21 @@ async fn headers(
 ) -> Option<Result<(Response<RecvStream>, OnConnection), Failure>> {
     let headers = poll_fn(|cx| exchange.poll_headers(cx));
     let answered = match deadline.of_headers() {
-        Some(at) => timeout_at(Instant::from_std(at), headers).await.ok()?,
+        Some(at) => {
+            let at = Instant::from_std(at);
+            let answered = timeout_at(at, headers).await.ok()?;
+            // A server that knows the deadline ends the call then, too, with a reset or a status of
+            // its own, which may be seen before the time is.
+            let is_over = match &answered {
+                Ok(response) => response.body().is_end_stream(),
+                Err(Failure::Body(_)) => false,
+                Err(_) => true,
+            };
+            if is_over && Instant::now() >= at {
+                return None;
+            }
+            answered
+        }
         None => headers.await,
     };
     Some(answered.map(|response| (response, exchange.into_call())))

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use support::{wire::*, *};
 use switchboard_resolver::{CallError, CallErrorKind, Channel};
@@ -181,6 +181,32 @@ async fn c37_what_may_have_been_processed_is_never_sent_twice() {
     assert_eq!(kind(&status), CallErrorKind::Interrupted);
     let expected = "service greeter: endpoint a:1: the server closed the connection";
     assert_eq!(status.message(), expected);
+}
+
+/// grpc-go's server resets a call at its deadline, tonic's answers that it was cancelled.
+#[tokio::test(start_paused = true)]
+async fn c37_a_call_that_the_server_ends_at_the_deadline_has_exceeded_it() {
+    for answers in [false, true] {
+        let (channel, _listener, mut wire) = wired(&[]).await;
+        let mut client = client(&channel);
+        let timeout = Duration::from_secs(1);
+        let mut call = pin!(client.say_hello(with_timeout(hello("Ada"), timeout)));
+        assert!(futures::poll!(&mut call).is_pending());
+        let stream = wire.request().await.expect("a request");
+
+        // Its answer is there before the call is looked at.
+        tokio::time::advance(timeout).await;
+        match answers {
+            true => wire.status(stream, "1").await,
+            false => wire.reset(stream, CANCEL).await,
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let error = call.await.expect_err("the time is over");
+        assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
+        assert_eq!(kind(&error), CallErrorKind::DeadlineExceeded);
+    }
 }
 
 #[tokio::test(start_paused = true)]

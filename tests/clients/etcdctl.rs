@@ -9,12 +9,9 @@ mod watches;
 
 use futures::future::LocalBoxFuture;
 use libtest_mimic::{Completion, Trial};
-use switchboard_test_support::Etcdctl;
+use switchboard_test_support::{Etcdctl, trial};
 
-use crate::{
-    server::{Kind, Server},
-    trial,
-};
+use crate::server::{Kind, Server};
 
 /// A test, and its name.
 type Check = (

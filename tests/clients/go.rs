@@ -5,18 +5,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use libtest_mimic::{Completion, Trial};
-use switchboard_test_support::Process;
-use tokio::{process::Command, sync::OnceCell, time::timeout};
+use switchboard_test_support::{Process, build_go, trial};
+use tokio::sync::OnceCell;
 
-use crate::{
-    server::{Kind, Server},
-    trial,
-};
+use crate::server::{Kind, Server};
 
 /// What the program is to have checked, in order; a check that is not there any more has not passed.
 const CHECKS: [&str; 28] = [
@@ -50,8 +46,6 @@ const CHECKS: [&str; 28] = [
     "transfers_in_software_transactions_lose_nothing",
 ];
 
-/// A cold build, with its downloads, on a small machine.
-const BUILD: Duration = Duration::from_secs(600);
 /// The program's own limits are shorter.
 const RUN: Duration = Duration::from_secs(300);
 
@@ -60,11 +54,11 @@ pub(crate) fn trials(kind: Kind) -> impl Iterator<Item = Trial> {
     let name = format!("{kind}::go::all_packages_of_etcd_work");
     let trial = trial(name, move || async move {
         match program().await {
-            Some(program) => {
+            Ok(program) => {
                 pass_all(program, &Server::start(kind).await).await;
                 Completion::Completed
             }
-            None => Completion::ignored_with("no `go` on PATH"),
+            Err(reason) => Completion::ignored_with(*reason),
         }
     });
     std::iter::once(trial)
@@ -85,38 +79,8 @@ async fn pass_all(program: &Path, server: &Server) {
     assert_eq!(passed, CHECKS, "{said}");
 }
 
-/// Builds the program, once; there is none without Go.
-async fn program() -> Option<&'static Path> {
-    static PROGRAM: OnceCell<Option<PathBuf>> = OnceCell::const_new();
-    PROGRAM.get_or_init(build).await.as_deref()
-}
-
-async fn build() -> Option<PathBuf> {
-    let mut go = Command::new("go");
-    if go
-        .arg("version")
-        .stdout(Stdio::null())
-        .status()
-        .await
-        .is_err()
-    {
-        return None;
-    }
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("etcd-go-clients");
-    let mut go = Command::new("go");
-    go.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/go"));
-    // Not what a `go.work` above, or somebody's settings, would make of it.
-    go.env("GOWORK", "off").env("GOFLAGS", "-mod=readonly");
-    go.args(["build", "-buildvcs=false", "-o"])
-        .arg(&program)
-        .arg(".");
-    let output = timeout(BUILD, go.kill_on_drop(true).output()).await;
-    let output = output.unwrap_or_else(|_| panic!("go build took longer than {BUILD:?}"));
-    let output = output.expect("go is there");
-    assert!(
-        output.status.success(),
-        "the Go program does not build (it needs a module proxy, and Go 1.24):\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Some(program)
+/// Builds the program, once.
+async fn program() -> &'static Result<PathBuf, &'static str> {
+    static PROGRAM: OnceCell<Result<PathBuf, &str>> = OnceCell::const_new();
+    PROGRAM.get_or_init(|| build_go("tests/clients/go")).await
 }

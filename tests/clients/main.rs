@@ -7,9 +7,7 @@ mod etcdctl;
 mod go;
 mod server;
 
-use std::future::Future;
-
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
 
 use self::server::Kind;
 
@@ -21,17 +19,4 @@ fn main() {
     // Those that take longest come first.
     let trials = of_go.chain(of_etcdctl).collect();
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-/// Makes a test of what `run` does, which may also find that it cannot run here.
-fn trial<Run, Running>(name: String, run: Run) -> Trial
-where
-    Run: FnOnce() -> Running + Send + 'static,
-    Running: Future<Output = Completion>,
-{
-    Trial::ignorable_test(name, || {
-        let runtime = tokio::runtime::Runtime::new().map_err(Failed::from)?;
-        // What fails panics, which the harness catches.
-        Ok(runtime.block_on(run()))
-    })
 }

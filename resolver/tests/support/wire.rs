@@ -23,6 +23,7 @@ pub const END_HEADERS: u8 = 4;
 
 pub const NO_ERROR: u32 = 0;
 pub const REFUSED_STREAM: u32 = 7;
+pub const CANCEL: u32 = 8;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// `SETTINGS_MAX_CONCURRENT_STREAMS`.
@@ -126,10 +127,7 @@ impl Wire {
     }
 
     pub async fn headers(&mut self, stream: u32) {
-        // `:status: 200`, and `content-type` by its place in the static table (RFC 7541, appendix A).
-        let mut block = vec![0x88, 0x0f, 0x10];
-        text(&mut block, "application/grpc");
-        self.send(HEADERS, END_HEADERS, stream, &block).await;
+        self.send(HEADERS, END_HEADERS, stream, &response()).await;
     }
 
     pub async fn message(&mut self, stream: u32, served_by: &str) {
@@ -145,9 +143,18 @@ impl Wire {
     }
 
     pub async fn trailers(&mut self, stream: u32) {
-        let mut block = vec![0];
+        self.end(stream, Vec::new(), "0").await;
+    }
+
+    /// Answers with a status and nothing else.
+    pub async fn status(&mut self, stream: u32, code: &str) {
+        self.end(stream, response(), code).await;
+    }
+
+    async fn end(&mut self, stream: u32, mut block: Vec<u8>, code: &str) {
+        block.push(0);
         text(&mut block, "grpc-status");
-        text(&mut block, "0");
+        text(&mut block, code);
         let flags = END_HEADERS | END_STREAM;
         self.send(HEADERS, flags, stream, &block).await;
     }
@@ -161,6 +168,14 @@ impl Wire {
         let payload = [last_stream.to_be_bytes(), reason.to_be_bytes()].concat();
         self.send(GOAWAY, 0, 0, &payload).await;
     }
+}
+
+/// The headers of every response.
+fn response() -> Vec<u8> {
+    // `:status: 200`, and `content-type` by its place in the static table (RFC 7541, appendix A).
+    let mut block = vec![0x88, 0x0f, 0x10];
+    text(&mut block, "application/grpc");
+    block
 }
 
 /// A text as HPACK has it, as it is.

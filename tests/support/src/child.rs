@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::Path,
-    process::{ChildStdout, Command, ExitStatus, Stdio},
+    process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -24,7 +24,12 @@ pub(crate) struct Child {
 impl Child {
     /// Starts `command`, without input.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
-        let mut child = command.stdin(Stdio::null()).spawn()?;
+        Self::start(command.stdin(Stdio::null()))
+    }
+
+    /// Starts `command` with the input that it was given.
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        let mut child = command.spawn()?;
         let watchdog = Command::new("sh")
             .args(["-c", r#"read -r _; kill -KILL "$1""#, "watchdog"])
             .arg(child.id().to_string())
@@ -44,6 +49,11 @@ impl Child {
     /// Returns what reads the child's output; `None` if it was not piped, or taken already.
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
+    }
+
+    /// Returns what writes the child's input; `None` if it was not piped, or taken already.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     pub(crate) fn id(&self) -> u32 {

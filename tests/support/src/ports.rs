@@ -9,14 +9,15 @@ use std::net::{Ipv4Addr, TcpListener};
 /// killed server would, sooner or later, be given the very port that it dials as its own, connect
 /// to itself, and keep the server from coming back.
 #[derive(Debug)]
-pub(crate) struct Ports {
+#[non_exhaustive]
+pub struct Ports {
     _guard: TcpListener,
     /// Where clients connect.
-    pub(crate) client: u16,
+    pub client: u16,
     /// Where clients connect over TLS.
-    pub(crate) secured: u16,
+    pub secured: u16,
     /// Where other members would connect.
-    pub(crate) peer: u16,
+    pub peer: u16,
 }
 
 impl Ports {
@@ -25,7 +26,7 @@ impl Ports {
     /// # Panics
     ///
     /// If there seems to be none.
-    pub(crate) fn take() -> Self {
+    pub fn take() -> Self {
         const BLOCK: u16 = 4;
         for _ in 0..1_000 {
             let first = fastrand::u16(20_000 / BLOCK..32_000 / BLOCK) * BLOCK;

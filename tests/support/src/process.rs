@@ -1,7 +1,8 @@
 //! A program under test, as a process of its own.
 
 use std::{
-    process::{Command, ExitStatus, Stdio},
+    io::Write,
+    process::{ChildStdin, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -28,6 +29,8 @@ use crate::{
 pub struct Process {
     name: String,
     child: Child,
+    /// If it has an input.
+    input: Option<ChildStdin>,
     lines: mpsc::UnboundedReceiver<String>,
     // Ends with the process's output, or with this value.
     _reader: JoinSet<()>,
@@ -47,16 +50,30 @@ pub struct Exit {
 }
 
 impl Process {
-    /// Starts a program.
+    /// Starts a program, without input.
     ///
     /// # Panics
     ///
     /// If it cannot be started, or outside a tokio runtime.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::start(command, Stdio::null())
+    }
+
+    /// Starts a program that reads what [`write_line`](Self::write_line) writes.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started, or outside a tokio runtime.
+    pub fn spawn_with_input(command: Command) -> Self {
+        Self::start(command, Stdio::piped())
+    }
+
+    fn start(mut command: Command, input: Stdio) -> Self {
         let name = command.get_program().display().to_string();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let stderr = std::fs::File::create(folder.path().join("stderr")).expect("a file");
-        let mut child = Child::spawn(command.stdout(Stdio::piped()).stderr(stderr))
+        command.stdin(input).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = Child::start(&mut command)
             .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
 
         let stdout = child.take_stdout().expect("standard output is piped");
@@ -81,10 +98,23 @@ impl Process {
         });
         Self {
             name,
+            input: child.take_stdin(),
             child,
             lines,
             _reader: reader,
             folder,
+        }
+    }
+
+    /// Writes a line to the program's input.
+    ///
+    /// # Panics
+    ///
+    /// If it has none, or does not read it any more.
+    pub fn write_line(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("it was started with input");
+        if let Err(error) = writeln!(input, "{line}") {
+            panic!("{} reads no line: {error}; {}", self.name, self.evidence());
         }
     }
 
@@ -210,6 +240,17 @@ mod tests {
         let exit = process.wait(LIMIT).await;
         assert_eq!((exit.status.code(), &*exit.stderr), (Some(7), "aside"));
         assert_eq!(exit.lines, ["four"]);
+    }
+
+    #[tokio::test]
+    async fn a_program_reads_the_lines_that_are_written() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while read -r line; do echo \"read $line\"; done"]);
+        let mut process = Process::spawn_with_input(command);
+        for line in ["one", "two"] {
+            process.write_line(line);
+            assert_eq!(process.next_line().await.unwrap(), format!("read {line}"));
+        }
     }
 
     #[tokio::test]
