@@ -26,6 +26,7 @@ use crate::{
     idleness::Activity,
     outlook::Obstacle,
     request_body::RequestBody,
+    response_body::drop_broken_details,
     transport::{Exchange, Failure, OnConnection, Slot, Transport, Vacancy},
     view::{Target, View, Views},
 };
@@ -111,6 +112,7 @@ impl Calls {
         target: &Target,
     ) -> Response<ResponseBody> {
         let (mut parts, stream) = response.into_parts();
+        drop_broken_details(&mut parts.headers);
         let endpoint = target.endpoint.clone();
         parts.extensions.insert(ServedBy(endpoint.clone()));
         let body = ResponseBody::new(stream, call, *deadline, self.service.clone(), endpoint);
