@@ -20,6 +20,9 @@ use tonic::{Code, Request, Status};
 const HOSTILE: &str = "hostile:1";
 const GOOD: &str = "good:1";
 
+/// Room for all that is sent here.
+const LARGE: u32 = 1 << 30;
+
 /// How long a call waits for a server that may go on for ever.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -119,7 +122,8 @@ fn tasks() -> usize {
 async fn serve(mut listener: Listener) {
     let mut connections = JoinSet::new();
     loop {
-        let mut wire = Wire::accept(&mut listener, &[]).await;
+        let mut wire = Wire::accept(&mut listener, &[(WINDOW, LARGE)]).await;
+        wire.send(WINDOW_UPDATE, 0, 0, &LARGE.to_be_bytes()).await;
         connections.spawn(async move {
             while let Some(stream) = wire.request().await {
                 wire.answer(stream, GOOD).await;
@@ -293,6 +297,33 @@ async fn what_was_not_processed_is_sent_elsewhere() {
         until_it_is(&stage.channel, HOSTILE, Condition::Ready).await;
         let served = shares(&stage.channel, 10).await;
         assert_eq!(served[GOOD], 10, "{}", lie.name);
+        stage.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_answers_and_never_reads_does_not_keep_the_channel_from_closing() {
+    // With or without a sign of life now and then.
+    for speaks in [false, true] {
+        let stage = Stage::set(move |mut wire| async move {
+            wire.preface().await;
+            wire.settings(&[(WINDOW, LARGE)]).await;
+            wire.send(WINDOW_UPDATE, 0, 0, &LARGE.to_be_bytes()).await;
+            // The first request is read up to its headers, and nothing after them.
+            let Some(first) = wire.next().await else {
+                return;
+            };
+            wire.headers(first.stream).await;
+            while speaks {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                wire.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()).await;
+            }
+            std::future::pending().await
+        })
+        .await;
+        let large = || with_timeout(hello(&"x".repeat(1 << 20)), PATIENCE);
+        let status = stage.meet_with(large).await;
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
         stage.end().await;
     }
 }

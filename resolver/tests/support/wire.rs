@@ -32,6 +32,9 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 /// `SETTINGS_MAX_CONCURRENT_STREAMS`.
 pub const MAX_STREAMS: u16 = 3;
 
+/// `SETTINGS_INITIAL_WINDOW_SIZE`.
+pub const WINDOW: u16 = 4;
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Debug)]
