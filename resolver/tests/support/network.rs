@@ -16,7 +16,7 @@ use switchboard_proto::{
     greeter_server::{Greeter, GreeterServer},
 };
 use tokio::{io::AsyncWriteExt, runtime::Handle, sync::oneshot, task::JoinSet, time::Instant};
-use tonic::transport::Server;
+use tonic::transport::{Server, Uri};
 
 /// A network in memory. What no server listens on refuses connections.
 #[derive(Clone)]
@@ -149,7 +149,7 @@ impl Network {
     /// What a channel connects with.
     pub fn connector(
         &self,
-    ) -> impl Fn(http::Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync + 'static {
+    ) -> impl Fn(Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync + 'static {
         let network = self.clone();
         let dial = self.wires.connector("channel");
         move |uri| {
