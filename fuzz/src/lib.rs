@@ -7,11 +7,13 @@
 mod chance;
 mod keys;
 mod targets;
+mod transport;
 mod values;
 
 pub use chance::Chance;
 pub use keys::keys;
 pub use targets::targets;
+pub use transport::transport;
 pub use values::values;
 
 /// An error must say what was expected, or have a cause.

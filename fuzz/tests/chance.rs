@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard_fuzz::{Chance, keys, targets, values};
+use switchboard_fuzz::{Chance, keys, targets, transport, values};
 
 const SEED: u64 = 20_260_101;
 
@@ -61,6 +61,11 @@ fn keys_hold_what_they_promise() {
 #[test]
 fn targets_hold_what_they_promise() {
     assert!(give("targets", targets) > 10);
+}
+
+#[test]
+fn transport_holds_what_it_promises() {
+    assert!(give("transport", transport) > 10);
 }
 
 #[test]

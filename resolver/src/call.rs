@@ -22,6 +22,7 @@ use crate::{
     outlook::Obstacle,
     request_body::RequestBody,
     request_head::RequestHead,
+    response_body::drop_broken_details,
     transport::{Exchange, Failure, OnConnection, Slot, Vacancy},
     view::{Target, View, Views},
 };
@@ -98,6 +99,7 @@ impl Calls {
         target: &Target,
     ) -> Response<ResponseBody> {
         let (mut parts, stream) = response.into_parts();
+        drop_broken_details(&mut parts.headers);
         let endpoint = target.endpoint.clone();
         let mut extensions = std::mem::take(&mut head.extensions);
         extensions.insert(ServedBy(endpoint.clone()));

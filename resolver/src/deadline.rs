@@ -73,17 +73,20 @@ impl Deadline {
         }
     }
 
-    /// Returns the `grpc-timeout` to send on in place of the caller's: what remains of it. Nothing
-    /// if that is all of it, as for a call that did not have to wait.
+    /// Returns the `grpc-timeout` to send on: what remains of the caller's.
     pub(crate) fn grpc_timeout(&self, now: Instant) -> Option<HeaderValue> {
-        let at = self.caller?;
+        let mut timeout = format(self.caller?.saturating_duration_since(now));
+        // Hardly two are alike: none is worth a place in the table of headers (RFC 7541, 7.1.3).
+        timeout.set_sensitive(true);
+        Some(timeout)
+    }
+
+    /// Returns the `grpc-timeout` to send on in place of the caller's own, if the call had to wait.
+    pub(crate) fn changed_timeout(&self, now: Instant) -> Option<HeaderValue> {
         let waited = now.saturating_duration_since(self.started);
-        (waited >= AT_ONCE).then(|| {
-            let mut timeout = format(at.saturating_duration_since(now));
-            // Hardly two are alike: none is worth a place in the table of headers (RFC 7541, 7.1.3).
-            timeout.set_sensitive(true);
-            timeout
-        })
+        (waited >= AT_ONCE)
+            .then(|| self.grpc_timeout(now))
+            .flatten()
     }
 
     /// Returns how long after the call's start `at` is.
@@ -191,7 +194,7 @@ mod tests {
             (
                 deadline.of_headers(),
                 deadline.of_body(),
-                deadline.grpc_timeout(now + AT_ONCE).is_some(),
+                deadline.grpc_timeout(now).is_some(),
             )
         };
         assert_eq!(deadline(None, None), (None, None, false));
@@ -227,6 +230,8 @@ mod tests {
         let deadline = Deadline::new(&headers, None, now);
         let later = now + Duration::from_millis(250);
         assert_eq!(deadline.grpc_timeout(later).unwrap(), "750000u");
+        assert_eq!(deadline.changed_timeout(later).unwrap(), "750000u");
+        assert_eq!(deadline.changed_timeout(now), None);
         assert_eq!(
             deadline.grpc_timeout(now + Duration::from_secs(2)).unwrap(),
             "0n"

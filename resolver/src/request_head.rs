@@ -20,7 +20,7 @@ pub(crate) struct RequestHead {
     path: PathAndQuery,
     /// For the first request; most calls need no other.
     headers: Option<HeaderMap>,
-    /// For those after it. A list is made for half of what a second map costs.
+    /// For those after it, without the timeout. A list is made for half of what a second map costs.
     spare_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) wait_for_ready: bool,
     pub(crate) deadline: Deadline,
@@ -47,7 +47,7 @@ impl RequestHead {
         Self {
             method,
             path: path.unwrap_or(PathAndQuery::from_static("/")),
-            spare_headers: headers.iter().map(owned).collect(),
+            spare_headers: spare(&headers),
             headers: Some(headers),
             wait_for_ready,
             deadline,
@@ -65,22 +65,30 @@ impl RequestHead {
         uri.scheme = Some(transport.scheme().clone());
         uri.authority = Some(transport.authority().clone());
         uri.path_and_query = Some(self.path.clone());
-        let headers = self.headers.take();
+        let (headers, timeout) = match self.headers.take() {
+            Some(headers) => (headers, self.deadline.changed_timeout(now)),
+            None => {
+                let spare = self.spare_headers.iter().cloned();
+                (spare.collect(), self.deadline.grpc_timeout(now))
+            }
+        };
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from_parts(uri).expect("all three parts are there");
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() =
-            headers.unwrap_or_else(|| self.spare_headers.iter().cloned().collect());
-        if let Some(timeout) = self.deadline.grpc_timeout(now) {
+        *request.headers_mut() = headers;
+        if let Some(timeout) = timeout {
             request.headers_mut().insert(GRPC_TIMEOUT, timeout);
         }
         request
     }
 }
 
-fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
-    (name.clone(), value.clone())
+fn spare(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let mut spare = Vec::with_capacity(headers.len());
+    let wanted = headers.iter().filter(|(name, _)| **name != GRPC_TIMEOUT);
+    spare.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
+    spare
 }
 
 /// Sets what every gRPC request has, where the caller did not.
@@ -88,7 +96,9 @@ fn set_headers(headers: &mut HeaderMap) {
     static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
     static OURS: HeaderValue =
         HeaderValue::from_static(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
-    headers.entry(TE).or_insert_with(|| TRAILERS.clone());
+    if !headers.contains_key(TE) {
+        headers.insert(TE, TRAILERS.clone());
+    }
     match headers.entry(USER_AGENT) {
         Entry::Vacant(entry) => drop(entry.insert(OURS.clone())),
         Entry::Occupied(mut entry) => {

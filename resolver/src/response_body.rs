@@ -10,8 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use h2::RecvStream;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
+use tonic::metadata::MetadataMap;
 
 use crate::{CallError, Endpoint, deadline::Deadline, transport::OnConnection};
 
@@ -107,7 +109,29 @@ impl Incoming {
             }
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
-        Poll::Ready(trailers.map(|it| it.map(Frame::trailers)).transpose())
+        let whole = |mut trailers| {
+            drop_broken_details(&mut trailers);
+            Frame::trailers(trailers)
+        };
+        Poll::Ready(trailers.map(|it| it.map(whole)).transpose())
+    }
+}
+
+/// Takes out a status' details that are not base64: tonic's clients panic on them.
+pub(crate) fn drop_broken_details(headers: &mut HeaderMap) {
+    const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+    // Beside a status, which is all there is most often.
+    if headers.len() < 2 {
+        return;
+    }
+    let Some(value) = headers.get(DETAILS) else {
+        return;
+    };
+    let details = HeaderMap::from_iter([(DETAILS, value.clone())]);
+    let details = MetadataMap::from_headers(details);
+    let details = details.get_bin(DETAILS.as_str()).map(|it| it.to_bytes());
+    if let Some(Err(_)) = details {
+        headers.remove(DETAILS);
     }
 }
 
@@ -172,5 +196,27 @@ impl fmt::Debug for ResponseBody {
             .field("endpoint", &self.endpoint)
             .field("ended", &self.incoming.is_none())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_details_that_are_no_base64_are_taken_out() {
+        for (details, is_kept) in [
+            ("CAUSAHg=", true),
+            ("CAUSAHg", true),
+            ("", true),
+            ("!!!", false),
+        ] {
+            let name = HeaderName::from_static("grpc-status-details-bin");
+            let status = (HeaderName::from_static("grpc-status"), "3".parse().unwrap());
+            let details_bin = (name.clone(), details.parse().unwrap());
+            let mut headers = HeaderMap::from_iter([status, details_bin]);
+            drop_broken_details(&mut headers);
+            assert_eq!(headers.contains_key(name), is_kept, "{details}");
+        }
     }
 }

@@ -273,3 +273,30 @@ async fn c40_limits_rise_and_fall() {
     }
     assert_eq!(calls.join_all().await, ["a:1"; 9]);
 }
+
+#[tokio::test(start_paused = true)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the paused clock stands still while a task does not yield"
+)]
+async fn c40_a_limit_that_rises_by_billions_lets_those_who_wait_through_at_once() {
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        let channel = channel.clone();
+        calls.spawn(async move { served_by(&channel).await });
+    }
+    let mut streams = vec![wire.request().await.expect("a request")];
+    let start = std::time::Instant::now();
+    wire.settings(&[(MAX_STREAMS, u32::MAX)]).await;
+    for _ in 1..10 {
+        streams.push(within(SOON, wire.request()).await.expect("a request"));
+    }
+    // Counted one by one, they take half a minute.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    for stream in streams {
+        wire.answer(stream, "a:1").await;
+    }
+    assert_eq!(calls.join_all().await, ["a:1"; 10]);
+}

@@ -76,21 +76,6 @@ async fn fifty_calls_of_each_kind_at_once_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_of_none_and_of_ten_thousand_messages_are_whole() {
-    let channel = connected(&Network::serving(&["a:1"]), &["a:1"]).await;
-    for count in [0, 1, 10_000] {
-        let replies = client(&channel).say_hellos(hellos(count, 0)).await.unwrap();
-        let replies: Vec<_> = replies.into_inner().map(Result::unwrap).collect().await;
-        assert_eq!(replies.len(), count as usize);
-
-        let requests = tokio_stream::iter(names(count as usize));
-        let replies = client(&channel).chat(requests).await.unwrap();
-        let replies: Vec<_> = replies.into_inner().map(Result::unwrap).collect().await;
-        assert_eq!(replies.len(), count as usize);
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_response_that_is_dropped_early_leaves_the_connection_usable() {
     let network = Network::serving(&["a:1"]);
     let channel = connected(&network, &["a:1"]).await;
@@ -107,24 +92,6 @@ async fn a_response_that_is_dropped_early_leaves_the_connection_usable() {
         call(&channel).await.unwrap();
     }
     assert_eq!(network.dials("a:1").len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn unread_streams_do_not_starve_other_calls_on_their_connection() {
-    let channel = connected(&Network::serving(&["a:1"]), &["a:1"]).await;
-    let mut unread = Vec::new();
-    for _ in 0..3 {
-        unread.push(
-            client(&channel)
-                .say_hellos(hellos(1_000_000, 0))
-                .await
-                .unwrap(),
-        );
-    }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    for _ in 0..10 {
-        within(SOON, call(&channel)).await.unwrap();
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,11 +11,12 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Ping, PingPong, client::SendRequest};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::{
     Shared,
@@ -23,6 +24,10 @@ use super::{
     liveness::{Health, Liveness, Seen},
 };
 use crate::{Cause, connector::Io};
+
+/// How long the end of a connection without calls may take: longer, and a channel whose server is
+/// stuck closes late; shorter, and the last words to a slow server are lost.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// Does the work of one connection.
 pub(crate) struct Connection {
@@ -81,11 +86,16 @@ impl Connection {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// Takes no more calls, and works until those in flight have ended.
+    /// Takes no more calls, and works until those in flight have ended. A server that does not read
+    /// cannot be told so, and is waited for no longer than [`PARTING`].
     pub(crate) async fn finish(mut self: Box<Self>) {
         self.leave();
         while !self.is_over {
-            self.event().await;
+            let is_idle = self.shared.slots.taken() == 0;
+            let waited = timeout(PARTING, self.event()).await;
+            if waited.is_err() && is_idle {
+                return;
+            }
         }
     }
 

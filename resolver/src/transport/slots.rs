@@ -58,10 +58,10 @@ impl Slots {
             return;
         }
         let before = self.limit.swap(limit, SeqCst);
-        for _ in before..limit {
-            if !self.vacancy.announce() {
-                break;
-            }
+        // No more than wait: some servers allow billions.
+        let more = limit.saturating_sub(before).min(self.vacancy.waiting());
+        for _ in 0..more {
+            self.vacancy.announce();
         }
     }
 
@@ -91,16 +91,18 @@ impl Vacancy {
 
     /// Returns whether anybody waits.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.waiting.load(SeqCst) > 0
+        self.waiting() > 0
     }
 
-    /// Wakes one of those who wait. Returns whether there were any.
-    fn announce(&self) -> bool {
-        let is_awaited = self.is_awaited();
-        if is_awaited {
+    fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
+    /// Wakes one of those who wait, if there are any.
+    fn announce(&self) {
+        if self.is_awaited() {
             self.given_back.notify_one();
         }
-        is_awaited
     }
 }
 

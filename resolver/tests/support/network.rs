@@ -11,9 +11,12 @@ use std::{
 
 use futures::{Stream, StreamExt, future::BoxFuture};
 use switchboard_embedded::{Io, Link, Listener};
-use switchboard_proto::{Polite, greeter_server::GreeterServer};
+use switchboard_proto::{
+    Polite,
+    greeter_server::{Greeter, GreeterServer},
+};
 use tokio::{io::AsyncWriteExt, runtime::Handle, sync::oneshot, task::JoinSet, time::Instant};
-use tonic::transport::Server;
+use tonic::transport::{Server, Uri};
 
 /// A network in memory. What no server listens on refuses connections.
 #[derive(Clone)]
@@ -61,10 +64,13 @@ impl Network {
 
     /// Starts a greeter at the address.
     pub fn serve(&self, address: &str) {
+        let address = address.to_owned();
+        self.serve_as(&address.clone(), GreeterServer::new(Polite { address }));
+    }
+
+    /// Starts a greeter of one's own at the address.
+    pub fn serve_as<T: Greeter>(&self, address: &str, greeter: GreeterServer<T>) {
         let (shutdown, signal) = oneshot::channel::<()>();
-        let greeter = GreeterServer::new(Polite {
-            address: address.to_owned(),
-        });
         let incoming = self.listen(address);
         self.at(address, |site| {
             site.shutdown = Some(shutdown);
@@ -143,7 +149,7 @@ impl Network {
     /// What a channel connects with.
     pub fn connector(
         &self,
-    ) -> impl Fn(http::Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync + 'static {
+    ) -> impl Fn(Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync + 'static {
         let network = self.clone();
         let dial = self.wires.connector("channel");
         move |uri| {

@@ -11,15 +11,19 @@ use tokio_stream::StreamExt;
 /// The kinds of frames (RFC 9113, section 6).
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
 pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
 
 pub const NO_ERROR: u32 = 0;
 pub const REFUSED_STREAM: u32 = 7;
@@ -28,6 +32,9 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// `SETTINGS_MAX_CONCURRENT_STREAMS`.
 pub const MAX_STREAMS: u16 = 3;
+
+/// `SETTINGS_INITIAL_WINDOW_SIZE`.
+pub const WINDOW: u16 = 4;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -47,13 +54,29 @@ pub struct Wire {
 impl Wire {
     /// Accepts a connection, and settles it.
     pub async fn accept(listener: &mut Listener, settings: &[(u16, u32)]) -> Self {
-        let io = listener.next().await.expect("open").expect("a connection");
-        let mut wire = Self { io };
-        let mut preface = [0; PREFACE.len()];
-        wire.io.read_exact(&mut preface).await.expect("a preface");
-        assert_eq!(preface, PREFACE);
+        let mut wire = Self::accept_only(listener).await;
+        wire.preface().await;
         wire.settings(settings).await;
         wire
+    }
+
+    /// Reads what a client begins with.
+    pub async fn preface(&mut self) {
+        let mut preface = [0; PREFACE.len()];
+        self.io.read_exact(&mut preface).await.expect("a preface");
+        assert_eq!(preface, PREFACE);
+    }
+
+    /// Accepts a connection, and neither reads nor says anything on it.
+    pub async fn accept_only(listener: &mut Listener) -> Self {
+        let io = listener.next().await.expect("open").expect("a connection");
+        Self { io }
+    }
+
+    /// Reads what comes, whatever it is, until the client has ended the connection.
+    pub async fn drain(&mut self) {
+        let mut bytes = [0; 4096];
+        while let Ok(1..) = self.io.read(&mut bytes).await {}
     }
 
     pub async fn settings(&mut self, settings: &[(u16, u32)]) {
@@ -67,11 +90,7 @@ impl Wire {
 
     /// Sends a frame. Whoever reads no more is not told.
     pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = (payload.len() as u32).to_be_bytes();
-        let mut bytes = vec![length[1], length[2], length[3], kind, flags];
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        let _ = self.io.write_all(&bytes).await;
+        self.send_raw(&frame(kind, flags, stream, payload)).await;
     }
 
     /// Sends bytes that need not be frames.
@@ -127,7 +146,7 @@ impl Wire {
     }
 
     pub async fn headers(&mut self, stream: u32) {
-        self.send(HEADERS, END_HEADERS, stream, &response()).await;
+        self.send_raw(&headers(stream, &[])).await;
     }
 
     pub async fn message(&mut self, stream: u32, served_by: &str) {
@@ -136,27 +155,22 @@ impl Wire {
             served_by: served_by.to_owned(),
         };
         let encoded = reply.encode_to_vec();
-        let mut payload = vec![0];
-        payload.extend((encoded.len() as u32).to_be_bytes());
-        payload.extend(encoded);
-        self.send(DATA, 0, stream, &payload).await;
+        self.send_raw(&data(stream, &message(&encoded))).await;
     }
 
     pub async fn trailers(&mut self, stream: u32) {
-        self.end(stream, Vec::new(), "0").await;
+        self.send_raw(&trailers(stream, &[("grpc-status", "0")]))
+            .await;
     }
 
     /// Answers with a status and nothing else.
     pub async fn status(&mut self, stream: u32, code: &str) {
-        self.end(stream, response(), code).await;
-    }
-
-    async fn end(&mut self, stream: u32, mut block: Vec<u8>, code: &str) {
-        block.push(0);
-        text(&mut block, "grpc-status");
-        text(&mut block, code);
-        let flags = END_HEADERS | END_STREAM;
-        self.send(HEADERS, flags, stream, &block).await;
+        let fields = [
+            (":status", "200"),
+            ("content-type", "application/grpc"),
+            ("grpc-status", code),
+        ];
+        self.send_raw(&trailers(stream, &fields)).await;
     }
 
     pub async fn reset(&mut self, stream: u32, reason: u32) {
@@ -170,16 +184,67 @@ impl Wire {
     }
 }
 
-/// The headers of every response.
-fn response() -> Vec<u8> {
-    // `:status: 200`, and `content-type` by its place in the static table (RFC 7541, appendix A).
-    let mut block = vec![0x88, 0x0f, 0x10];
-    text(&mut block, "application/grpc");
+/// A frame, whatever it says.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// The headers of a response of gRPC, and these.
+pub fn headers(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
+    let usual = [(":status", "200"), ("content-type", "application/grpc")];
+    frame(
+        HEADERS,
+        END_HEADERS,
+        stream,
+        &block(&[&usual, more].concat()),
+    )
+}
+
+/// What ends a stream.
+pub fn trailers(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
+}
+
+pub fn data(stream: u32, payload: &[u8]) -> Vec<u8> {
+    frame(DATA, 0, stream, payload)
+}
+
+/// A message as gRPC has it.
+pub fn message(encoded: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend((encoded.len() as u32).to_be_bytes());
+    bytes.extend(encoded);
+    bytes
+}
+
+/// Fields as HPACK has them (RFC 7541, 6.2.2): as they are, and not to be remembered.
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        text(&mut block, name);
+        text(&mut block, value);
+    }
     block
 }
 
-/// A text as HPACK has it, as it is.
+/// A text (RFC 7541, 5.1 and 5.2).
 fn text(block: &mut Vec<u8>, text: &str) {
-    block.push(text.len() as u8);
+    match text.len() {
+        length @ ..127 => block.push(length as u8),
+        length => {
+            block.push(127);
+            let mut rest = length - 127;
+            while rest >= 128 {
+                block.push(rest as u8 | 128);
+                rest >>= 7;
+            }
+            block.push(rest as u8);
+        }
+    }
     block.extend(text.as_bytes());
 }
