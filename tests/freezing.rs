@@ -104,7 +104,10 @@ async fn a_frozen_process_gets_no_new_calls_and_is_called_again_when_it_goes_on(
     // Those that it held are all that failed.
     for call in calls.iter().filter(|it| it.code != Code::Ok) {
         assert!(call.started < frozen_at + SECOND);
-        assert!(matches!(call.code, Code::Unavailable | Code::DeadlineExceeded));
+        assert!(matches!(
+            call.code,
+            Code::Unavailable | Code::DeadlineExceeded
+        ));
     }
 
     frozen.signal(Signal::CONT);
