@@ -164,8 +164,14 @@ impl Liveness {
     fn hear(&mut self, pong: bool, now: Instant) {
         self.heard = now;
         match self.state {
-            State::Asked { at } | State::Suspect { asked: at, .. } if pong => {
+            State::Asked { at } if pong => {
                 self.round_trip = now.saturating_duration_since(at);
+            }
+            State::Suspect { asked, .. } if pong => {
+                // One that stood still is not as far away as that: what it does next would be
+                // waited for four times as long. One that is has proved it after a few pings.
+                let longest = self.patience() / ROUND_TRIPS * 2;
+                self.round_trip = now.saturating_duration_since(asked).min(longest);
             }
             State::Dead => return,
             _ => {}

@@ -192,6 +192,35 @@ fn a_far_server_has_four_round_trips_for_its_answer() {
 }
 
 #[test]
+fn one_that_stood_still_is_not_taken_for_one_far_away() {
+    let mut driven = Driven::new(RARE);
+    for _ in 0..2 {
+        driven.call();
+        driven.pass(Duration::from_secs(1));
+        assert_eq!(driven.health(), Health::Suspect);
+        driven.pass(Duration::from_secs(5));
+        driven.pong();
+        assert_eq!(driven.health(), Health::Trusted);
+        driven.answer();
+    }
+}
+
+#[test]
+fn one_that_is_further_away_than_it_was_is_known_to_be_after_two_pings() {
+    let mut driven = Driven::new(RARE);
+    let mut healths = Vec::new();
+    for _ in 0..3 {
+        driven.call();
+        driven.pass(driven.liveness.patience());
+        driven.pass(300 * MILLIS);
+        healths.push(driven.health());
+        driven.pong();
+        driven.answer();
+    }
+    assert_eq!(healths, [Health::Suspect, Health::Trusted, Health::Trusted]);
+}
+
+#[test]
 fn a_process_that_did_not_run_suspects_nobody() {
     let mut driven = Driven::new(RARE);
     driven.call();
