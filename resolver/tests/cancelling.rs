@@ -48,19 +48,22 @@ async fn drop_it<T>(dropped: Dropped, future: impl Future<Output = T>) -> bool {
 
 const TICK: Duration = Duration::from_millis(5);
 
-/// Answers each message, and whatever else there is once the request has ended, all of it slowly. It
+/// Answers slowly, and has heard enough after some frames, whether the request has ended or not. It
 /// allows one stream, and sees that there is never another one.
 async fn serve(mut listener: switchboard_embedded::Listener) {
     let mut wire = Wire::accept_only(&mut listener).await;
     tokio::time::sleep(TICK).await;
     wire.preface().await;
     wire.settings(&[(MAX_STREAMS, 1)]).await;
+    const ENOUGH: usize = 20;
     let mut open = None;
+    let mut heard = 0;
     while let Some(frame) = wire.next().await {
         match frame.kind {
             HEADERS => {
                 assert_eq!(open, None, "the limit is 1");
                 open = Some(frame.stream);
+                heard = 0;
                 wire.headers(frame.stream).await;
             }
             RST_STREAM => open = open.filter(|stream| *stream != frame.stream),
@@ -73,9 +76,10 @@ async fn serve(mut listener: switchboard_embedded::Listener) {
         }
         // It may be reset meanwhile, which a server hears of later.
         if open == Some(frame.stream) {
+            heard += 1;
             tokio::time::sleep(TICK).await;
             wire.message(frame.stream, "a:1").await;
-            if frame.flags & END_STREAM != 0 {
+            if frame.flags & END_STREAM != 0 || heard == ENOUGH {
                 tokio::time::sleep(TICK).await;
                 wire.trailers(frame.stream).await;
                 open = None;
@@ -84,13 +88,14 @@ async fn serve(mut listener: switchboard_embedded::Listener) {
     }
 }
 
-/// A call that waits for a connection, for a slot, for its own body, for the windows, for the
-/// response and for each part of that.
+/// A call that waits for a connection, for a slot, for its own body, which has no end, for the
+/// windows, for the response and for each part of that.
 async fn long_call(channel: Channel) {
     let requests = tokio_stream::iter(0..4).then(async |_| {
         tokio::time::sleep(TICK).await;
         hello(&"x".repeat(100_000))
     });
+    let requests = requests.chain(tokio_stream::pending());
     let mut replies = client(&channel).chat(requests).await.unwrap().into_inner();
     while let Some(reply) = replies.next().await {
         reply.unwrap();

@@ -201,7 +201,7 @@ async fn c42_a_slow_reader_holds_the_server_back() {
 
 #[tokio::test(start_paused = true)]
 async fn c42_a_slow_server_holds_the_sender_back() {
-    const UNDER_WAY: usize = 3 * MIB;
+    const UNDER_WAY: usize = 2 * MIB;
     let (channel, counts) = counted().await;
     let sent = Arc::new(AtomicUsize::new(0));
     let (counting, most) = (sent.clone(), Arc::new(AtomicUsize::new(0)));
@@ -212,7 +212,7 @@ async fn c42_a_slow_server_holds_the_sender_back() {
     });
     // All of them are there from the start.
     let mut client = client(&channel);
-    let reply = client.greet_all(tokio_stream::iter(requests));
+    let reply = client.greet_all(futures::stream::iter(requests));
     within(SOON, reply).await.unwrap();
     assert_eq!(counts.taken.load(SeqCst), 1000);
     let most = most.load(SeqCst) * 64 * KIB;

@@ -329,11 +329,12 @@ async fn who_answers_and_never_reads_does_not_keep_the_channel_from_closing() {
                 return;
             };
             wire.headers(first.stream).await;
-            while speaks {
+            loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                wire.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()).await;
+                if speaks {
+                    wire.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()).await;
+                }
             }
-            std::future::pending().await
         })
         .await;
         let large = || with_timeout(hello(&"x".repeat(1 << 20)), PATIENCE);
