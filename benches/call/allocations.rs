@@ -10,12 +10,12 @@
 //! same for all; of a long run without what a short one took, so that what comes once is not counted.
 
 #![allow(
-    dead_code,
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a bench panics where it cannot go on; what takes the time belongs to the bench of calls"
+    reason = "a bench panics where it cannot go on"
 )]
 
+#[allow(dead_code, reason = "some of it is for the bench of calls alone")]
 mod load;
 #[path = "../shared/options.rs"]
 mod options;
@@ -60,6 +60,7 @@ async fn compare(json: bool) {
     let mut table = Table::new();
     table.set_header(["case", "variant", "allocations", "ratio", "bytes", "ratio"]);
     let servers = Servers::start().await;
+    // It counts for as long as it lives.
     let _profiler = Profiler::builder().testing().build();
     for load in loads() {
         let mut of_tonic = None;
