@@ -9,6 +9,9 @@ use tokio::task::JoinSet;
 
 use crate::variant::Client;
 
+/// One that no call meets.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
 /// What is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -37,7 +40,38 @@ pub(crate) struct Cost {
     pub(crate) p99_us: f64,
 }
 
+/// The cases that are compared.
+pub(crate) fn loads() -> impl Iterator<Item = Load> {
+    let unary = |in_flight, bytes, timeout| Load {
+        kind: Kind::Unary,
+        in_flight,
+        bytes,
+        timeout,
+    };
+    let sizes = [16, 1024, 64 * 1024];
+    let plain = sizes
+        .into_iter()
+        .flat_map(move |bytes| [1, 16, 128].map(|in_flight| unary(in_flight, bytes, None)));
+    let with_deadline = unary(16, 16, Some(DEADLINE));
+    let streaming = Load {
+        kind: Kind::ServerStreaming { messages: 100 },
+        in_flight: 4,
+        bytes: 64 * 1024,
+        timeout: None,
+    };
+    plain.chain([with_deadline, streaming])
+}
+
 impl Load {
+    /// Returns what people call it.
+    pub(crate) fn case(self) -> &'static str {
+        match self.kind {
+            Kind::Unary if self.timeout.is_some() => "unary with a deadline",
+            Kind::Unary => "unary",
+            Kind::ServerStreaming { .. } => "server streaming",
+        }
+    }
+
     /// Calls for so long, and returns what it cost.
     pub(crate) async fn run(self, client: &Client, time: Duration) -> Cost {
         let (begin, cpu) = (Instant::now(), cpu());

@@ -33,7 +33,7 @@ use clap::Parser;
 
 use self::{
     grpc_go::GrpcGo,
-    load::{Kind, Load},
+    load::{DEADLINE, Kind, Load, loads},
     options::Options,
     report::Report,
     servers::Servers,
@@ -67,9 +67,6 @@ struct Arguments {
     #[arg(long)]
     deadline: bool,
 }
-
-/// One that no call meets.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 fn main() {
     let arguments = Arguments::parse();
@@ -136,25 +133,4 @@ async fn compare(arguments: &Arguments) {
         report.add(load, &rounds);
     }
     report.print();
-}
-
-fn loads() -> impl Iterator<Item = Load> {
-    let unary = |in_flight, bytes, timeout| Load {
-        kind: Kind::Unary,
-        in_flight,
-        bytes,
-        timeout,
-    };
-    let sizes = [16, 1024, 64 * 1024];
-    let plain = sizes
-        .into_iter()
-        .flat_map(move |bytes| [1, 16, 128].map(|in_flight| unary(in_flight, bytes, None)));
-    let with_deadline = unary(16, 16, Some(DEADLINE));
-    let streaming = Load {
-        kind: Kind::ServerStreaming { messages: 100 },
-        in_flight: 4,
-        bytes: 64 * 1024,
-        timeout: None,
-    };
-    plain.chain([with_deadline, streaming])
 }

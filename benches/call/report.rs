@@ -4,7 +4,7 @@ use comfy_table::Table;
 use serde_json::json;
 
 use crate::{
-    load::{Cost, Kind, Load},
+    load::{Cost, Load},
     median::{median, sorted},
 };
 
@@ -55,11 +55,7 @@ impl Report {
         let (calls, cpu) = (values(|it| it.calls_per_s), values(|it| it.cpu_us_per_call));
         let (p50, p99) = (values(|it| it.p50_us), values(|it| it.p99_us));
         let (of_calls, of_cpu) = (ratios(|it| it.calls_per_s), ratios(|it| it.cpu_us_per_call));
-        let case = match load.kind {
-            Kind::Unary if load.timeout.is_some() => "unary with a deadline",
-            Kind::Unary => "unary",
-            Kind::ServerStreaming { .. } => "server streaming",
-        };
+        let case = load.case();
         if self.json {
             let line = json!({
                 "bench": "call",

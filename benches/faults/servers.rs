@@ -1,0 +1,59 @@
+//! The servers that are called: greeters, each in a process of its own.
+
+use std::{env, process::Command, time::Duration};
+
+use switchboard_proto::{Polite, greeter_server::GreeterServer};
+use switchboard_test_support::Process;
+use tokio::net::TcpListener;
+use tonic::transport::{Server, server::TcpIncoming};
+
+const COUNT: usize = 4;
+
+/// Serves at an address, and says so. Returns never.
+pub(crate) async fn serve(address: &str) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    println!("{address}");
+    let greeter = GreeterServer::new(Polite { address });
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder().add_service(greeter);
+    server.serve_with_incoming(incoming).await.unwrap();
+}
+
+/// A server that is killed when this is dropped.
+pub(crate) struct Served {
+    pub(crate) process: Process,
+    pub(crate) address: String,
+}
+
+impl Served {
+    pub(crate) async fn start(address: &str) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--serve", address]);
+        let mut process = Process::spawn(command);
+        let limit = Duration::from_secs(30);
+        let address = process.wait_for_line(limit, |_| true).await;
+        Self { process, address }
+    }
+}
+
+/// Four of them.
+pub(crate) struct Servers(Vec<Served>);
+
+impl Servers {
+    pub(crate) async fn start() -> Self {
+        let mut servers = Vec::new();
+        for _ in 0..COUNT {
+            servers.push(Served::start("127.0.0.1:0").await);
+        }
+        Self(servers)
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.0.iter().map(|it| it.address.clone()).collect()
+    }
+
+    pub(crate) fn first(&mut self) -> &mut Served {
+        &mut self.0[0]
+    }
+}

@@ -1,0 +1,91 @@
+//! One pick, as a call makes it: the view, the target in turn, a slot of its connection.
+//!
+//! These are the resolver's own parts, put together here as there: they are not public.
+
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+
+use self::{
+    round_robin::RoundRobin,
+    slots::{Slots, Vacancy},
+};
+use crate::{
+    median::{median, sorted},
+    report::Report,
+};
+
+#[allow(dead_code, reason = "a pick needs only a part")]
+#[path = "../../resolver/src/balance/round_robin.rs"]
+mod round_robin;
+#[allow(dead_code, reason = "a pick needs only a part")]
+#[path = "../../resolver/src/transport/slots.rs"]
+mod slots;
+
+/// How many picks are timed together, and then ended untimed.
+const TOGETHER: usize = 100;
+const TIMES: usize = 5_000;
+
+/// Where a call goes.
+struct Target {
+    slots: Arc<Slots>,
+}
+
+/// What a call takes, and gives back.
+struct Picked {
+    _target: Arc<Target>,
+    slots: Arc<Slots>,
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.slots.give_back();
+    }
+}
+
+pub(crate) fn run(rounds: usize, report: &mut Report) {
+    for count in [10, 10_000] {
+        let view = view(count);
+        let times = (0..rounds).map(|_| time(&view)).collect();
+        let case = format!("a pick, of {count} targets");
+        report.figure(&case, Some(median(&sorted(times))), "ns", Some(100.0));
+    }
+}
+
+/// Returns what a pick takes, in nanoseconds.
+fn time(view: &ArcSwap<RoundRobin<Arc<Target>>>) -> f64 {
+    let mut picked = Vec::with_capacity(TOGETHER);
+    let mut time = Duration::ZERO;
+    for _ in 0..TIMES {
+        let begin = Instant::now();
+        picked.extend((0..TOGETHER).map(|_| pick(view)));
+        time += begin.elapsed();
+        black_box(&picked);
+        picked.clear();
+    }
+    time.as_secs_f64() * 1e9 / (TOGETHER * TIMES) as f64
+}
+
+fn view(count: usize) -> ArcSwap<RoundRobin<Arc<Target>>> {
+    let vacancy = Arc::new(Vacancy::default());
+    let targets = (0..count).map(|_| {
+        let slots = Arc::new(Slots::new(200, vacancy.clone()));
+        Arc::new(Target { slots })
+    });
+    ArcSwap::from_pointee(RoundRobin::new(targets, 0))
+}
+
+fn pick(view: &ArcSwap<RoundRobin<Arc<Target>>>) -> Option<Picked> {
+    view.load().pick(|target| {
+        let slots = target.slots.take().then(|| target.slots.clone())?;
+        let target = target.clone();
+        Some(Picked {
+            _target: target,
+            slots,
+        })
+    })
+}
