@@ -13,7 +13,7 @@ use switchboard_proto::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::JoinSet,
     time::timeout,
 };
 use tokio_stream::{Stream, StreamExt};
@@ -31,7 +31,7 @@ pub(crate) struct OurServer {
     pub(crate) address: String,
     events: mpsc::UnboundedReceiver<Event>,
     stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), ServeError>>,
+    served: JoinSet<Result<(), ServeError>>,
 }
 
 /// What became of a call that is not answered.
@@ -84,11 +84,13 @@ impl OurServer {
                     std::future::pending().await
                 }
             });
+        let mut served = JoinSet::new();
+        served.spawn(serve.into_future());
         Self {
             address,
             events,
             stop,
-            served: tokio::spawn(serve.into_future()),
+            served,
         }
     }
 
@@ -99,10 +101,10 @@ impl OurServer {
     }
 
     /// Stops it as SIGTERM would, and waits until it has stopped.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.send(()).unwrap();
-        let served = timeout(LIMIT, self.served).await.expect("in time");
-        served.unwrap().unwrap();
+        let served = timeout(LIMIT, self.served.join_next()).await;
+        served.expect("in time").unwrap().unwrap().unwrap();
     }
 }
 

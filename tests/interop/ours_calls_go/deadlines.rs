@@ -1,11 +1,15 @@
 //! How long calls take at most, and what the server knows of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use switchboard::{Channel, WaitForReady};
 use switchboard_proto::greeter_client::GreeterClient;
 use switchboard_test_support::Ports;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::Code;
 
@@ -23,14 +27,16 @@ pub(crate) async fn the_server_knows_what_remains_of_the_deadline(go: Go) {
     // It begins before there is a server.
     let mut waiting = client.clone();
     let begin = Instant::now();
-    let call = tokio::spawn(async move {
+    let mut call = JoinSet::new();
+    call.spawn(async move {
         let mut request = within(DEADLINE, hello("deadline"));
         request.extensions_mut().insert(WaitForReady);
         waiting.say_hello(request).await
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let _server = go.serve(&["-address", &address]).await;
-    let reply = timeout(LIMIT, call).await.unwrap().unwrap().unwrap();
+    let reply = timeout(LIMIT, call.join_next()).await.unwrap();
+    let reply = reply.unwrap().unwrap().unwrap();
     let elapsed = begin.elapsed();
     let left = Duration::from_millis(reply.into_inner().message.parse().unwrap());
     let expected = DEADLINE.saturating_sub(elapsed)..=DEADLINE - Duration::from_secs(1);
@@ -81,15 +87,17 @@ pub(crate) async fn a_call_that_is_dropped_ends_the_servers_context(go: Go) {
     let mut client = client(&[&server]).await;
 
     let mut unary = client.clone();
-    let call = tokio::spawn(async move { unary.say_hello(hello("hang")).await });
+    let mut call = JoinSet::new();
+    call.spawn(async move { unary.say_hello(hello("hang")).await });
     server.told("began SayHello").await;
-    call.abort();
+    drop(call);
     assert_canceled("SayHello", &mut server).await;
 
     let mut streaming = client.clone();
-    let call = tokio::spawn(async move { streaming.say_hellos(hellos("hang", 1, 0)).await });
+    let mut call = JoinSet::new();
+    call.spawn(async move { streaming.say_hellos(hellos("hang", 1, 0)).await });
     server.told("began SayHellos").await;
-    call.abort();
+    drop(call);
     assert_canceled("SayHellos", &mut server).await;
 
     // Also if the response has begun, and requests could still follow.

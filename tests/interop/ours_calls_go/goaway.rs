@@ -1,12 +1,9 @@
 //! Connections that the server ends when they reach an age: GOAWAY, and a grace for streams.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Duration};
 
 use switchboard_test_support::eventually;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tonic::{Code, Status};
 
 use super::{Client, client, greet, hellos};

@@ -1,11 +1,11 @@
 //! grpc-go's default policy: a connection that pings more than once in five minutes is closed with
 //! ENHANCE_YOUR_CALM, after two that were forgiven. All in real time, since the server's is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use switchboard_proto::{HelloReply, HelloRequest};
 use switchboard_test_support::Signal;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
@@ -53,7 +53,7 @@ pub(crate) async fn an_idle_stream_and_a_slow_call_are_not_pinged_to_anger(go: G
     let mut stream = IdleStream::open(&client).await;
     let quiet = Instant::now() + TIME;
     greet(&client, "wait:5000").await.unwrap();
-    tokio::time::sleep_until(quiet.into()).await;
+    tokio::time::sleep_until(quiet).await;
     stream.goes_on().await;
     assert_eq!(server.end().await, ONE_THAT_LIVES);
 }
