@@ -6,14 +6,15 @@
 //!
 //! Holds no connection: what the changes cause is its owner's business.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use crate::{Address, Endpoint, endpoint::write_addresses};
 
 /// The endpoints of the last snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointSet {
-    endpoints: BTreeMap<EndpointKey, Arc<Endpoint>>,
+    /// In the order of keys.
+    endpoints: Vec<(EndpointKey, Arc<Endpoint>)>,
 }
 
 /// What makes two endpoints the same one: the unordered set of their addresses. Cheap to clone.
@@ -33,14 +34,24 @@ impl EndpointSet {
     /// Replaces the set by `snapshot` and says what that changed.
     pub(crate) fn replace(&mut self, snapshot: Vec<Endpoint>) -> Changes {
         let mut changes = Changes::default();
-        let mut before = std::mem::take(&mut self.endpoints);
-        let latest: BTreeMap<_, _> = snapshot
+        let mut latest: Vec<_> = snapshot
             .into_iter()
-            .map(|endpoint| (EndpointKey::of(&endpoint), endpoint))
+            .map(|endpoint| (endpoint.key().clone(), endpoint))
             .collect();
-        for (key, endpoint) in latest {
-            let endpoint = match before.remove(&key) {
-                Some(known) if *known == endpoint => known,
+        // Stable: of those with the same key the last one stays the last.
+        latest.sort_by(|(one, _), (other, _)| one.cmp(other));
+        // Both are in the order of keys: one walk finds what differs.
+        let mut before = std::mem::take(&mut self.endpoints).into_iter().peekable();
+        let mut latest = latest.into_iter().peekable();
+        while let Some((key, endpoint)) = latest.next() {
+            if latest.peek().is_some_and(|(next, _)| *next == key) {
+                continue;
+            }
+            while let Some((gone, _)) = before.next_if(|(it, _)| *it < key) {
+                changes.removed.push(gone);
+            }
+            let endpoint = match before.next_if(|(it, _)| *it == key) {
+                Some((_, known)) if *known == endpoint => known,
                 Some(_) => {
                     let endpoint = Arc::new(endpoint);
                     changes.changed.push((key.clone(), endpoint.clone()));
@@ -52,9 +63,9 @@ impl EndpointSet {
                     endpoint
                 }
             };
-            self.endpoints.insert(key, endpoint);
+            self.endpoints.push((key, endpoint));
         }
-        changes.removed = before.into_keys().collect();
+        changes.removed.extend(before.map(|(key, _)| key));
         changes
     }
 }
@@ -62,7 +73,11 @@ impl EndpointSet {
 impl EndpointKey {
     /// Returns the key of an endpoint.
     pub fn of(endpoint: &Endpoint) -> Self {
-        let mut addresses = endpoint.addresses().to_vec();
+        endpoint.key().clone()
+    }
+
+    pub(crate) fn new(addresses: &[Address]) -> Self {
+        let mut addresses = addresses.to_vec();
         addresses.sort();
         Self(addresses.into())
     }
@@ -82,6 +97,8 @@ impl fmt::Display for EndpointKey {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -169,7 +186,9 @@ mod tests {
                     .map(|endpoint| (EndpointKey::of(&endpoint), Arc::new(endpoint)))
                     .collect();
                 prop_assert_eq!(&replayed, &expected);
-                prop_assert_eq!(&set.endpoints, &expected);
+                let held: BTreeMap<_, _> = set.endpoints.iter().cloned().collect();
+                prop_assert_eq!(held, expected);
+                prop_assert!(set.endpoints.is_sorted_by_key(|(key, _)| key));
             }
         }
     }
