@@ -241,21 +241,21 @@ impl Balancer {
                 self.drain(handle);
             }
         }
-        for (key, endpoint) in changes.changed {
-            if let Some(handle) = self.wanted.get_mut(&key) {
+        for endpoint in changes.changed {
+            if let Some(handle) = self.wanted.get_mut(endpoint.key()) {
                 handle.update(endpoint);
             }
         }
-        for (key, endpoint) in changes.added {
-            let handle = self.start(key.clone(), endpoint);
+        for endpoint in changes.added {
+            let key = endpoint.key().clone();
+            let handle = self.start(endpoint);
             self.wanted.insert(key, handle);
         }
     }
 
-    fn start(&mut self, key: EndpointKey, endpoint: Arc<Endpoint>) -> EndpointHandle {
+    fn start(&mut self, endpoint: Endpoint) -> EndpointHandle {
         let (commands, receiver) = mpsc::unbounded_channel();
         let task = EndpointTask {
-            key,
             endpoint: endpoint.clone(),
             dialing: self.dialing.clone(),
             commands: receiver,

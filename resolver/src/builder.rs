@@ -1,6 +1,6 @@
 //! How a channel is set up.
 
-use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use http::{Uri, uri::Authority};
 use tokio::{
@@ -129,7 +129,8 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sets the pings that find out whether a connection still lives; none unless set.
+    /// Sets further pings, of connections that were silent for a while; none unless set. A server
+    /// that leaves a call without any sign of life is pinged in any case.
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
         self.settings.pings.keep_alive = Some(KeepAlive {
             interval: keep_alive.interval.min(NEVER),
@@ -318,7 +319,7 @@ impl ChannelBuilder {
         let window = self.settings.stream_window;
         check(window > 0, "stream window", &window, "more than zero")?;
         let pings = self.settings.pings;
-        positive("minimal ping interval", pings.min_interval)?;
+        positive("min ping interval", pings.min_interval)?;
         if let Some(keep_alive) = pings.keep_alive {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
@@ -466,6 +467,18 @@ mod tests {
                     while_idle: true,
                 }),
                 "keep-alive interval: 0ns (expected: more than zero)",
+            ),
+            (
+                builder().idle_timeout(zero),
+                "idle timeout: 0ns (expected: more than zero)",
+            ),
+            (
+                builder().min_ping_interval(zero),
+                "min ping interval: 0ns (expected: more than zero)",
+            ),
+            (
+                builder().stream_window(0),
+                "stream window: 0 (expected: more than zero)",
             ),
         ] {
             assert_eq!(refusal(builder), message);

@@ -2,8 +2,8 @@
 //!
 //! - A pick takes no lock and asks no task. It takes a slot, which is given back exactly once,
 //!   wherever the call ends.
-//! - A request that was not sent goes to another endpoint, unseen by the caller and as often as it
-//!   takes: the connection that did not take it is closed by then and never picked again, so this
+//! - A request that h2 did not take goes to another endpoint, and so does a whole one that never
+//!   left, unseen by the caller and as often as it takes: the connection that did not take it is closed by then and never picked again, so this
 //!   ends in a sent request or in a wait, and never spins. One that the server says it did not
 //!   process does so once (gRPC's A6), if its body was whole before it was sent.
 //! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits

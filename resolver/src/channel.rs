@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     fmt,
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -34,7 +33,8 @@ use crate::{
 ///   connected for the first time, it waits: until its deadline, or for 20 s.
 /// - A `grpc-timeout` (`tonic::Request::set_timeout`) covers all of that and the response to its
 ///   end. The channel's own timeout ends with the response's headers.
-/// - A request that did not leave goes to another endpoint; one that did is never sent twice.
+/// - A request that did not leave goes to another endpoint, and so does, once, one that the server
+///   says it did not process. One that may have been processed is never sent again.
 /// - [`ServedBy`](crate::ServedBy) among the response's extensions tells who answered.
 ///
 /// Clones share the endpoints and are cheap. When the last one is dropped, calls in flight finish

@@ -1,6 +1,6 @@
 //! How a byte stream to an address is opened.
 
-use std::{fmt, future::Future, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::Uri;
@@ -16,7 +16,6 @@ use crate::Address;
 pub(crate) struct Connector(Arc<dyn Fn(Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync>);
 
 /// How long what was sent may stay without acknowledgement: as long as a server may be suspect.
-#[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A byte stream of whatever kind.
@@ -78,26 +77,13 @@ fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
 
 /// Ends a connection on which nothing that was sent is acknowledged any more: its calls must not
 /// wait for the kernel, which tries for a quarter of an hour.
-#[cfg(target_os = "linux")]
 fn give_up_on_vanished_hosts(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-/// Pings alone find them here.
-#[cfg(not(target_os = "linux"))]
-fn give_up_on_vanished_hosts(_: &TcpStream) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
 async fn unix(path: &Path) -> io::Result<Io> {
     let stream = tokio::net::UnixStream::connect(path).await?;
     Ok(Box::pin(stream))
-}
-
-#[cfg(not(unix))]
-async fn unix(_: &Path) -> io::Result<Io> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl fmt::Debug for Connector {
@@ -106,7 +92,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

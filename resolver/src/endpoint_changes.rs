@@ -9,7 +9,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -70,11 +69,11 @@ pub struct EndpointChanges {
 #[derive(Debug, Default)]
 struct Owed {
     latest: EndpointSet,
-    told: BTreeMap<EndpointKey, Arc<Endpoint>>,
+    told: BTreeMap<EndpointKey, Endpoint>,
     /// Those that were told of and are gone.
     removals: BTreeSet<EndpointKey>,
     /// Those that were not told of as they are.
-    inserts: BTreeMap<EndpointKey, Arc<Endpoint>>,
+    inserts: BTreeMap<EndpointKey, Endpoint>,
 }
 
 impl EndpointChanges {
@@ -128,12 +127,13 @@ impl Owed {
                 self.removals.insert(key);
             }
         }
-        for (key, endpoint) in changes.added.into_iter().chain(changes.changed) {
-            self.removals.remove(&key);
-            if self.told.get(&key) == Some(&endpoint) {
-                self.inserts.remove(&key);
+        for endpoint in changes.added.into_iter().chain(changes.changed) {
+            let key = endpoint.key();
+            self.removals.remove(key);
+            if self.told.get(key) == Some(&endpoint) {
+                self.inserts.remove(key);
             } else {
-                self.inserts.insert(key, endpoint);
+                self.inserts.insert(key.clone(), endpoint);
             }
         }
     }
@@ -145,7 +145,7 @@ impl Owed {
         }
         let (key, endpoint) = self.inserts.pop_first()?;
         self.told.insert(key.clone(), endpoint.clone());
-        Some(EndpointChange::Insert(key, (*endpoint).clone()))
+        Some(EndpointChange::Insert(key, endpoint))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 /// What the balancer knows of one endpoint's task.
 pub(crate) struct EndpointHandle {
     pub(crate) task: task::Id,
-    endpoint: Arc<Endpoint>,
+    endpoint: Endpoint,
     /// Dropped to tell the task that the endpoint is no longer wanted; `None` too when the task
     /// has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
@@ -33,7 +33,7 @@ pub(crate) struct EndpointHandle {
 impl EndpointHandle {
     pub(crate) fn new(
         task: task::Id,
-        endpoint: Arc<Endpoint>,
+        endpoint: Endpoint,
         commands: mpsc::UnboundedSender<Command>,
         condition: Condition,
     ) -> Self {
@@ -78,7 +78,7 @@ impl EndpointHandle {
     }
 
     /// Takes in that the source says something else of the endpoint.
-    pub(crate) fn update(&mut self, endpoint: Arc<Endpoint>) {
+    pub(crate) fn update(&mut self, endpoint: Endpoint) {
         self.endpoint = endpoint.clone();
         let transport = self.target.as_ref().map(|it| it.transport.clone());
         self.aim(transport);

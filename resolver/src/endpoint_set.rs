@@ -14,7 +14,7 @@ use crate::{Address, Endpoint, endpoint::write_addresses};
 #[derive(Debug, Default)]
 pub(crate) struct EndpointSet {
     /// In the order of keys.
-    endpoints: Vec<(EndpointKey, Arc<Endpoint>)>,
+    endpoints: Vec<Endpoint>,
 }
 
 /// What makes two endpoints the same one: the unordered set of their addresses. Cheap to clone.
@@ -24,48 +24,38 @@ pub struct EndpointKey(Arc<[Address]>);
 /// What a snapshot changed, each part in the order of keys.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    pub(crate) added: Vec<(EndpointKey, Arc<Endpoint>)>,
+    pub(crate) added: Vec<Endpoint>,
     pub(crate) removed: Vec<EndpointKey>,
     /// Endpoints that stay, with other metadata or with their addresses in another order.
-    pub(crate) changed: Vec<(EndpointKey, Arc<Endpoint>)>,
+    pub(crate) changed: Vec<Endpoint>,
 }
 
 impl EndpointSet {
     /// Replaces the set by `snapshot` and says what that changed.
     pub(crate) fn replace(&mut self, snapshot: Vec<Endpoint>) -> Changes {
         let mut changes = Changes::default();
-        let mut latest: Vec<_> = snapshot
-            .into_iter()
-            .map(|endpoint| (endpoint.key().clone(), endpoint))
-            .collect();
+        let mut latest = snapshot;
         // Stable: of those with the same key the last one stays the last.
-        latest.sort_by(|(one, _), (other, _)| one.cmp(other));
+        latest.sort_by(|one, other| one.key().cmp(other.key()));
         // Both are in the order of keys: one walk finds what differs.
         let mut before = std::mem::take(&mut self.endpoints).into_iter().peekable();
         let mut latest = latest.into_iter().peekable();
-        while let Some((key, endpoint)) = latest.next() {
-            if latest.peek().is_some_and(|(next, _)| *next == key) {
+        while let Some(endpoint) = latest.next() {
+            let key = endpoint.key();
+            if latest.peek().is_some_and(|next| next.key() == key) {
                 continue;
             }
-            while let Some((gone, _)) = before.next_if(|(it, _)| *it < key) {
-                changes.removed.push(gone);
+            while let Some(gone) = before.next_if(|it| it.key() < key) {
+                changes.removed.push(gone.key().clone());
             }
-            let endpoint = match before.next_if(|(it, _)| *it == key) {
-                Some((_, known)) if *known == endpoint => known,
-                Some(_) => {
-                    let endpoint = Arc::new(endpoint);
-                    changes.changed.push((key.clone(), endpoint.clone()));
-                    endpoint
-                }
-                None => {
-                    let endpoint = Arc::new(endpoint);
-                    changes.added.push((key.clone(), endpoint.clone()));
-                    endpoint
-                }
-            };
-            self.endpoints.push((key, endpoint));
+            match before.next_if(|it| it.key() == key) {
+                Some(known) if known == endpoint => {}
+                Some(_) => changes.changed.push(endpoint.clone()),
+                None => changes.added.push(endpoint.clone()),
+            }
+            self.endpoints.push(endpoint);
         }
-        changes.removed.extend(before.map(|(key, _)| key));
+        changes.removed.extend(before.map(|it| it.key().clone()));
         changes
     }
 }
@@ -131,7 +121,7 @@ mod tests {
             with_zone(endpoint(&["a:1"]), "new"),
         ]);
         assert_eq!(changes.added.len(), 1);
-        assert_eq!(changes.added[0].1.metadata()["zone"], "new");
+        assert_eq!(changes.added[0].metadata()["zone"], "new");
     }
 
     #[test]
@@ -174,21 +164,21 @@ mod tests {
                 for key in changes.removed {
                     prop_assert!(replayed.remove(&key).is_some(), "removed what was not there");
                 }
-                for (key, endpoint) in changes.added {
+                for endpoint in changes.added {
+                    let key = EndpointKey::of(&endpoint);
                     prop_assert!(replayed.insert(key, endpoint).is_none(), "added what was there");
                 }
-                for (key, endpoint) in changes.changed {
-                    let before = replayed.insert(key, endpoint.clone());
+                for endpoint in changes.changed {
+                    let before = replayed.insert(EndpointKey::of(&endpoint), endpoint.clone());
                     prop_assert!(before.is_some_and(|before| before != endpoint), "changed nothing");
                 }
                 let expected: BTreeMap<_, _> = snapshot
                     .into_iter()
-                    .map(|endpoint| (EndpointKey::of(&endpoint), Arc::new(endpoint)))
+                    .map(|endpoint| (EndpointKey::of(&endpoint), endpoint))
                     .collect();
                 prop_assert_eq!(&replayed, &expected);
-                let held: BTreeMap<_, _> = set.endpoints.iter().cloned().collect();
-                prop_assert_eq!(held, expected);
-                prop_assert!(set.endpoints.is_sorted_by_key(|(key, _)| key));
+                let held: Vec<_> = expected.into_values().collect();
+                prop_assert_eq!(&set.endpoints, &held);
             }
         }
     }

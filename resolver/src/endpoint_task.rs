@@ -27,10 +27,11 @@ pub(crate) enum Command {
     Redial,
     /// Lets the connection go until it is woken: the channel is not called any more.
     Rest,
+    /// Dials again: the channel is called.
     Wake,
     /// Replaces the endpoint by one with the same addresses, maybe in another order; it counts from
     /// the next dial on.
-    Update(Arc<Endpoint>),
+    Update(Endpoint),
 }
 
 /// What the task tells the balancer, whenever it changes.
@@ -48,8 +49,7 @@ pub(crate) struct Report {
 
 /// Keeps one endpoint connected; `run` is the task.
 pub(crate) struct EndpointTask {
-    pub(crate) key: EndpointKey,
-    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: Endpoint,
     pub(crate) dialing: Arc<Dialing>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
@@ -64,8 +64,11 @@ struct Link {
     last_failure: Option<Failure>,
 }
 
-/// What the task goes on from. Short-lived: what is large in it moves on at once.
-#[allow(clippy::large_enum_variant)]
+/// What the task goes on from.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "what is large in it moves on at once"
+)]
 enum Input {
     /// `None` when the endpoint was removed.
     Command(Option<Command>),
@@ -81,8 +84,11 @@ enum Work {
     Draining(BoxFuture<'static, ()>),
 }
 
-/// How that ended, or goes on. As short-lived.
-#[allow(clippy::large_enum_variant)]
+/// How that ended, or goes on.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "what is large in it moves on at once"
+)]
 enum Outcome {
     Dialed(Result<(Transport, Connection), Refused>),
     Waited,
@@ -137,7 +143,7 @@ impl EndpointTask {
             }
             // The balancer is gone only when it panicked, and then there is nobody to tell.
             let _ = self.reports.send(Report {
-                key: self.key.clone(),
+                key: self.endpoint.key().clone(),
                 task: task::id(),
                 condition: subchannel.condition(),
                 last_failure: link.last_failure.clone(),
@@ -173,8 +179,8 @@ impl EndpointTask {
                 event,
                 has_answered,
             }) => match event {
-                transport::Event::Suspect(true) => Event::Silent,
-                transport::Event::Suspect(false) => Event::Heard,
+                transport::Event::Silent => Event::Silent,
+                transport::Event::Heard => Event::Heard,
                 transport::Event::Leaving(cause) | transport::Event::Closed(cause) => {
                     link.last_failure = Some(Failure { at: now, cause });
                     Event::Lost {

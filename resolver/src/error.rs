@@ -1,5 +1,4 @@
-//! Why things fail; what a call fails with, and how that becomes a gRPC status. The only module
-//! that knows tonic.
+//! Why things fail; what a call fails with, and how that becomes a gRPC status.
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -37,7 +36,7 @@ pub struct CallError(Box<Failed>);
 struct Failed {
     kind: CallErrorKind,
     service: Option<Arc<str>>,
-    endpoint: Option<Arc<Endpoint>>,
+    endpoint: Option<Endpoint>,
     status: Status,
 }
 
@@ -45,11 +44,11 @@ struct Failed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallErrorKind {
-    /// It was not sent: no server has seen it.
+    /// No server has processed it: it was not sent, or the server says so.
     Unsent,
     /// Its deadline passed; it may have been processed if it had been sent.
     DeadlineExceeded,
-    /// It was sent and its stream or its connection broke: it may have been processed.
+    /// Its stream or its connection broke, or its own body failed: it may have been processed.
     Interrupted,
 }
 
@@ -66,7 +65,7 @@ impl CallError {
 
     /// Returns the endpoint that the call was sent to, or that stood in its way.
     pub fn endpoint(&self) -> Option<&Endpoint> {
-        self.0.endpoint.as_deref()
+        self.0.endpoint.as_ref()
     }
 
     pub(crate) fn nothing_to_call(service: &Option<Arc<str>>, obstacle: &Obstacle) -> Self {
@@ -109,7 +108,7 @@ impl CallError {
 
     pub(crate) fn deadline_in_flight(
         service: &Option<Arc<str>>,
-        endpoint: &Arc<Endpoint>,
+        endpoint: &Endpoint,
         missing: &str,
         waited: std::time::Duration,
     ) -> Self {
@@ -125,7 +124,7 @@ impl CallError {
     /// What an endpoint, or the connection to it, did to the call.
     pub(crate) fn failed(
         service: &Option<Arc<str>>,
-        endpoint: &Arc<Endpoint>,
+        endpoint: &Endpoint,
         failure: Failure,
     ) -> Self {
         let (kind, code, cause) = match failure {
@@ -172,7 +171,7 @@ impl CallError {
         kind: CallErrorKind,
         code: Code,
         service: &Option<Arc<str>>,
-        endpoint: Option<&Arc<Endpoint>>,
+        endpoint: Option<&Endpoint>,
         text: &str,
     ) -> Self {
         let message = match service {

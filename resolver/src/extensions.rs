@@ -1,7 +1,5 @@
 //! What a call and its channel tell each other beside the request and the response.
 
-use std::sync::Arc;
-
 use crate::Endpoint;
 
 /// As an extension of a request: the call waits for an endpoint instead of failing while none can
@@ -30,7 +28,7 @@ pub struct WaitForReady;
 
 /// As an extension of a response: the endpoint that answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServedBy(pub(crate) Arc<Endpoint>);
+pub struct ServedBy(pub(crate) Endpoint);
 
 impl ServedBy {
     /// Returns the endpoint, as the source described it when the call was sent.

@@ -1,7 +1,7 @@
 //! Decides when a channel that nobody calls lets its connections go.
 //!
-//! It is looked a few times in the idle time whether there were calls, so that a call notes no more
-//! than that it was there. The time is met, and outlasted by half of it at most.
+//! A few times in the idle time it asks whether there were calls, so that a call only has to note that
+//! it was there. The time is met, and outlasted by half of it at most.
 //!
 //! Reads no clock: `balancer.rs` does, and asks.
 
@@ -12,7 +12,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// How often it is looked in the idle time.
+/// How many times in the idle time it asks for calls: more, and an idle channel wakes often; fewer,
+/// and it outlasts its time further.
 const LOOKS: u32 = 4;
 
 /// Whether a channel is called.

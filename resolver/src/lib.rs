@@ -15,8 +15,9 @@
 //! What it promises, with the test that holds each promise, is in `CONFORMANCE.md`.
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
-//! `subchannel`, `outlook`, `balance`, `deadline`), and done by short loops that ask them
-//! (`balancer`, `endpoint_task`, `call`).
+//! `endpoint_changes`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
+//! `transport::liveness`), and done by short loops that ask them (`balancer`, `endpoint_task`, `call`,
+//! `transport::connection`).
 
 mod address;
 mod backoff;

@@ -8,7 +8,7 @@
 //!
 //! Reads no clock and holds no connection.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{fmt, time::Instant};
 
 use crate::{
     Cause, Endpoint, Security,
@@ -36,15 +36,15 @@ pub(crate) enum Obstacle {
     /// The source cannot tell.
     Source(Cause),
     /// An endpoint is being dialed, after the failure if there is one.
-    Connecting(Arc<Endpoint>, Option<Cause>),
+    Connecting(Endpoint, Option<Cause>),
     /// The channel was idle, and is being woken.
     Idle,
     /// All connections were lost, and their tasks are about to say so.
     Lost,
     /// Every server has as many calls in flight as it allows, this one for one.
-    Busy(Arc<Endpoint>),
+    Busy(Endpoint),
     /// An endpoint cannot be reached.
-    Endpoint(Arc<Endpoint>, Cause),
+    Endpoint(Endpoint, Cause),
 }
 
 /// Something that went wrong, and when.
@@ -67,7 +67,7 @@ pub(crate) enum SourceStatus {
 /// What is known of one endpoint.
 #[derive(Debug)]
 pub(crate) struct Observed<'a> {
-    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) endpoint: &'a Endpoint,
     pub(crate) condition: Condition,
     pub(crate) last_failure: Option<&'a Failure>,
 }
@@ -136,7 +136,7 @@ impl SourceStatus {
 
 impl Obstacle {
     /// Returns the endpoint that stands in the way, if it is one.
-    pub(crate) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::Connecting(endpoint, _) | Self::Endpoint(endpoint, _) | Self::Busy(endpoint) => {
                 Some(endpoint)
@@ -212,7 +212,7 @@ mod tests {
         endpoints: Option<Vec<One>>,
     }
 
-    type One = (Arc<Endpoint>, Condition, Option<Failure>);
+    type One = (Endpoint, Condition, Option<Failure>);
 
     impl Scene {
         fn new() -> Self {
@@ -239,7 +239,7 @@ mod tests {
             let endpoints = ["a:1", "b:1", "c:1"].iter().zip(conditions);
             let endpoints = endpoints
                 .map(|(address, &(condition, failed_at))| {
-                    let endpoint = Arc::new(Endpoint::new(address.parse().unwrap()));
+                    let endpoint = Endpoint::new(address.parse().unwrap());
                     let failure =
                         failed_at.map(|at| self.failure(at, &format!("{address} refused")));
                     (endpoint, condition, failure)

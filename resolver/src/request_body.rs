@@ -48,7 +48,7 @@ impl RequestBody {
         }
     }
 
-    /// Reads what is there, and waits for nothing. That of one call may be read more than once.
+    /// Reads what is there, and waits for nothing.
     ///
     /// # Errors
     ///
@@ -56,8 +56,8 @@ impl RequestBody {
     pub(crate) async fn read_ahead(&mut self) -> Result<(), BoxError> {
         let mut read = 0;
         while let Some(rest) = &mut self.rest
-            // Once more after the last frame, to see that it was the last.
-            && read <= AHEAD
+            // Once more after the first message, however large: most bodies end with it.
+            && (self.more.is_empty() || read <= AHEAD)
         {
             let frame = match poll_fn(|cx| Poll::Ready(rest.poll_frame(cx))).await {
                 Poll::Ready(frame) => frame.transpose()?,

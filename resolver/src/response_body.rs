@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -27,7 +26,7 @@ pub struct ResponseBody {
     incoming: Option<Incoming>,
     expiry: Option<Expiry>,
     service: Option<Arc<str>>,
-    endpoint: Arc<Endpoint>,
+    endpoint: Endpoint,
 }
 
 struct Incoming {
@@ -51,7 +50,7 @@ impl ResponseBody {
         call: OnConnection,
         deadline: Deadline,
         service: Option<Arc<str>>,
-        endpoint: Arc<Endpoint>,
+        endpoint: Endpoint,
     ) -> Self {
         let expiry = deadline.of_body().map(|at| Expiry {
             at: Instant::from_std(at),
@@ -85,7 +84,7 @@ impl Expiry {
         sleep.as_mut().poll(cx)
     }
 
-    fn error(&self, service: &Option<Arc<str>>, endpoint: &Arc<Endpoint>) -> CallError {
+    fn error(&self, service: &Option<Arc<str>>, endpoint: &Endpoint) -> CallError {
         let waited = self.deadline.since_start(self.at.into_std());
         CallError::deadline_in_flight(service, endpoint, "end of the response", waited)
     }
@@ -153,9 +152,8 @@ impl Body for ResponseBody {
             return Poll::Ready(None);
         };
         let result = match (open.poll_frame(cx), expiry) {
-            // A server that sends without a pause must not outrun the deadline, which is polled
-            // only in pauses. And one that breaks off then does it because of the
-            // deadline.
+            // A server that sends without a pause must not outrun the deadline, which is polled only
+            // in pauses. One that breaks off then does so because of the deadline.
             (Poll::Ready(Some(_)), Some(expiry)) if expiry.is_over() => {
                 Some(Err(expiry.error(service, endpoint)))
             }

@@ -1,6 +1,7 @@
 //! The seam to HTTP/2: how calls travel over one connection.
 //!
-//! Everything that knows h2 is here, and in the response's body. [`handshake`] makes the two halves
+//! Calls reach h2 through here; beside it only `call`, `response_body` and `error` name its types.
+//! [`handshake`] makes the two halves
 //! of a connection: any number of [`Transport`]s to send calls with, and one [`Connection`] that does
 //! the work and tells what becomes of it.
 //!
@@ -20,8 +21,7 @@ mod slots;
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    io,
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -47,7 +47,7 @@ pub(crate) use self::{
 };
 use self::{
     counted::{Counted, Traffic},
-    failure::cause,
+    failure::{HUNG_UP, cause, closed},
     liveness::Liveness,
     pump::Pump,
     slots::Slots,
@@ -84,7 +84,8 @@ pub(crate) struct Slot {
     shared: Arc<Shared>,
 }
 
-/// HTTP/2 pings that find out whether a connection still lives. Off unless set.
+/// Further HTTP/2 pings, of connections that were silent for a while, whether a call waits for an
+/// answer or not. None unless set.
 ///
 /// Servers in Go close connections that ping more often than they allow, by default once in five
 /// minutes.
@@ -159,7 +160,7 @@ pub(crate) async fn handshake(
         .await
         .map_err(lost)?;
     let settled = poll_fn(|cx| match Pin::new(&mut io).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(closed())),
+        Poll::Ready(Ok(())) => Poll::Ready(Err(closed(HUNG_UP))),
         Poll::Ready(Err(error)) => Poll::Ready(Err(lost(error))),
         Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
@@ -181,11 +182,6 @@ pub(crate) async fn handshake(
     let liveness = Liveness::new(settings.pings, now - begun, now.into_std());
     let connection = Connection::new(io, sender.clone(), shared.clone(), liveness);
     Ok((Transport { sender, shared }, connection))
-}
-
-fn closed() -> Cause {
-    let text = "the server closed the connection";
-    Arc::new(io::Error::new(io::ErrorKind::ConnectionAborted, text))
 }
 
 impl Transport {

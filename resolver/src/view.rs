@@ -28,7 +28,7 @@ pub(crate) enum View {
 /// A READY endpoint and the way to it.
 #[derive(Debug)]
 pub(crate) struct Target {
-    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: Endpoint,
     pub(crate) transport: Transport,
 }
 

@@ -7,7 +7,6 @@
 
 use std::{
     future::poll_fn,
-    io,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -21,6 +20,7 @@ use tokio::time::{Instant, Sleep, timeout};
 use super::{
     Shared,
     counted::Counted,
+    failure::{HUNG_UP, closed},
     liveness::{Health, Liveness, Seen},
 };
 use crate::{Cause, connector::Io};
@@ -50,8 +50,10 @@ pub(crate) struct Connection {
 /// What has become of a connection.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// It is silent, or is not any more.
-    Suspect(bool),
+    /// Nothing is heard on it, although there should be.
+    Silent,
+    /// There is again.
+    Heard,
     /// It takes no more calls; those in flight go on.
     Leaving(Cause),
     /// It is over. `Leaving` may not have come before.
@@ -122,7 +124,7 @@ impl Connection {
         let owed = self.shared.owed.load(Ordering::Relaxed);
         if let Poll::Ready(ended) = Pin::new(&mut self.io).poll(cx) {
             let cause = match ended {
-                Ok(()) => closed("the server closed the connection"),
+                Ok(()) => closed(HUNG_UP),
                 Err(error) => Arc::new(error),
             };
             return Poll::Ready(self.closed(cause));
@@ -192,16 +194,22 @@ impl Connection {
             }
             if advice.health != self.health {
                 self.health = advice.health;
-                return Poll::Ready(Event::Suspect(advice.health == Health::Suspect));
+                return Poll::Ready(match advice.health {
+                    Health::Suspect => Event::Silent,
+                    Health::Trusted | Health::Dead => Event::Heard,
+                });
             }
         }
         Poll::Pending
     }
 
+    /// Returns whether the liveness may decide otherwise than when it was last asked. While a ping is
+    /// out, only what is read counts. While a call is owed an answer, only the alarm does. Otherwise it
+    /// is a call that is owed one, or, if no alarm is set, any call in flight.
     fn is_news(&self) -> bool {
         match self.alarm.expects {
             Expects::FirstLook => true,
-            _ if !self.liveness.is_trusting() => self.heard,
+            _ if self.liveness.has_asked() => self.heard,
             Expects::Anything if self.alarm.is_set => self.shared.owed_since().is_some(),
             Expects::Anything => self.shared.slots.taken() > 0,
             Expects::AnAnswer => false,
@@ -215,10 +223,6 @@ impl Connection {
         let _ = self.shared.lost.set(cause.clone());
         Event::Closed(cause)
     }
-}
-
-fn closed(text: &'static str) -> Cause {
-    Arc::new(io::Error::new(io::ErrorKind::ConnectionAborted, text))
 }
 
 /// Whose turn it is when the connection is woken.

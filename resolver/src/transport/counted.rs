@@ -1,4 +1,4 @@
-//! A byte stream that tells what has passed.
+//! A byte stream that tells what has passed, and that says so if the server speaks HTTP/1.
 
 use std::{
     io,

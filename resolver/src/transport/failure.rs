@@ -42,15 +42,21 @@ impl Failure {
     }
 }
 
+/// Why a connection is over that the server closed without a word.
+pub(super) const HUNG_UP: &str = "the server closed the connection";
+
+/// A cause that there is no error for.
+pub(super) fn closed(text: &'static str) -> Cause {
+    Arc::new(io::Error::new(io::ErrorKind::ConnectionAborted, text))
+}
+
 /// Why a stream broke; that of the connection says more.
 pub(super) fn cause(error: h2::Error, lost: Option<Cause>) -> Cause {
     match (error.get_io().map(io::Error::kind), lost) {
         (None, _) => Arc::new(error),
         (Some(_), Some(lost)) => lost,
         // What h2 says of the streams of a connection that ended.
-        (Some(kind @ io::ErrorKind::BrokenPipe), None) => {
-            Arc::new(io::Error::new(kind, "the server closed the connection"))
-        }
+        (Some(io::ErrorKind::BrokenPipe), None) => closed(HUNG_UP),
         (Some(_), None) => Arc::new(error),
     }
 }

@@ -24,14 +24,16 @@ use super::KeepAlive;
 /// The least silence that matters: less, and a busy server is taken for a dead one.
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How many round trips a server may take for an answer to a ping.
+/// How many round trips a server may take for an answer to a ping. Fewer, and one that is far away is
+/// suspected; more, and a frozen one keeps its calls longer.
 const ROUND_TRIPS: u32 = 4;
 
 /// How many pings may come early, in between two answers to calls: grpc-go forgives two
 /// (`maxPingStrikes`).
 const EARLY_PINGS: u32 = 2;
 
-/// How long a connection may be suspect before it is closed.
+/// How long a connection may be suspect before it is closed. Shorter, and a pause ends calls; longer,
+/// and those without a deadline hang on a host that is gone.
 const SUSPICION: Duration = Duration::from_secs(10);
 
 /// How late a timer may fire: later, and this process itself did not run.
@@ -114,12 +116,13 @@ impl Liveness {
     }
 
     /// Returns how long silence is nothing unusual.
-    pub(super) fn patience(&self) -> Duration {
+    fn patience(&self) -> Duration {
         LEAST_PATIENCE.max(self.round_trip * ROUND_TRIPS)
     }
 
-    pub(super) fn is_trusting(&self) -> bool {
-        self.state == State::Trusted
+    /// Returns whether a ping is out that was not answered.
+    pub(super) fn has_asked(&self) -> bool {
+        self.state != State::Trusted
     }
 
     /// Takes in what was seen and says what to do.
