@@ -13,7 +13,10 @@ use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use h2::RecvStream;
 use http::{HeaderMap, Response};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     CallError, ResponseBody, ServedBy,
@@ -72,8 +75,12 @@ impl Calls {
             }
             let can_be_repeated = body.is_whole();
             let request = head.request(&target.transport, now);
-            let Ok(exchange) = target.transport.send(request, body, slot, now) else {
-                continue;
+            let exchange = match target.transport.send(request, body, slot, now) {
+                Ok(exchange) => exchange,
+                Err(Failure::Unsent(_)) => continue,
+                Err(failure) => {
+                    return Err(CallError::failed(&self.service, &target.endpoint, failure));
+                }
             };
             match headers(exchange, &deadline).await {
                 Some(Ok((response, call))) => {
@@ -128,6 +135,10 @@ impl Calls {
 
     /// Returns where the call goes, as soon as there is somewhere.
     async fn pick(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
+        // Those who wait were first; one of them may just have been woken.
+        if self.vacancy.is_awaited() {
+            yield_now().await;
+        }
         match self.look(wait_for_ready)? {
             Pick::Picked(picked) => Ok(picked),
             // Hardly any call has to, and none is to be larger for it.

@@ -6,10 +6,10 @@ use futures::future::BoxFuture;
 use http::Uri;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
 };
 
-use crate::Address;
+use crate::{Address, staggered::first_of};
 
 /// Opens byte streams, each to the host and port of a URI.
 #[derive(Clone)]
@@ -40,14 +40,19 @@ impl Connector {
     }
 
     /// Opens TCP connections. A host name is resolved anew each time, and all its addresses are
-    /// tried.
+    /// tried, staggered.
     pub(crate) fn tcp() -> Self {
         Self::new(|uri| async move {
             let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
                 return Err(io::Error::other(format!("{uri} names no host and port")));
             };
             let host = host.trim_matches(['[', ']']);
-            prepared(TcpStream::connect((host, port)).await?)
+            let found: Vec<_> = lookup_host((host, port)).await?.collect();
+            let connected = first_of(found.into_iter().map(TcpStream::connect)).await;
+            prepared(connected.map_err(|mut errors| {
+                let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+                errors.pop().unwrap_or_else(none)
+            })?)
         })
     }
 
@@ -71,14 +76,15 @@ fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
     // A call is a few small writes; with Nagle's algorithm each would wait for the last one's
     // acknowledgement.
     stream.set_nodelay(true)?;
-    give_up_on_vanished_hosts(&stream)?;
+    give_up_on_vanished_hosts(&stream);
     Ok(stream)
 }
 
 /// Ends a connection on which nothing that was sent is acknowledged any more: its calls must not
 /// wait for the kernel, which tries for a quarter of an hour.
-fn give_up_on_vanished_hosts(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
+fn give_up_on_vanished_hosts(stream: &TcpStream) {
+    // A kernel that cannot is no reason not to connect: pings find most of such hosts.
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
 
 async fn unix(path: &Path) -> io::Result<Io> {

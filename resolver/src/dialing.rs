@@ -1,11 +1,10 @@
 //! How an endpoint is connected to.
 //!
-//! Its addresses are tried in order, each as soon as the one before has failed or has had a while:
-//! one that swallows packets costs no more than that (Happy Eyeballs, RFC 8305; gRPC's A61).
+//! Its addresses are tried in order, and so are those that a host's name stands for, as `staggered` has
+//! it: one that swallows packets hardly delays the others.
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use http::uri::{Authority, InvalidUri, Scheme};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -14,12 +13,10 @@ use crate::{
     Address, Backoff, Cause, Endpoint, Security,
     connector::Connector,
     error::chain,
+    staggered::first_of,
     tls::Tls,
     transport::{self, Connection, Transport, Vacancy},
 };
-
-/// How long an address is tried alone, as in gRPC's A61.
-const HEAD_START: Duration = Duration::from_millis(250);
 
 /// How the endpoints of a channel are connected to.
 #[derive(Debug)]
@@ -57,36 +54,11 @@ impl Dialing {
     ) -> Result<(Transport, Connection), Refused> {
         let end = Instant::now() + self.connect_timeout;
         let addresses = endpoint.addresses();
-        let mut refusals: Vec<Option<Cause>> = vec![None; addresses.len()];
-        let mut attempts = FuturesUnordered::new();
-        let mut next_at = Instant::now();
-        let mut waiting = addresses.iter().enumerate();
-        loop {
-            tokio::select! {
-                biased;
-                Some((index, connected)) = attempts.next() => match connected {
-                    Ok(connected) => return Ok(connected),
-                    Err(cause) => {
-                        refusals[index] = Some(cause);
-                        next_at = Instant::now();
-                    }
-                },
-                () = tokio::time::sleep_until(next_at), if waiting.len() > 0 => {
-                    if let Some((index, address)) = waiting.next() {
-                        let attempt = self.dial_one(address, end, tasks);
-                        attempts.push(async move { (index, attempt.await) });
-                    }
-                    next_at = Instant::now() + HEAD_START;
-                }
-                else => break,
-            }
-        }
-        let refused = addresses.iter().cloned().zip(refusals);
-        Err(Refused(
-            refused
-                .filter_map(|(it, cause)| Some((it, cause?)))
-                .collect(),
-        ))
+        let attempts = addresses.iter().map(|it| self.dial_one(it, end, tasks));
+        let attempts: Vec<_> = attempts.collect();
+        first_of(attempts)
+            .await
+            .map_err(|causes| Refused(addresses.iter().cloned().zip(causes).collect()))
     }
 
     async fn dial_one(

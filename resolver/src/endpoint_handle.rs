@@ -25,6 +25,8 @@ pub(crate) struct EndpointHandle {
     last_failure: Option<Failure>,
     /// The way there, while there is one.
     pub(crate) target: Option<Arc<Target>>,
+    /// How many calls there are on its connection, or were on its last one.
+    in_flight: InFlight,
     /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
     /// thousands.
     pub(crate) state: Arc<EndpointState>,
@@ -50,6 +52,7 @@ impl EndpointHandle {
             condition,
             last_failure: None,
             target: None,
+            in_flight: InFlight::default(),
         }
     }
 
@@ -94,6 +97,9 @@ impl EndpointHandle {
     }
 
     fn aim(&mut self, transport: Option<Transport>) {
+        if let Some(transport) = &transport {
+            self.in_flight = transport.in_flight();
+        }
         self.target = transport.map(|transport| {
             Arc::new(Target {
                 endpoint: self.endpoint.clone(),
@@ -124,13 +130,11 @@ impl EndpointHandle {
     }
 
     fn show(&mut self) {
-        let target = self.target.as_ref();
-        let in_flight = target.map(|it| it.transport.in_flight());
         self.state = Arc::new(EndpointState::new(
             &self.endpoint,
             self.condition,
             self.last_failure.as_ref(),
-            in_flight.unwrap_or_default(),
+            self.in_flight.clone(),
         ));
     }
 

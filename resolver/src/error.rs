@@ -131,6 +131,7 @@ impl CallError {
             Failure::Unsent(cause) | Failure::Refused(cause) => {
                 (CallErrorKind::Unsent, Code::Unavailable, cause)
             }
+            Failure::Unsendable(cause) => (CallErrorKind::Unsent, Code::Internal, cause),
             Failure::Interrupted(cause) => (CallErrorKind::Interrupted, code_of(&*cause), cause),
             Failure::Body(error) => return Self::body(service, error),
         };

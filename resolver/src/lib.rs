@@ -42,6 +42,7 @@ mod request_body;
 mod request_head;
 mod response_body;
 mod security;
+mod staggered;
 mod state;
 mod subchannel;
 #[cfg(feature = "tls")]

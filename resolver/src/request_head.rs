@@ -2,7 +2,7 @@
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{Entry, TE, USER_AGENT},
+    header::{CONNECTION, Entry, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -91,14 +91,27 @@ fn spare(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     spare
 }
 
-/// Sets what every gRPC request has, where the caller did not.
+/// Of one hop over HTTP/1: HTTP/2 forbids them (RFC 9113, 8.2.2), and gateways pass them on.
+const FORBIDDEN: [HeaderName; 5] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Sets what every gRPC request has, and takes out what none may have.
 fn set_headers(headers: &mut HeaderMap) {
     static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
     static OURS: HeaderValue =
         HeaderValue::from_static(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
-    if !headers.contains_key(TE) {
-        headers.insert(TE, TRAILERS.clone());
+    // One pass, since hardly any request has one.
+    if headers.keys().any(|name| FORBIDDEN.contains(name)) {
+        for name in FORBIDDEN {
+            headers.remove(name);
+        }
     }
+    headers.insert(TE, TRAILERS.clone());
     match headers.entry(USER_AGENT) {
         Entry::Vacant(entry) => drop(entry.insert(OURS.clone())),
         Entry::Occupied(mut entry) => {

@@ -35,7 +35,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::uri::{Authority, Scheme};
 use serde::{Serialize, Serializer};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::{
@@ -67,8 +67,9 @@ struct Shared {
     authority: Authority,
     slots: Slots,
     traffic: Arc<Traffic>,
-    /// The tasks that send bodies.
+    /// The tasks that send bodies, and where they run.
     tasks: TaskTracker,
+    runtime: Handle,
     /// A call was answered since that was last looked at.
     answered: AtomicBool,
     has_answered: AtomicBool,
@@ -133,6 +134,15 @@ const CONNECTION_WINDOW: u32 = LARGEST_WINDOW;
 /// As grpc-go: a smaller limit refuses the large metadata that it lets pass.
 const MAX_HEADER_LIST: u32 = 16 * 1024 * 1024;
 
+/// How many calls that were given up are remembered, and for how long. Some hundred bytes each.
+const REMEMBERED_RESETS: usize = 4096;
+const RESET_MEMORY: Duration = Duration::from_secs(10);
+
+/// How many answers to calls that are not remembered any more a connection lives through: fewer, and
+/// those of a busy channel that gives calls up would end; more, and a server that makes them up
+/// could use up memory.
+const MAX_STRAY_ANSWERS: usize = 100_000;
+
 /// Begins HTTP/2 on `io` and waits until the server has spoken. What calls leave to be done runs on
 /// `tasks`; those that wait for a stream hear of it by `vacancy`.
 pub(crate) async fn handshake(
@@ -156,6 +166,11 @@ pub(crate) async fn handshake(
         // A stream of tiny messages that nobody reads is held back by its window, and must not end
         // the connection for all others.
         .data_frame_budget(usize::MAX)
+        // Answers that cross a reset are let pass for as long as they may be on their way: h2 counts
+        // each that it does not remember against the connection, and ends it in the end.
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .reset_stream_duration(RESET_MEMORY)
+        .max_local_error_reset_streams(Some(MAX_STRAY_ANSWERS))
         .handshake::<_, Bytes>(Counted::new(io, traffic.clone()))
         .await
         .map_err(lost)?;
@@ -173,6 +188,7 @@ pub(crate) async fn handshake(
         slots: Slots::new(sender.current_max_send_streams(), vacancy),
         traffic,
         tasks,
+        runtime: Handle::current(),
         answered: AtomicBool::new(false),
         has_answered: AtomicBool::new(false),
         begun: now.into_std(),

@@ -41,8 +41,8 @@ pub(crate) struct Connection {
     alarm: Alarm,
     /// How much was read when that was last looked at.
     read: u64,
-    /// Something was read since the liveness was last asked.
-    heard: bool,
+    /// When something was read since the liveness was last asked.
+    heard: Option<std::time::Instant>,
     turn: Turn,
     is_over: bool,
 }
@@ -76,7 +76,7 @@ impl Connection {
             liveness,
             health: Health::Trusted,
             alarm: Alarm::default(),
-            heard: false,
+            heard: None,
             turn: Turn::Others,
             is_over: false,
         }
@@ -95,7 +95,8 @@ impl Connection {
         while !self.is_over {
             let is_idle = self.shared.slots.taken() == 0;
             let waited = timeout(PARTING, self.event()).await;
-            if waited.is_err() && is_idle {
+            // A call may have begun just before the connection took no more.
+            if waited.is_err() && is_idle && self.shared.slots.taken() == 0 {
                 return;
             }
         }
@@ -132,7 +133,7 @@ impl Connection {
         let read = self.shared.traffic.read();
         if read != self.read {
             self.read = read;
-            self.heard = true;
+            self.heard = Some(Instant::now().into_std());
             self.shared.paid(owed);
             if let Poll::Ready(cause) = self.poll_leaving(cx) {
                 self.leave();
@@ -172,7 +173,7 @@ impl Connection {
             };
             let owed_since = self.shared.owed_since();
             let seen = Seen {
-                heard: std::mem::take(&mut self.heard),
+                heard: self.heard.take(),
                 answered: self.shared.answered.swap(false, Ordering::Relaxed),
                 pong,
                 calls_in_flight: self.shared.slots.taken(),
@@ -209,7 +210,7 @@ impl Connection {
     fn is_news(&self) -> bool {
         match self.alarm.expects {
             Expects::FirstLook => true,
-            _ if self.liveness.has_asked() => self.heard,
+            _ if self.liveness.has_asked() => self.heard.is_some(),
             Expects::Anything if self.alarm.is_set => self.shared.owed_since().is_some(),
             Expects::Anything => self.shared.slots.taken() > 0,
             Expects::AnAnswer => false,

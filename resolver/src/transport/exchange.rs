@@ -2,11 +2,11 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 
 use super::{Failure, Pump, Slot, Transport, cause};
@@ -32,7 +32,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// If the connection takes no more calls; the body is left as it was.
+    /// If the connection takes no more calls, or this one cannot be said in HTTP/2; the body is left as
+    /// it was.
     pub(crate) fn send(
         &self,
         head: Request<()>,
@@ -41,22 +42,36 @@ impl Transport {
         now: std::time::Instant,
     ) -> Result<Exchange, Failure> {
         let written_before = self.shared.traffic.written();
+        // Noted before it is sent: it may be answered before this goes on.
+        self.shared.begin(now);
         let sent = self.sender.clone().send_request(head, body.is_empty());
         let (response, mut stream) = sent.map_err(|error| {
+            let cause = cause(error, self.shared.lost());
+            if !self.takes_no_calls() {
+                return Failure::Unsendable(cause);
+            }
             // Not to be picked again before its task has seen it, too.
             self.shared.slots.close();
-            Failure::Unsent(cause(error, self.shared.lost()))
+            Failure::Unsent(cause)
         })?;
-        self.shared.begin(now);
         write(&mut stream, body);
         let pump = body
             .take_rest()
-            .map(|rest| Pump::start(stream, rest, &self.shared.tasks));
+            .map(|rest| Pump::start(stream, rest, &self.shared));
         Ok(Exchange {
             response,
             call: OnConnection { slot, pump },
             written_before,
         })
+    }
+
+    /// Returns whether the connection is lost, or has no stream left.
+    fn takes_no_calls(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        matches!(
+            self.sender.clone().poll_ready(&mut nobody),
+            Poll::Ready(Err(_))
+        )
     }
 }
 
@@ -70,7 +85,10 @@ fn write(stream: &mut SendStream<Bytes>, body: &RequestBody) {
         let _ = stream.send_data(part.clone(), is_last);
     }
     if let Some(trailers) = trailers {
-        let _ = stream.send_trailers(trailers.clone());
+        // Those that HTTP/2 forbids are refused, and the stream would never end.
+        if stream.send_trailers(trailers.clone()).is_err() {
+            stream.send_reset(Reason::INTERNAL_ERROR);
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::Cause;
 pub(crate) enum Failure {
     /// It was not sent.
     Unsent(Cause),
+    /// It cannot be sent, over whatever connection.
+    Unsendable(Cause),
     /// The server says that it did not process it.
     Refused(Cause),
     /// It was sent, or may have been.

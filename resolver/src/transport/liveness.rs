@@ -28,6 +28,10 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 /// suspected; more, and a frozen one keeps its calls longer.
 const ROUND_TRIPS: u32 = 4;
 
+/// What round trip is believed at most: more, and a server that was slow for a while would be
+/// trusted for long when it freezes.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
+
 /// How many pings may come early, in between two answers to calls: grpc-go forgives two
 /// (`maxPingStrikes`).
 const EARLY_PINGS: u32 = 2;
@@ -72,8 +76,8 @@ enum State {
 /// What was seen since the last look.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
-    /// Something was read.
-    pub(super) heard: bool,
+    /// When something was read last.
+    pub(super) heard: Option<Instant>,
     /// A call got an answer, or a part of one.
     pub(super) answered: bool,
     /// The answer to a ping was read.
@@ -110,7 +114,8 @@ impl Liveness {
             heard: now,
             last_ping: None,
             early_pings: 0,
-            round_trip,
+            // The first answer may have had to wait for the server to start.
+            round_trip: round_trip.min(LEAST_PATIENCE),
             due: None,
         }
     }
@@ -131,8 +136,8 @@ impl Liveness {
         if seen.answered {
             self.early_pings = 0;
         }
-        if seen.heard {
-            self.hear(seen.pong, now);
+        if let Some(at) = seen.heard {
+            self.hear(at, seen.pong, now);
         }
         if slept {
             self.start_over(now);
@@ -164,11 +169,11 @@ impl Liveness {
         }
     }
 
-    fn hear(&mut self, pong: bool, now: Instant) {
-        self.heard = now;
+    fn hear(&mut self, heard: Instant, pong: bool, now: Instant) {
+        self.heard = heard;
         match self.state {
             State::Asked { at } if pong => {
-                self.round_trip = now.saturating_duration_since(at);
+                self.round_trip = now.saturating_duration_since(at).min(LONGEST_ROUND_TRIP);
             }
             State::Suspect { asked, .. } if pong => {
                 // One that stood still is not as far away as that: what it does next would be

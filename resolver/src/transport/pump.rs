@@ -6,14 +6,12 @@
 
 use std::{convert::Infallible, future::poll_fn, task::Poll};
 
+use super::{BoxError, Shared};
+use crate::request_body::Rest;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Frame;
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
-
-use super::BoxError;
-use crate::request_body::Rest;
 
 /// Held by whoever the call is for: dropping it ends the pump.
 pub(crate) struct Pump {
@@ -23,10 +21,13 @@ pub(crate) struct Pump {
 
 impl Pump {
     /// Sends the rest of a body, which ends the stream.
-    pub(super) fn start(stream: SendStream<Bytes>, rest: Rest, tasks: &TaskTracker) -> Self {
+    ///
+    /// It runs where the connection does: that of the caller may end before the call.
+    pub(super) fn start(stream: SendStream<Bytes>, rest: Rest, shared: &Shared) -> Self {
         let (wanted, given_up) = oneshot::channel();
         let (failed, failure) = oneshot::channel();
-        tasks.spawn(pump(stream, rest, given_up, failed));
+        let pump = pump(stream, rest, given_up, failed);
+        shared.tasks.spawn_on(pump, &shared.runtime);
         Self {
             _wanted: wanted,
             failed: failure,
@@ -90,7 +91,10 @@ async fn send(
             }
             Some(Err(frame)) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
-                return stream.send_trailers(trailers).map_err(|_| End::Reset);
+                return stream.send_trailers(trailers).map_err(|error| {
+                    // If it is because HTTP/2 forbids them, the stream would never end.
+                    End::Failed(error.into())
+                });
             }
         }
     }

@@ -58,7 +58,7 @@ impl Driven {
     fn hears(&mut self, seen: Seen) {
         self.owed_since = None;
         self.look(Seen {
-            heard: true,
+            heard: Some(self.now),
             ..seen
         });
     }
