@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use support::{wire::*, *};
 use switchboard_resolver::{Channel, Condition};
+use switchboard_test_support::eventually;
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 
@@ -76,7 +77,19 @@ async fn c50_if_all_are_suspect_all_are_used() {
     until_it_is(&channel, "a:1", Condition::Suspect).await;
     let other = channel.clone();
     held.spawn(async move { served_by(&other).await });
-    tokio::time::sleep(1000 * MILLIS).await;
+    eventually(
+        1000 * MILLIS,
+        "both calls are sent",
+        async || match channel.state().endpoints[0].calls_in_flight() {
+            2 => Ok(()),
+            other => Err(format!("{other} in flight")),
+        },
+    )
+    .await;
+    assert_eq!(
+        condition_of(&channel.state(), "a:1"),
+        Some(Condition::Suspect)
+    );
     network.heal("a:1");
     assert_eq!(within(SOON, held.join_all()).await, ["a:1"; 2]);
 }
