@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{wire::*, *};
+use switchboard_proto::HellosRequest;
 use switchboard_resolver::{Channel, Condition};
 use switchboard_test_support::eventually;
 use tokio::{task::JoinSet, time::Instant};
@@ -117,6 +118,13 @@ async fn c50_an_idle_stream_and_a_slow_call_are_pinged_no_more_than_go_servers_a
     let mut wire = Wire::accept(&mut listener, &[]).await;
     until_ready(&channel, &["a:1"]).await;
 
+    let mut greeter = client(&channel);
+    let opening = greeter.say_hellos(HellosRequest::default());
+    let answering = async {
+        let stream = wire.request().await.expect("a request");
+        wire.headers(stream).await;
+    };
+    let (_idle_stream, ()) = tokio::join!(async { opening.await.expect("headers") }, answering);
     let mut calls = JoinSet::new();
     let other = channel.clone();
     calls.spawn(async move { drop(call(&other).await) });
@@ -141,6 +149,7 @@ async fn c50_an_idle_stream_and_a_slow_call_are_pinged_no_more_than_go_servers_a
         }
     }
     assert!(pings >= 2, "{pings}");
+    assert_eq!(channel.state().endpoints[0].calls_in_flight(), 2);
 }
 
 #[tokio::test(start_paused = true)]
