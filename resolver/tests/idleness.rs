@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{wire::Wire, *};
+use support::{wire::wired, *};
 use switchboard_proto::HellosRequest;
 use switchboard_resolver::{Channel, ChannelBuilder, Condition};
 use tokio::time::Instant;
@@ -49,13 +49,7 @@ async fn c31_without_calls_connections_close_and_the_next_call_wakes_them() {
 
 #[tokio::test(start_paused = true)]
 async fn c31_the_server_sees_the_connection_end() {
-    let network = switchboard_embedded::Network::new();
-    let mut listener = network.listen("a:1").expect("nobody there");
-    let channel = Channel::balance(["a:1"]).expect("an address");
-    let channel = channel.connector(network.connector("channel"));
-    let channel = channel.idle_timeout(MINUTE).connect_lazy().unwrap();
-    let mut wire = Wire::accept(&mut listener, &[]).await;
-    until_ready(&channel, &["a:1"]).await;
+    let (channel, _listener, mut wire) = wired(&[], |it| it.idle_timeout(MINUTE)).await;
     let read_to_its_end = async { while wire.next().await.is_some() {} };
     within(2 * MINUTE, read_to_its_end).await;
     until_idle(&channel).await;

@@ -110,13 +110,7 @@ async fn c50_a_host_that_is_gone_without_a_word_is_unavailable_within_11_s() {
 
 #[tokio::test(start_paused = true)]
 async fn c50_an_idle_stream_and_a_slow_call_are_pinged_no_more_than_go_servers_allow() {
-    let network = switchboard_embedded::Network::new();
-    let mut listener = network.listen("a:1").expect("nobody there");
-    let channel = Channel::balance(["a:1"]).expect("an address");
-    let channel = channel.connector(network.connector("channel"));
-    let channel = channel.connect_lazy().expect("a channel");
-    let mut wire = Wire::accept(&mut listener, &[]).await;
-    until_ready(&channel, &["a:1"]).await;
+    let (channel, _listener, mut wire) = wired(&[], |it| it).await;
 
     let mut greeter = client(&channel);
     let opening = greeter.say_hellos(HellosRequest::default());

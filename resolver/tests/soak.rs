@@ -20,6 +20,7 @@ use std::{
 use support::*;
 use switchboard_proto::{HelloRequest, HellosRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{Backoff, Channel};
+use switchboard_test_support::resident;
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
@@ -270,11 +271,4 @@ async fn bidirectional(mut client: GreeterClient<Channel>) -> Result<(), Status>
     }
     assert_eq!(count, 5);
     Ok(())
-}
-
-/// How much memory this process has.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
 }
