@@ -5,9 +5,10 @@
 //! cargo bench --bench allocations -- --json      one object a line
 //! ```
 //!
-//! One thread makes all calls of a variant, and nothing else is counted: the servers are a process of
-//! their own. Counted are blocks that were allocated or moved, with those of the caller, which are the
-//! same for all; of a long run without what a short one took, so that what comes once is not counted.
+//! One thread makes all calls of a variant, and nothing else is counted: the servers are a process
+//! of their own. Counted are blocks that were allocated or moved, with those of the caller, which
+//! are the same for all; of a long run without what a short one took, so that what comes once is
+//! not counted.
 
 #![allow(
     clippy::unwrap_used,

@@ -17,8 +17,8 @@ pub(crate) async fn serve() {
         let address = listener.local_addr().unwrap().to_string();
         println!("{address}");
         let greeter = GreeterServer::new(Polite { address });
-        // tonic's own setting is for its own listener; with Nagle's algorithm answers would wait for
-        // acknowledgements.
+        // tonic's own setting is for its own listener; with Nagle's algorithm answers would wait
+        // for acknowledgements.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder().add_service(greeter);
         servers.spawn(server.serve_with_incoming(incoming));

@@ -7,9 +7,9 @@
 //!                                                                  a short one
 //! ```
 //!
-//! Each server is a process of its own. Calls start on a schedule, whether those before have ended or
-//! not, at half of the rate that the slowest variant reaches; each has a deadline of 2 s. The one plain
-//! channel of tonic's is to the server that fails.
+//! Each server is a process of its own. Calls start on a schedule, whether those before have ended
+//! or not, at half of the rate that the slowest variant reaches; each has a deadline of 2 s. The one
+//! plain channel of tonic's is to the server that fails.
 
 #![allow(
     clippy::unwrap_used,

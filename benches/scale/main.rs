@@ -6,8 +6,8 @@
 //! cargo bench --bench scale -- --rounds 3 --endpoints 100        a short one
 //! ```
 //!
-//! The servers are one process with as many ports. Changes are counted in time of this process, which
-//! does nothing else; memory in that of a process that connects and then waits.
+//! The servers are one process with as many ports. Changes are counted in time of this process,
+//! which does nothing else; memory in that of a process that connects and then waits.
 
 #![allow(
     clippy::unwrap_used,

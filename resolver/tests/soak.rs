@@ -1,6 +1,6 @@
-//! A soak: calls of all kinds, dropped now and then, over servers that come, go, crash and drain. Each
-//! ends in one of the ways that are promised, and nothing is left of any. A binary of its own: it looks
-//! at what the whole process has.
+//! A soak: calls of all kinds, dropped now and then, over servers that come, go, crash and drain.
+//! Each ends in one of the ways that are promised, and nothing is left of any. A binary of its own:
+//! it looks at what the whole process has.
 //!
 //! For ten seconds, or as long as `SWITCHBOARD_SOAK_SECONDS` says.
 

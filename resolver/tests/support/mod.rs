@@ -1,11 +1,15 @@
 //! A network in memory: greeter servers by address, and what can go wrong on the way to them.
 
-#![allow(dead_code, unreachable_pub)] // Each test file uses a part.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file has a copy of its own, and uses a part"
+)]
 
 mod network;
 pub mod wire;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use switchboard_proto::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{
