@@ -19,9 +19,11 @@
 
 mod arrivals;
 mod black_hole;
+#[path = "../shared/cpu.rs"]
+mod cpu;
 mod fault;
 #[allow(dead_code, reason = "some of it is for the bench of calls alone")]
-#[path = "../call/load.rs"]
+#[path = "../shared/load.rs"]
 mod load;
 #[path = "../shared/options.rs"]
 mod options;
@@ -29,7 +31,7 @@ mod outcome;
 mod report;
 mod servers;
 #[allow(dead_code, reason = "some of it is for the bench of calls alone")]
-#[path = "../call/variant.rs"]
+#[path = "../shared/variant.rs"]
 mod variant;
 
 use std::time::Duration;

@@ -16,6 +16,8 @@
 )]
 
 mod change;
+#[path = "../shared/cpu.rs"]
+mod cpu;
 #[path = "../shared/median.rs"]
 mod median;
 mod memory;
@@ -23,6 +25,7 @@ mod memory;
 mod options;
 mod pick;
 mod report;
+#[path = "../shared/servers.rs"]
 mod servers;
 
 use clap::Parser;

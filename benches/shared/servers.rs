@@ -1,4 +1,4 @@
-//! The servers that are connected to: one process, and as many ports.
+//! The servers that are called: greeters, in one process that is not the caller's.
 
 use std::{env, process::Command, time::Duration};
 
@@ -15,8 +15,11 @@ pub(crate) async fn serve(count: usize) {
         let address = listener.local_addr().unwrap().to_string();
         println!("{address}");
         let greeter = GreeterServer::new(Polite { address });
+        // tonic's own setting is for its own listener; with Nagle's algorithm answers would wait
+        // for acknowledgements.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder().add_service(greeter);
-        servers.spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        servers.spawn(server.serve_with_incoming(incoming));
     }
     servers.join_all().await;
 }
