@@ -98,12 +98,15 @@ async fn a_frozen_process_gets_no_new_calls_and_is_called_again_when_it_goes_on(
         .filter(|it| it.started >= frozen_at + SECOND)
         .collect();
     assert!(late.len() > 100, "{} calls", late.len());
-    let failed = late.iter().filter(|it| it.code != Code::Ok).count();
-    assert!(failed * 100 <= late.len(), "{failed} of {}", late.len());
     assert!(late.iter().all(|it| it.served_by != *address));
     // Those that it held are all that failed.
     for call in calls.iter().filter(|it| it.code != Code::Ok) {
-        assert!(call.started < frozen_at + SECOND);
+        let after = call.started - frozen_at;
+        assert!(
+            after < SECOND,
+            "a call failed that began {after:?} after: {}",
+            call.code
+        );
         assert!(matches!(
             call.code,
             Code::Unavailable | Code::DeadlineExceeded

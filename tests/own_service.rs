@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's own helpers")]
 
-use std::{future::IntoFuture, io, time::Duration};
+use std::{io, time::Duration};
 
 use switchboard::{Channel, Condition, Incoming, Instance, Registry, ServeError, WaitForReady};
 use switchboard_embedded::{EmbeddedEtcd, Network};

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "tls")]
 
-use std::{error::Error, future::IntoFuture, path::PathBuf, time::Duration};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use switchboard::{
     Credentials, DiscoverError, Drain, Instance, PublicationStatus, Publisher, Registry,

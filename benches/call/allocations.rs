@@ -5,9 +5,10 @@
 //! cargo bench --bench allocations -- --json      one object a line
 //! ```
 //!
-//! One thread makes all calls of a variant, and nothing else is counted: the servers are a process of
-//! their own. Counted are blocks that were allocated or moved, with those of the caller, which are the
-//! same for all; of a long run without what a short one took, so that what comes once is not counted.
+//! One thread makes all calls of a variant, and nothing else is counted: the servers are a process
+//! of their own. Counted are blocks that were allocated or moved, with those of the caller, which
+//! are the same for all; of a long run without what a short one took, so that what comes once is
+//! not counted.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,11 +16,16 @@
     reason = "a bench panics where it cannot go on"
 )]
 
+#[path = "../shared/cpu.rs"]
+mod cpu;
 #[allow(dead_code, reason = "some of it is for the bench of calls alone")]
+#[path = "../shared/load.rs"]
 mod load;
 #[path = "../shared/options.rs"]
 mod options;
+#[path = "../shared/servers.rs"]
 mod servers;
+#[path = "../shared/variant.rs"]
 mod variant;
 
 use clap::Parser;
@@ -31,7 +37,7 @@ use self::{
     load::{Kind, Load, loads},
     options::Options,
     servers::Servers,
-    variant::{Client, VARIANTS},
+    variant::{Client, SERVERS, VARIANTS},
 };
 
 #[global_allocator]
@@ -42,24 +48,24 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 struct Arguments {
     #[command(flatten)]
     options: Options,
-    /// Is the servers, until it is killed.
+    /// Is so many servers, until it is killed.
     #[arg(long, hide = true)]
-    serve: bool,
+    serve: Option<usize>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments = Arguments::parse();
     match arguments.serve {
-        true => servers::serve().await,
-        false => compare(arguments.options.json).await,
+        Some(count) => servers::serve(count).await,
+        None => compare(arguments.options.json).await,
     }
 }
 
 async fn compare(json: bool) {
     let mut table = Table::new();
     table.set_header(["case", "variant", "allocations", "ratio", "bytes", "ratio"]);
-    let servers = Servers::start().await;
+    let servers = Servers::start(SERVERS).await;
     // It counts for as long as it lives.
     let _profiler = Profiler::builder().testing().build();
     for load in loads() {

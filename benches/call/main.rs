@@ -17,14 +17,19 @@
     reason = "a bench panics where it cannot go on, and takes the time"
 )]
 
+#[path = "../shared/cpu.rs"]
+mod cpu;
 mod grpc_go;
+#[path = "../shared/load.rs"]
 mod load;
 #[path = "../shared/median.rs"]
 mod median;
 #[path = "../shared/options.rs"]
 mod options;
 mod report;
+#[path = "../shared/servers.rs"]
 mod servers;
+#[path = "../shared/variant.rs"]
 mod variant;
 
 use std::time::Duration;
@@ -37,7 +42,7 @@ use self::{
     options::Options,
     report::Report,
     servers::Servers,
-    variant::{VARIANTS, Variant},
+    variant::{SERVERS, VARIANTS, Variant},
 };
 
 /// Measures what calls cost.
@@ -48,9 +53,9 @@ struct Arguments {
     /// For how many milliseconds each variant calls in each round.
     #[arg(long, default_value_t = 300)]
     millis: u64,
-    /// Is the servers, until it is killed.
+    /// Is so many servers, until it is killed.
     #[arg(long, hide = true)]
-    serve: bool,
+    serve: Option<usize>,
     /// Makes so many calls and nothing else, for who counts instructions.
     #[arg(long)]
     make: Option<usize>,
@@ -78,7 +83,9 @@ fn main() {
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         match arguments {
-            Arguments { serve: true, .. } => servers::serve().await,
+            Arguments {
+                serve: Some(count), ..
+            } => servers::serve(count).await,
             Arguments {
                 make: Some(calls), ..
             } => make(&arguments, calls).await,
@@ -88,7 +95,7 @@ fn main() {
 }
 
 async fn make(arguments: &Arguments, calls: usize) {
-    let servers = Servers::start().await;
+    let servers = Servers::start(SERVERS).await;
     let client = arguments.variant.connect(&servers.addresses).await;
     let load = Load {
         kind: Kind::Unary,
@@ -100,7 +107,7 @@ async fn make(arguments: &Arguments, calls: usize) {
 }
 
 async fn compare(arguments: &Arguments) {
-    let servers = Servers::start().await;
+    let servers = Servers::start(SERVERS).await;
     let (mut names, mut clients) = (Vec::new(), Vec::new());
     for variant in VARIANTS {
         names.push(variant.name());

@@ -7,9 +7,9 @@
 //!                                                                  a short one
 //! ```
 //!
-//! Each server is a process of its own. Calls start on a schedule, whether those before have ended or
-//! not, at half of the rate that the slowest variant reaches; each has a deadline of 2 s. The one plain
-//! channel of tonic's is to the server that fails.
+//! Each server is a process of its own. Calls start on a schedule, whether those before have ended
+//! or not, at half of the rate that the slowest variant reaches; each has a deadline of 2 s. The one
+//! plain channel of tonic's is to the server that fails.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,9 +19,11 @@
 
 mod arrivals;
 mod black_hole;
+#[path = "../shared/cpu.rs"]
+mod cpu;
 mod fault;
 #[allow(dead_code, reason = "some of it is for the bench of calls alone")]
-#[path = "../call/load.rs"]
+#[path = "../shared/load.rs"]
 mod load;
 #[path = "../shared/options.rs"]
 mod options;
@@ -29,7 +31,7 @@ mod outcome;
 mod report;
 mod servers;
 #[allow(dead_code, reason = "some of it is for the bench of calls alone")]
-#[path = "../call/variant.rs"]
+#[path = "../shared/variant.rs"]
 mod variant;
 
 use std::time::Duration;

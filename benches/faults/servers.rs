@@ -7,7 +7,7 @@ use switchboard_test_support::Process;
 use tokio::net::TcpListener;
 use tonic::transport::{Server, server::TcpIncoming};
 
-const COUNT: usize = 4;
+use crate::variant::SERVERS;
 
 /// Serves at an address, and says so. Returns never.
 pub(crate) async fn serve(address: &str) {
@@ -37,13 +37,13 @@ impl Served {
     }
 }
 
-/// Four of them.
+/// All of them.
 pub(crate) struct Servers(Vec<Served>);
 
 impl Servers {
     pub(crate) async fn start() -> Self {
         let mut servers = Vec::new();
-        for _ in 0..COUNT {
+        for _ in 0..SERVERS {
             servers.push(Served::start("127.0.0.1:0").await);
         }
         Self(servers)

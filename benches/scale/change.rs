@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rustix::time::{ClockId, clock_gettime};
 use switchboard::{Channel, ChannelState, Condition, Endpoint, Update};
 use tokio::{
     sync::{mpsc, watch},
@@ -11,6 +10,7 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::{
+    cpu::cpu,
     median::{median, sorted},
     report::Report,
 };
@@ -91,10 +91,4 @@ impl Changed {
         sleep(AFTERMATH).await;
         (cpu() - before).as_secs_f64() * 1e6
     }
-}
-
-/// The time that this process has had, of all processors.
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

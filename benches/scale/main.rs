@@ -6,8 +6,8 @@
 //! cargo bench --bench scale -- --rounds 3 --endpoints 100        a short one
 //! ```
 //!
-//! The servers are one process with as many ports. Changes are counted in time of this process, which
-//! does nothing else; memory in that of a process that connects and then waits.
+//! The servers are one process with as many ports. Changes are counted in time of this process,
+//! which does nothing else; memory in that of a process that connects and then waits.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +16,8 @@
 )]
 
 mod change;
+#[path = "../shared/cpu.rs"]
+mod cpu;
 #[path = "../shared/median.rs"]
 mod median;
 mod memory;
@@ -23,6 +25,7 @@ mod memory;
 mod options;
 mod pick;
 mod report;
+#[path = "../shared/servers.rs"]
 mod servers;
 
 use clap::Parser;

@@ -15,8 +15,8 @@ impl Report {
         Self { json, table }
     }
 
-    /// Adds a figure, and what it is to be at most, if anything; there is none where the system does
-    /// not tell.
+    /// Adds a figure, and what it is to be at most, if anything; there is none where the system
+    /// does not tell.
     pub(crate) fn figure(
         &mut self,
         case: &str,

@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use etcd_client::proto::{
     PbDeleteRequest, PbLeaseGrantResponse, PbPutRequest, PbRangeRequest, PbTxnOpRequest,
     PbTxnRequest, PbTxnRequestOp,
 };
 use switchboard_embedded::EmbeddedEtcd;
-use switchboard_test_support::{RawEtcd, WatchOf};
+use switchboard_test_support::{RawEtcd, WatchOf, resident};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -157,13 +157,6 @@ async fn watches_that_nobody_reads_hold_up_nobody_and_little_memory() {
         }
     }
     assert_eq!(seen, PUTS);
-}
-
-/// How much memory this process has.
-fn resident() -> usize {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
 }
 
 #[tokio::test]

@@ -20,6 +20,17 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// By when all is over that has a deadline.
 const SOON: Duration = Duration::from_secs(30);
 
+/// The kinds of frames that are made (RFC 9113, section 6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
 /// What a server does next.
 enum Step {
     Say(Vec<u8>),
@@ -58,13 +69,19 @@ impl Script<'_> {
         Some(STREAMS[usize::from(self.byte()? % 12)])
     }
 
+    fn frame_of_a_number(&mut self, kind: u8) -> Option<Vec<u8>> {
+        let (stream, number) = (self.stream()?, self.number()?);
+        Some(frame(kind, 0, stream, &number.to_be_bytes()))
+    }
+
     fn next(&mut self) -> Option<Step> {
-        const HEADERS: &[u8] = b"\x88\x0f\x10\x10application/grpc";
+        const RESPONSE: &[u8] = b"\x88\x0f\x10\x10application/grpc";
         const TRAILERS: &[u8] = b"\x00\x0bgrpc-status\x010";
+        const LAST: u8 = END_HEADERS | END_STREAM;
         Some(match self.byte()? % 16 {
-            0..=2 => Step::Say(frame(1, 4, self.stream()?, HEADERS)),
-            3..=4 => Step::Say(frame(0, 0, self.stream()?, &[0; 5])),
-            5..=6 => Step::Say(frame(1, 5, self.stream()?, TRAILERS)),
+            0..=2 => Step::Say(frame(HEADERS, END_HEADERS, self.stream()?, RESPONSE)),
+            3..=4 => Step::Say(frame(DATA, 0, self.stream()?, &[0; 5])),
+            5..=6 => Step::Say(frame(HEADERS, LAST, self.stream()?, TRAILERS)),
             7..=8 => {
                 let (kind, flags, stream) = (self.byte()? % 12, self.byte()?, self.stream()?);
                 let length = usize::from(self.byte()?);
@@ -73,14 +90,13 @@ impl Script<'_> {
             9 => {
                 let id = [0, self.byte()? % 8];
                 let value = self.number()?.to_be_bytes();
-                Step::Say(frame(4, 0, 0, &[&id[..], &value].concat()))
+                Step::Say(frame(SETTINGS, 0, 0, &[&id[..], &value].concat()))
             }
-            // A window, a reset, or a GOAWAY.
-            10 => Step::Say(frame(8, 0, self.stream()?, &self.number()?.to_be_bytes())),
-            11 => Step::Say(frame(3, 0, self.stream()?, &self.number()?.to_be_bytes())),
+            10 => Step::Say(self.frame_of_a_number(WINDOW_UPDATE)?),
+            11 => Step::Say(self.frame_of_a_number(RST_STREAM)?),
             12 => {
                 let (last, reason) = (self.stream()?.to_be_bytes(), self.number()?.to_be_bytes());
-                Step::Say(frame(7, 0, 0, &[last, reason].concat()))
+                Step::Say(frame(GOAWAY, 0, 0, &[last, reason].concat()))
             }
             13 => {
                 let length = usize::from(self.byte()? % 32);
@@ -99,8 +115,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&head[..], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Calls a server that does what the input says: each call ends, and nothing is left of any when the
-/// channel is closed.
+/// Calls a server that does what the input says: each call ends, and nothing is left of any when
+/// the channel is closed.
 pub fn transport(input: &[u8]) {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -189,7 +205,7 @@ async fn serve(mut listener: Listener, mut script: Script<'_>) {
     while let Some(Ok(mut io)) = listener.next().await {
         // Most often settled, or there would be no call.
         if script.0.first().is_none_or(|byte| *byte != 0xff) {
-            let _ = io.write_all(&frame(4, 0, 0, &[])).await;
+            let _ = io.write_all(&frame(SETTINGS, 0, 0, &[])).await;
         }
         while let Some(step) = script.next() {
             match step {

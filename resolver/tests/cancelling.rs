@@ -4,12 +4,7 @@
 
 mod support;
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use support::{wire::*, *};
 use switchboard_embedded::Network;

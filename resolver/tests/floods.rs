@@ -8,9 +8,10 @@ mod support;
 use std::time::Duration;
 
 use support::{wire::*, *};
-use switchboard_embedded::{Listener, Network};
+use switchboard_embedded::Listener;
 use switchboard_proto::HellosRequest;
 use switchboard_resolver::Channel;
+use switchboard_test_support::resident;
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::timeout,
@@ -34,16 +35,7 @@ struct Stage {
 impl Stage {
     async fn set() -> Self {
         let alone = ALONE.lock().await;
-        let network = Network::new();
-        let mut listener = network.listen("a:1").unwrap();
-        let channel = Channel::balance(["a:1"])
-            .unwrap()
-            .name("greeter")
-            .connector(network.connector("channel"))
-            .connect_lazy()
-            .unwrap();
-        let wire = Wire::accept(&mut listener, &[]).await;
-        until_ready(&channel, &["a:1"]).await;
+        let (channel, listener, wire) = wired(&[], |it| it).await;
         Self {
             channel,
             wire,
@@ -92,13 +84,6 @@ impl Stage {
     }
 }
 
-/// How much memory this process has.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
-
 fn nothing(_: u32) -> Vec<u8> {
     Vec::new()
 }
@@ -107,6 +92,11 @@ fn interim(stream: u32) -> Vec<u8> {
     let link = "x".repeat(8000);
     let block = block(&[(":status", "103"), ("link", &link)]);
     frame(HEADERS, END_HEADERS, stream, &block)
+}
+
+fn large_field(stream: u32) -> Vec<u8> {
+    let field = block(&[("x-large", &"x".repeat(16_000))]);
+    frame(CONTINUATION, 0, stream, &field)
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,12 +112,8 @@ async fn interim_responses_are_not_kept() {
 async fn headers_without_end_are_not_kept_beyond_the_limit() {
     let mut stage = Stage::set().await;
     let first = |stream| frame(HEADERS, 0, stream, &block(&[(":status", "200")]));
-    let more = |stream| {
-        let field = block(&[("x-large", &"x".repeat(16_000))]);
-        frame(CONTINUATION, 0, stream, &field)
-    };
     // 160 MB.
-    let status = stage.flood(first, more, 10_000).await;
+    let status = stage.flood(first, large_field, 10_000).await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     stage.costs_at_most(64 * MIB);
 }
@@ -139,11 +125,7 @@ async fn trailers_without_end_are_not_kept_beyond_the_limit() {
         let trailers = frame(HEADERS, END_STREAM, stream, &[]);
         [headers(stream, &[]), data(stream, &message(b"")), trailers].concat()
     };
-    let more = |stream| {
-        let field = block(&[("x-large", &"x".repeat(16_000))]);
-        frame(CONTINUATION, 0, stream, &field)
-    };
-    let status = stage.flood(first, more, 10_000).await;
+    let status = stage.flood(first, large_field, 10_000).await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     stage.costs_at_most(64 * MIB);
 }

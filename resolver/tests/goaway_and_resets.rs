@@ -5,31 +5,11 @@ mod support;
 use std::{pin::pin, time::Duration};
 
 use support::{wire::*, *};
-use switchboard_resolver::{CallError, CallErrorKind, Channel};
+use switchboard_resolver::{CallErrorKind, Channel};
 use tokio::{task::JoinSet, time::Instant};
-use tonic::{Code, Status};
+use tonic::Code;
 
 const LAST: u32 = (1 << 31) - 1;
-
-fn kind(status: &Status) -> CallErrorKind {
-    let error = std::error::Error::source(status).and_then(|it| it.downcast_ref::<CallError>());
-    error.expect("a CallError").kind()
-}
-
-/// A channel to one server, which is READY, and the server's side of it.
-async fn wired(settings: &[(u16, u32)]) -> (Channel, switchboard_embedded::Listener, Wire) {
-    let network = switchboard_embedded::Network::new();
-    let mut listener = network.listen("a:1").expect("nobody there");
-    let channel = Channel::balance(["a:1"])
-        .expect("an address")
-        .name("greeter")
-        .connector(network.connector("channel"))
-        .connect_lazy()
-        .expect("a channel");
-    let wire = Wire::accept(&mut listener, settings).await;
-    until_ready(&channel, &["a:1"]).await;
-    (channel, listener, wire)
-}
 
 /// Has one call answered.
 async fn answer_one(channel: &Channel, wire: &mut Wire) {
@@ -43,7 +23,7 @@ async fn answer_one(channel: &Channel, wire: &mut Wire) {
 
 #[tokio::test(start_paused = true)]
 async fn c33_a_goaway_every_100_ms_fails_no_call() {
-    let (channel, mut listener, first) = wired(&[]).await;
+    let (channel, mut listener, first) = wired(&[], |it| it).await;
     let mut servers = JoinSet::new();
     servers.spawn(async move {
         let mut draining = JoinSet::new();
@@ -74,7 +54,7 @@ async fn c33_a_goaway_every_100_ms_fails_no_call() {
 
 #[tokio::test(start_paused = true)]
 async fn c35_unary_calls_above_a_goaway_are_sent_again_elsewhere() {
-    let (channel, mut listener, mut wire) = wired(&[]).await;
+    let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
     // One that has answered is redialed at once when it leaves.
     answer_one(&channel, &mut wire).await;
     let mut calls = JoinSet::new();
@@ -108,7 +88,7 @@ async fn c35_unary_calls_above_a_goaway_are_sent_again_elsewhere() {
 
 #[tokio::test(start_paused = true)]
 async fn c35_a_streaming_call_above_a_goaway_that_has_begun_to_send_is_unavailable() {
-    let (channel, _listener, mut wire) = wired(&[]).await;
+    let (channel, _listener, mut wire) = wired(&[], |it| it).await;
     let call = async {
         let requests = tokio_stream::StreamExt::chain(
             tokio_stream::iter([hello("Ada")]),
@@ -128,7 +108,7 @@ async fn c35_a_streaming_call_above_a_goaway_that_has_begun_to_send_is_unavailab
 
 #[tokio::test(start_paused = true)]
 async fn c35_a_goaway_without_a_call_is_noticed_too() {
-    let (_channel, mut listener, mut wire) = wired(&[]).await;
+    let (_channel, mut listener, mut wire) = wired(&[], |it| it).await;
     wire.go_away(LAST, NO_ERROR).await;
     within(SOON, Wire::accept(&mut listener, &[])).await;
     assert!(wire.next().await.is_none_or(|frame| frame.kind == GOAWAY));
@@ -136,7 +116,7 @@ async fn c35_a_goaway_without_a_call_is_noticed_too() {
 
 #[tokio::test(start_paused = true)]
 async fn c36_one_refused_stream_is_not_seen() {
-    let (channel, _listener, mut wire) = wired(&[]).await;
+    let (channel, _listener, mut wire) = wired(&[], |it| it).await;
     let server = async {
         let stream = wire.request().await.expect("a request");
         wire.reset(stream, REFUSED_STREAM).await;
@@ -149,7 +129,7 @@ async fn c36_one_refused_stream_is_not_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn c36_two_refused_streams_are_unavailable() {
-    let (channel, _listener, mut wire) = wired(&[]).await;
+    let (channel, _listener, mut wire) = wired(&[], |it| it).await;
     let server = async {
         for _ in 0..2 {
             let stream = wire.request().await.expect("a request");
@@ -166,7 +146,7 @@ async fn c36_two_refused_streams_are_unavailable() {
 
 #[tokio::test(start_paused = true)]
 async fn c37_what_may_have_been_processed_is_never_sent_twice() {
-    let (channel, mut listener, mut wire) = wired(&[]).await;
+    let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
     let server = async {
         wire.request().await.expect("a request");
         // The connection ends.
@@ -187,7 +167,7 @@ async fn c37_what_may_have_been_processed_is_never_sent_twice() {
 #[tokio::test(start_paused = true)]
 async fn c37_a_call_that_the_server_ends_at_the_deadline_has_exceeded_it() {
     for answers in [false, true] {
-        let (channel, _listener, mut wire) = wired(&[]).await;
+        let (channel, _listener, mut wire) = wired(&[], |it| it).await;
         let mut client = client(&channel);
         let timeout = Duration::from_secs(1);
         let mut call = pin!(client.say_hello(with_timeout(hello("Ada"), timeout)));
@@ -211,7 +191,7 @@ async fn c37_a_call_that_the_server_ends_at_the_deadline_has_exceeded_it() {
 
 #[tokio::test(start_paused = true)]
 async fn c39_a_call_that_is_dropped_resets_its_stream_and_frees_its_slot() {
-    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)], |it| it).await;
     for _ in 0..10 {
         let mut calls = JoinSet::new();
         let dropped = channel.clone();
@@ -227,7 +207,7 @@ async fn c39_a_call_that_is_dropped_resets_its_stream_and_frees_its_slot() {
 
 #[tokio::test(start_paused = true)]
 async fn c40_a_thousand_calls_at_once_never_exceed_a_limit_of_one_stream() {
-    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)], |it| it).await;
     let mut calls = JoinSet::new();
     for _ in 0..1000 {
         let channel = channel.clone();
@@ -248,7 +228,7 @@ async fn c40_a_thousand_calls_at_once_never_exceed_a_limit_of_one_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn c40_limits_rise_and_fall() {
-    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)], |it| it).await;
     let mut calls = JoinSet::new();
     for _ in 0..9 {
         let channel = channel.clone();
@@ -280,7 +260,7 @@ async fn c40_limits_rise_and_fall() {
     reason = "the paused clock stands still while a task does not yield"
 )]
 async fn c40_a_limit_that_rises_by_billions_lets_those_who_wait_through_at_once() {
-    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)]).await;
+    let (channel, _listener, mut wire) = wired(&[(MAX_STREAMS, 1)], |it| it).await;
     let mut calls = JoinSet::new();
     for _ in 0..10 {
         let channel = channel.clone();

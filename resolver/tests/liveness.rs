@@ -5,7 +5,9 @@ mod support;
 use std::time::Duration;
 
 use support::{wire::*, *};
+use switchboard_proto::HellosRequest;
 use switchboard_resolver::{Channel, Condition};
+use switchboard_test_support::eventually;
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 
@@ -76,7 +78,19 @@ async fn c50_if_all_are_suspect_all_are_used() {
     until_it_is(&channel, "a:1", Condition::Suspect).await;
     let other = channel.clone();
     held.spawn(async move { served_by(&other).await });
-    tokio::time::sleep(1000 * MILLIS).await;
+    eventually(
+        1000 * MILLIS,
+        "both calls are sent",
+        async || match channel.state().endpoints[0].calls_in_flight() {
+            2 => Ok(()),
+            other => Err(format!("{other} in flight")),
+        },
+    )
+    .await;
+    assert_eq!(
+        condition_of(&channel.state(), "a:1"),
+        Some(Condition::Suspect)
+    );
     network.heal("a:1");
     assert_eq!(within(SOON, held.join_all()).await, ["a:1"; 2]);
 }
@@ -95,18 +109,25 @@ async fn c50_a_host_that_is_gone_without_a_word_is_unavailable_within_11_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c50_an_idle_stream_and_a_slow_call_are_pinged_no_more_than_go_servers_allow() {
-    let network = switchboard_embedded::Network::new();
-    let mut listener = network.listen("a:1").expect("nobody there");
-    let channel = Channel::balance(["a:1"]).expect("an address");
-    let channel = channel.connector(network.connector("channel"));
-    let channel = channel.connect_lazy().expect("a channel");
-    let mut wire = Wire::accept(&mut listener, &[]).await;
-    until_ready(&channel, &["a:1"]).await;
+async fn c50_an_idle_stream_and_slow_calls_are_pinged_no_more_than_go_servers_allow() {
+    let (channel, _listener, mut wire) = wired(&[], |it| it).await;
 
+    let mut greeter = client(&channel);
+    let opening = greeter.say_hellos(HellosRequest::default());
+    let answering = async {
+        let stream = wire.request().await.expect("a request");
+        wire.headers(stream).await;
+    };
+    let (_idle_stream, ()) = tokio::join!(async { opening.await.expect("headers") }, answering);
+    // Each that begins and is not answered would be a reason to ask.
     let mut calls = JoinSet::new();
-    let other = channel.clone();
-    calls.spawn(async move { drop(call(&other).await) });
+    for minute in 0..10 {
+        let channel = channel.clone();
+        calls.spawn(async move {
+            tokio::time::sleep(minute * Duration::from_secs(60)).await;
+            drop(call(&channel).await);
+        });
+    }
     // grpc-go's own count: what comes within 5 minutes of the ping before is a strike, and headers or
     // data clear them; the third one ends the connection.
     let (mut strikes, mut last, mut pings) = (0, None::<Instant>, 0);
@@ -128,6 +149,7 @@ async fn c50_an_idle_stream_and_a_slow_call_are_pinged_no_more_than_go_servers_a
         }
     }
     assert!(pings >= 2, "{pings}");
+    assert_eq!(channel.state().endpoints[0].calls_in_flight(), 11);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,6 @@
 mod support;
 
 use std::{
-    error::Error,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,11 +12,11 @@ use std::{
 
 use support::*;
 use switchboard_proto::{HellosRequest, greeter_client::GreeterClient};
-use switchboard_resolver::{CallError, CallErrorKind, Channel, Condition};
+use switchboard_resolver::{CallErrorKind, Channel, Condition};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_stream::StreamExt;
 use tokio_util::task::TaskTracker;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
 fn hellos(count: u32, interval_ms: u32) -> HellosRequest {
     HellosRequest {
@@ -25,11 +24,6 @@ fn hellos(count: u32, interval_ms: u32) -> HellosRequest {
         count,
         interval_ms,
     }
-}
-
-fn call_error(status: &Status) -> &CallError {
-    let source = status.source().expect("a source");
-    source.downcast_ref().expect("a CallError")
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +51,7 @@ async fn c20_a_blocked_pick_ends_at_the_deadline_and_says_what_it_waited_for() {
             status.message(),
             "service greeter: no endpoint became ready within 1.234s: endpoint a:1: connecting"
         );
-        assert_eq!(call_error(&status).kind(), CallErrorKind::DeadlineExceeded);
+        assert_eq!(kind(&status), CallErrorKind::DeadlineExceeded);
     }
 }
 
@@ -242,7 +236,7 @@ async fn what_breaks_in_flight_is_unavailable_and_names_service_and_endpoint() {
             message.starts_with("service greeter: endpoint a:1: "),
             "{message}"
         );
-        assert_eq!(call_error(&status).kind(), CallErrorKind::Interrupted);
+        assert_eq!(kind(&status), CallErrorKind::Interrupted);
     }
 }
 

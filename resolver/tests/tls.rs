@@ -4,7 +4,7 @@
 
 mod support;
 
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, reason = "it is written as `support` is")]
 #[path = "support/secured.rs"]
 mod secured;
 

@@ -1,7 +1,7 @@
 //! A greeter as users of switchboard serve it, which tells what becomes of calls that are not
 //! answered, and does as some names ask, as the one in Go does.
 
-use std::{future::IntoFuture, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use prost::Message;
 use switchboard::{Drain, Instance, Registry, ServeError};

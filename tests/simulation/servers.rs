@@ -1,6 +1,6 @@
 //! Processes that serve greeters, published while they do.
 
-use std::{future::IntoFuture, time::Duration};
+use std::time::Duration;
 
 use switchboard::{Drain, Incoming, Instance};
 use switchboard_proto::{Polite, greeter_server::GreeterServer};

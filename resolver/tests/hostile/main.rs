@@ -13,7 +13,7 @@ use lies::{Lie, breaches, greetings, nonsense, refusals, silences, stops};
 use support::{wire::*, *};
 use switchboard_embedded::{Listener, Network};
 use switchboard_proto::HelloRequest;
-use switchboard_resolver::{CallError, CallErrorKind, Channel, Condition};
+use switchboard_resolver::{CallErrorKind, Channel, Condition};
 use tokio::{runtime::Handle, task::JoinSet, time::Instant};
 use tonic::{Code, Request, Status};
 
@@ -139,11 +139,6 @@ async fn answer(mut wire: Wire, says: impl Fn(u32) -> Vec<u8>) {
     while let Some(stream) = wire.request().await {
         wire.send_raw(&says(stream)).await;
     }
-}
-
-fn kind(status: &Status) -> CallErrorKind {
-    let error = std::error::Error::source(status).and_then(|it| it.downcast_ref::<CallError>());
-    error.expect("a CallError").kind()
 }
 
 /// Names whose fault it was.

@@ -1,15 +1,20 @@
 //! A network in memory: greeter servers by address, and what can go wrong on the way to them.
 
-#![allow(dead_code, unreachable_pub)] // Each test file uses a part.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file has a copy of its own, and uses a part"
+)]
 
 mod network;
 pub mod wire;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use switchboard_proto::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{
-    Cause, Channel, ChannelBuilder, ChannelState, Condition, Endpoint, Source, Update, WaitForReady,
+    CallError, CallErrorKind, Cause, Channel, ChannelBuilder, ChannelState, Condition, Endpoint,
+    Source, Update, WaitForReady,
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -140,6 +145,13 @@ pub async fn call(channel: &Channel) -> Result<HelloReply, Status> {
 /// Makes one unary call and returns the address of who answered.
 pub async fn served_by(channel: &Channel) -> String {
     call(channel).await.expect("an answer").served_by
+}
+
+/// Why the call failed that ended with this status.
+#[track_caller]
+pub fn kind(status: &Status) -> CallErrorKind {
+    let error = std::error::Error::source(status).and_then(|it| it.downcast_ref::<CallError>());
+    error.expect("a CallError").kind()
 }
 
 /// Counts who answers how many of `calls` calls.

@@ -1,7 +1,6 @@
 //! A greeter inside TLS, connected to through pipes in memory.
 
 use std::{
-    future::Future,
     io,
     sync::{Arc, Mutex},
 };

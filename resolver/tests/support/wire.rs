@@ -3,10 +3,13 @@
 use std::io;
 
 use prost::Message;
-use switchboard_embedded::{Io, Listener};
+use switchboard_embedded::{Io, Listener, Network};
 use switchboard_proto::HelloReply;
+use switchboard_resolver::{Channel, ChannelBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_stream::StreamExt;
+
+use super::until_ready;
 
 /// The kinds of frames (RFC 9113, section 6).
 pub const DATA: u8 = 0;
@@ -182,6 +185,23 @@ impl Wire {
         let payload = [last_stream.to_be_bytes(), reason.to_be_bytes()].concat();
         self.send(GOAWAY, 0, 0, &payload).await;
     }
+}
+
+/// A channel to one server, which is READY, and the server's side of it.
+pub async fn wired(
+    settings: &[(u16, u32)],
+    configure: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
+) -> (Channel, Listener, Wire) {
+    let network = Network::new();
+    let mut listener = network.listen("a:1").expect("nobody there");
+    let builder = Channel::balance(["a:1"])
+        .expect("an address")
+        .name("greeter")
+        .connector(network.connector("channel"));
+    let channel = configure(builder).connect_lazy().expect("a channel");
+    let wire = Wire::accept(&mut listener, settings).await;
+    until_ready(&channel, &["a:1"]).await;
+    (channel, listener, wire)
 }
 
 /// A frame, whatever it says.

@@ -1,7 +1,5 @@
 //! Tests that may find that they cannot run here.
 
-use std::future::Future;
-
 use libtest_mimic::{Completion, Failed, Trial};
 
 /// Makes a test of what `run` does, which may also find that it cannot run here.

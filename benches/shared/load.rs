@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rustix::time::{ClockId, clock_gettime};
 use switchboard_proto::{HelloRequest, HellosRequest};
 use tokio::task::JoinSet;
 
-use crate::variant::Client;
+use crate::{cpu::cpu, variant::Client};
 
 /// One that no call meets.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -74,7 +73,7 @@ impl Load {
 
     /// Calls for so long, and returns what it cost.
     pub(crate) async fn run(self, client: &Client, time: Duration) -> Cost {
-        let (begin, cpu) = (Instant::now(), cpu());
+        let (begin, before) = (Instant::now(), cpu());
         let mut workers = JoinSet::new();
         for _ in 0..self.in_flight {
             let mut client = client.clone();
@@ -94,7 +93,7 @@ impl Load {
         for of_one in workers.join_all().await {
             times.add(of_one).expect("of one shape");
         }
-        let (took, cpu) = (begin.elapsed(), self::cpu() - cpu);
+        let (took, cpu) = (begin.elapsed(), cpu() - before);
         let calls = times.len() as f64;
         Cost {
             calls_per_s: calls / took.as_secs_f64(),
@@ -139,10 +138,4 @@ impl Load {
             }
         }
     }
-}
-
-/// The time that this process has had, of all processors.
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -22,6 +22,9 @@ pub(crate) enum Variant {
     Switchboard,
 }
 
+/// How many servers they call.
+pub(crate) const SERVERS: usize = 4;
+
 pub(crate) const VARIANTS: [Variant; 4] = [
     Variant::Tonic,
     Variant::TonicByHand,
