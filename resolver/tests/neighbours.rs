@@ -12,23 +12,6 @@ use tonic::Request;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A channel to one server, and the server's side of it.
-async fn wired(
-    settings: &[(u16, u32)],
-    set: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
-) -> (Channel, switchboard_embedded::Listener, Wire) {
-    let network = switchboard_embedded::Network::new();
-    let mut listener = network.listen("a:1").expect("nobody there");
-    let channel = Channel::balance(["a:1"]).expect("an address");
-    let channel = channel
-        .name("greeter")
-        .connector(network.connector("channel"));
-    let channel = set(channel).connect_lazy().expect("a channel");
-    let wire = Wire::accept(&mut listener, settings).await;
-    until_ready(&channel, &["a:1"]).await;
-    (channel, listener, wire)
-}
-
 #[tokio::test(start_paused = true)]
 async fn headers_that_http2_forbids_are_left_out() {
     let network = Network::serving(&["a:1", "b:1"]);
