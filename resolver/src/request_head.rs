@@ -92,7 +92,7 @@ fn spare(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
 }
 
 /// Of one hop over HTTP/1: HTTP/2 forbids them (RFC 9113, 8.2.2), and gateways pass them on.
-const FORBIDDEN: [HeaderName; 5] = [
+static FORBIDDEN: [HeaderName; 5] = [
     CONNECTION,
     TRANSFER_ENCODING,
     UPGRADE,
@@ -107,7 +107,7 @@ fn set_headers(headers: &mut HeaderMap) {
         HeaderValue::from_static(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
     // One pass, since hardly any request has one.
     if headers.keys().any(|name| FORBIDDEN.contains(name)) {
-        for name in FORBIDDEN {
+        for name in &FORBIDDEN {
             headers.remove(name);
         }
     }
