@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header by which a gRPC client tells how long it waits.
-pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// How long a call without a deadline waits for an endpoint: as long as gRPC gives a connection
 /// attempt. A shorter one would fail calls while the first attempt is still under way.
@@ -42,7 +42,7 @@ impl Deadline {
     /// Reads the caller's timeout from the headers of a call that starts `now`. One that is
     /// malformed, or that ends beyond what a clock can tell, counts as absent.
     pub(crate) fn new(headers: &HeaderMap, channel: Option<Duration>, now: Instant) -> Self {
-        let caller = headers.get(GRPC_TIMEOUT).and_then(parse);
+        let caller = headers.get(&GRPC_TIMEOUT).and_then(parse);
         Self {
             started: now,
             caller: caller.and_then(|timeout| now.checked_add(timeout)),
@@ -189,7 +189,8 @@ mod tests {
         let after = |seconds| Some(now + Duration::from_secs(seconds));
         let deadline = |header: Option<&'static str>, channel: Option<u64>| {
             let mut headers = HeaderMap::new();
-            headers.extend(header.map(|text| (GRPC_TIMEOUT, HeaderValue::from_static(text))));
+            headers
+                .extend(header.map(|text| (GRPC_TIMEOUT.clone(), HeaderValue::from_static(text))));
             let deadline = Deadline::new(&headers, channel.map(Duration::from_secs), now);
             (
                 deadline.of_headers(),
@@ -226,7 +227,8 @@ mod tests {
     #[test]
     fn what_is_sent_on_is_what_remains() {
         let now = tokio::time::Instant::now().into_std();
-        let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_static("1S"))]);
+        let headers =
+            HeaderMap::from_iter([(GRPC_TIMEOUT.clone(), HeaderValue::from_static("1S"))]);
         let deadline = Deadline::new(&headers, None, now);
         let later = now + Duration::from_millis(250);
         assert_eq!(deadline.grpc_timeout(later).unwrap(), "750000u");

@@ -78,7 +78,7 @@ impl RequestHead {
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = headers;
         if let Some(timeout) = timeout {
-            request.headers_mut().insert(GRPC_TIMEOUT, timeout);
+            request.headers_mut().insert(&GRPC_TIMEOUT, timeout);
         }
         request
     }

@@ -118,19 +118,19 @@ impl Incoming {
 
 /// Takes out a status' details that are not base64: tonic's clients panic on them.
 pub(crate) fn drop_broken_details(headers: &mut HeaderMap) {
-    const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+    static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
     // Beside a status, which is all there is most often.
     if headers.len() < 2 {
         return;
     }
-    let Some(value) = headers.get(DETAILS) else {
+    let Some(value) = headers.get(&DETAILS) else {
         return;
     };
-    let details = HeaderMap::from_iter([(DETAILS, value.clone())]);
+    let details = HeaderMap::from_iter([(DETAILS.clone(), value.clone())]);
     let details = MetadataMap::from_headers(details);
     let details = details.get_bin(DETAILS.as_str()).map(|it| it.to_bytes());
     if let Some(Err(_)) = details {
-        headers.remove(DETAILS);
+        headers.remove(&DETAILS);
     }
 }
 
