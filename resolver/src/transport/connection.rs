@@ -114,9 +114,7 @@ impl Connection {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Turn::Others = self.turn
-            && self.has_others()
-        {
+        if let Turn::Others = self.turn {
             self.turn = Turn::Ours;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -141,12 +139,6 @@ impl Connection {
             }
         }
         self.poll_liveness(cx)
-    }
-
-    /// Returns whether anybody may have more to send: a call that is alone, and sent as a whole,
-    /// has nothing to wait for.
-    fn has_others(&self) -> bool {
-        self.shared.slots.taken() > 1 || !self.shared.tasks.is_empty()
     }
 
     /// Finds out whether the server takes new streams, and how many.
