@@ -219,6 +219,8 @@ async fn c40_a_thousand_calls_at_once_never_exceed_a_limit_of_one_stream() {
             // Time for another one to come, if there is one.
             let other = tokio::time::timeout(Duration::from_millis(1), wire.next()).await;
             assert!(other.is_err(), "beside stream {stream}: {other:?}");
+            // Nor does one lie in h2, which would hold it back.
+            assert_eq!(channel.state().endpoints[0].calls_in_flight(), 1);
             wire.answer(stream, "a:1").await;
         }
     };
