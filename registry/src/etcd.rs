@@ -6,28 +6,40 @@
 mod auth;
 mod error;
 mod key_stream;
+mod kv;
 mod message;
 mod page_size;
+mod range;
+mod reachable;
+mod transaction;
+mod watching;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, LeaseClient,
-    LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
-    TxnResponse, WatchClient, WatchOptions, WatchResponse, WatchStream,
+    Client, ConnectOptions, KvClient, LeaseClient, LeaseGrantOptions, LeaseKeepAliveStream,
+    LeaseKeeper, WatchClient,
 };
 use futures::FutureExt;
-use switchboard_resolver::{Channel, ChannelState, Condition};
+use switchboard_resolver::Channel;
 use tower::{Service, util::BoxCloneSyncService};
 
-use self::{auth::Auth, message::revision};
+use self::auth::Auth;
 pub(crate) use self::{
     error::{EtcdError, Kind},
     key_stream::KeyStream,
-    message::{KeyEvent, KeyValue, Message},
+    kv::{KeyPage, Part, Reading, Written},
+    message::{KeyEvent, Message},
     page_size::PageSize,
+    reachable::Reachable,
+    watching::Watching,
 };
-use crate::{Credentials, lease::LeaseId, publication};
+pub use self::{
+    message::KeyValue,
+    range::KeyRange,
+    transaction::{Guard, Operation, Outcome, Transaction},
+};
+use crate::{Credentials, lease::LeaseId};
 
 /// How long a request may take; etcd answers in milliseconds, or it is away.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -114,150 +126,6 @@ impl Etcd {
         Ok(KeepAlive { keeper, stream })
     }
 
-    /// Reads keys, all at one revision.
-    pub(crate) async fn read(&self, keys: &[String]) -> Result<Reading, EtcdError> {
-        let gets: Vec<_> = keys
-            .iter()
-            .map(|key| TxnOp::get(key.as_str(), None))
-            .collect();
-        let response = self.transact(Txn::new().and_then(gets)).await?;
-        let revision = revision(response.header());
-        Ok(Reading {
-            revision,
-            keys: found(keys, response.op_responses()),
-        })
-    }
-
-    /// Does a write if its guards hold, else reads its keys.
-    pub(crate) async fn write(&self, write: &publication::Write) -> Result<Written, EtcdError> {
-        let (mut guards, mut writes, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-        if let Some(put) = &write.put {
-            let record = &put.record;
-            guards.push(Compare::mod_revision(
-                record.key.as_str(),
-                CompareOp::Equal,
-                put.if_revision,
-            ));
-            let options = PutOptions::new().with_lease(write.lease);
-            writes.push(TxnOp::put(
-                record.key.as_str(),
-                record.value.as_slice(),
-                Some(options),
-            ));
-            keys.push(record.key.clone());
-        }
-        for key in &write.delete {
-            guards.push(Compare::lease(key.as_str(), CompareOp::Equal, write.lease));
-            writes.push(TxnOp::delete(key.as_str(), None));
-            keys.push(key.clone());
-        }
-        let reads: Vec<_> = keys
-            .iter()
-            .map(|key| TxnOp::get(key.as_str(), None))
-            .collect();
-        let txn = Txn::new().when(guards).and_then(writes).or_else(reads);
-        let response = self.transact(txn).await?;
-        let revision = revision(response.header());
-        Ok(if response.succeeded() {
-            Written::Done { revision }
-        } else {
-            Written::Refused(Reading {
-                revision,
-                keys: found(&keys, response.op_responses()),
-            })
-        })
-    }
-
-    /// Deletes a key if it was last changed at `revision`; returns whether it was.
-    pub(crate) async fn delete_at(&self, key: &str, revision: i64) -> Result<bool, EtcdError> {
-        let unchanged = Compare::mod_revision(key, CompareOp::Equal, revision);
-        let txn = Txn::new()
-            .when([unchanged])
-            .and_then([TxnOp::delete(key, None)]);
-        Ok(self.transact(txn).await?.succeeded())
-    }
-
-    /// Reads a page of the keys that start with `prefix`: `size` of those after `after`, at
-    /// `revision`.
-    pub(crate) async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&[u8]>,
-        revision: i64,
-        size: PageSize,
-        part: Part,
-    ) -> Result<KeyPage, EtcdError> {
-        let options = GetOptions::new()
-            .with_limit(size.keys())
-            .with_revision(revision);
-        let options = match part {
-            Part::Whole => options,
-            Part::KeysOnly => options.with_keys_only(),
-        };
-        let (from, options) = match after {
-            Some(after) => ([after, &[0]].concat(), options.with_range(end_of(prefix))),
-            None => (prefix.into(), options.with_prefix()),
-        };
-        let (from, options) = (&from, &options);
-        let page = self.request(&self.kv, LIST_TIMEOUT, |mut client| async move {
-            client.get(from.as_slice(), Some(options.clone())).await
-        });
-        let mut page = page.await?;
-        Ok(KeyPage {
-            revision: self::revision(page.header()),
-            keys: page.take_kvs().into_iter().map(KeyValue::from).collect(),
-            more: page.more(),
-        })
-    }
-
-    /// Reads the current revision from a majority. It is asked by way of a key that the user may
-    /// read.
-    pub(crate) async fn revision(&self, key: &str) -> Result<i64, EtcdError> {
-        let read = self.request(&self.kv, REQUEST_TIMEOUT, |mut client| async move {
-            // A linearizable read of whatever the key holds: only its header matters.
-            let options = GetOptions::new().with_count_only();
-            client.get(key, Some(options)).await
-        });
-        Ok(revision(read.await?.header()))
-    }
-
-    /// Watches the keys that start with `prefix`, from a revision on. etcd's first message has come.
-    pub(crate) async fn watch(&self, prefix: &str, from: i64) -> Result<Watching, EtcdError> {
-        let options = WatchOptions::new().with_start_revision(from).with_prefix();
-        let (stream, first) = self.open(prefix, &options).await?;
-        let first = Some(first.into());
-        Ok(Watching { stream, first })
-    }
-
-    /// Opens a stream with its first watch, and waits for what etcd says to that.
-    async fn open(
-        &self,
-        key: &str,
-        options: &WatchOptions,
-    ) -> Result<(WatchStream, WatchResponse), EtcdError> {
-        let opened = self.request(&self.watch, REQUEST_TIMEOUT, |mut client| async move {
-            let mut stream = client.watch(key, Some(options.clone())).await?;
-            let first = stream.message().await?.ok_or_else(EtcdError::ended)?;
-            if first.canceled() {
-                // Only here does etcd look at the token of a watch, and it says so in a message.
-                let error = EtcdError::cancelled(first.cancel_reason());
-                if error.kind == Kind::Token {
-                    return Err(error);
-                }
-            }
-            Ok((stream, first))
-        });
-        opened.await
-    }
-
-    async fn transact(&self, txn: Txn) -> Result<TxnResponse, EtcdError> {
-        let txn = &txn;
-        let done = self.request(&self.kv, REQUEST_TIMEOUT, |mut client| async move {
-            client.txn(txn.clone()).await
-        });
-        done.await
-    }
-
     /// Sends a request; if etcd refuses it for its token, logs in and sends it again, once.
     ///
     /// That is as safe for a write as for a read: etcd looks at the token before it proposes a
@@ -323,103 +191,6 @@ impl KeepAlive {
     }
 }
 
-/// An open watch.
-pub(crate) struct Watching {
-    stream: WatchStream,
-    first: Option<Message>,
-}
-
-impl Watching {
-    /// Waits for what the watch says next.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelling it loses no message.
-    pub(crate) async fn message(&mut self) -> Result<Message, EtcdError> {
-        if let Some(first) = self.first.take() {
-            return Ok(first);
-        }
-        let response = self.stream.message().await?;
-        Ok(response.ok_or_else(EtcdError::ended)?.into())
-    }
-
-    /// Asks for a progress notice.
-    pub(crate) async fn ask_progress(&mut self) -> Result<(), EtcdError> {
-        bounded(self.stream.request_progress()).await
-    }
-}
-
-/// What of each key is read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Part {
-    Whole,
-    /// All but the values.
-    KeysOnly,
-}
-
-/// A part of a list.
-#[derive(Debug)]
-pub(crate) struct KeyPage {
-    pub(crate) revision: i64,
-    pub(crate) keys: Vec<KeyValue>,
-    pub(crate) more: bool,
-}
-
-/// What keys hold, at a revision.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) revision: i64,
-    pub(crate) keys: Vec<(String, Option<KeyValue>)>,
-}
-
-/// What came of a guarded write.
-#[derive(Debug)]
-pub(crate) enum Written {
-    Done { revision: i64 },
-    Refused(Reading),
-}
-
-/// Tells when etcd can be reached again.
-#[derive(Debug)]
-pub(crate) struct Reachable {
-    states: tokio::sync::watch::Receiver<Arc<ChannelState>>,
-    was: bool,
-}
-
-impl Reachable {
-    fn new(channel: &Channel) -> Self {
-        let states = channel.watch_state();
-        let was = is_ready(&states.borrow());
-        Self { states, was }
-    }
-
-    /// Waits until etcd can be reached, after it could not.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelling it misses nothing: the next call returns at once.
-    pub(crate) async fn again(&mut self) {
-        loop {
-            if self.states.changed().await.is_err() {
-                // The channel is closed, and will not be reachable again.
-                return std::future::pending().await;
-            }
-            let is = is_ready(&self.states.borrow_and_update());
-            if is && !std::mem::replace(&mut self.was, is) {
-                return;
-            }
-            self.was = is;
-        }
-    }
-}
-
-fn is_ready(state: &ChannelState) -> bool {
-    state
-        .endpoints
-        .iter()
-        .any(|endpoint| endpoint.condition == Condition::Ready)
-}
-
 async fn bounded<T, E>(request: impl Future<Output = Result<T, E>>) -> Result<T, EtcdError>
 where
     EtcdError: From<E>,
@@ -443,34 +214,7 @@ where
     }
 }
 
-fn found(keys: &[String], responses: Vec<TxnOpResponse>) -> Vec<(String, Option<KeyValue>)> {
-    let values = responses.into_iter().map(|response| match response {
-        TxnOpResponse::Get(get) => get.kvs().first().map(KeyValue::from),
-        _ => None,
-    });
-    keys.iter().cloned().zip(values).collect()
-}
-
 /// A TTL as etcd gives it, which is at most 9,000,000,000 s.
 fn seconds(ttl: i64) -> Duration {
     Duration::from_secs(ttl.clamp(0, 9_000_000_000).unsigned_abs())
-}
-
-/// The first key after all those that start with `prefix`, which ends in `/`.
-fn end_of(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_ends_before_the_next_one() {
-        assert_eq!(end_of("/microservices/user/"), b"/microservices/user0");
-    }
 }

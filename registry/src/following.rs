@@ -13,6 +13,9 @@ use tokio_util::sync::DropGuard;
 
 use crate::{
     Instance, Registry, ServiceName,
+    etcd::{KeyRange, KeyValue},
+    follower::Reader,
+    layout::Place,
     watcher::{View, Watcher},
 };
 
@@ -41,6 +44,21 @@ struct Key {
     has_shared_prefix: bool,
 }
 
+/// What reads the records of a service.
+struct Records {
+    place: Arc<Place>,
+    service: ServiceName,
+}
+
+impl Reader for Records {
+    type Value = Arc<Instance>;
+
+    fn read(&mut self, kv: &KeyValue) -> Result<Option<Arc<Instance>>, Box<dyn std::error::Error>> {
+        let instance = self.place.decode(&self.service, &kv.key, &kv.value)?;
+        Ok(instance.map(Arc::new))
+    }
+}
+
 impl Following {
     /// Follows `service`, together with all others who do.
     pub(crate) fn of(registry: &Registry, service: &ServiceName) -> Arc<Self> {
@@ -64,16 +82,13 @@ impl Following {
 
     fn begin(registry: &Registry, key: &Key) -> Self {
         let shared = &registry.shared;
-        let (place, name, prefix) = (
-            registry.place.clone(),
-            key.service.clone(),
-            key.prefix.clone(),
+        let (place, service) = (registry.place.clone(), key.service.clone());
+        let prefix = key.prefix.clone();
+        let (watcher, view) = Watcher::new(
+            shared.etcd.clone(),
+            KeyRange::Under(prefix),
+            Records { place, service },
         );
-        let decode = move |key: &[u8], value: &[u8]| {
-            let instance = place.decode(&name, key, value)?;
-            Ok(instance.map(Arc::new))
-        };
-        let (watcher, view) = Watcher::new(shared.etcd.clone(), prefix, Box::new(decode));
         let stop = shared.ending.asked.child_token();
         shared
             .tasks

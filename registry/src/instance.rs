@@ -72,6 +72,12 @@ impl Instance {
         })
     }
 
+    /// Makes the record of somebody who is not dialed, told apart by the id alone: a member of a
+    /// group. It is not published where clients of kratos look for servers.
+    pub fn member(group: ServiceName, id: InstanceId) -> Self {
+        Self::found(group, id, String::new(), BTreeMap::new(), Vec::new())
+    }
+
     /// Puts together what was read from a registry.
     pub(crate) fn found(
         service: ServiceName,
@@ -172,9 +178,12 @@ impl Instance {
         *self.id() == InstanceId::digest(self.identity())
     }
 
-    /// Returns what tells this server from others.
+    /// Returns what tells this server from others: its address, or, where it has none, its id.
     pub(crate) fn identity(&self) -> String {
-        name::identity(&self.service, self.origins.first().map(Origin::address))
+        match self.origins.first() {
+            Some(origin) => name::identity(&self.service, origin.address()),
+            None => format!("{}/#{}", self.service, self.id()),
+        }
     }
 
     /// Returns the version that the server runs; empty where none was set.
@@ -240,7 +249,7 @@ pub enum InstanceError {
         "invalid address to publish: {0} (expected: one that others can dial; `Registry::advertised` finds it)"
     )]
     Unspecified(Address),
-    /// There is nothing to dial.
+    /// There is nothing to dial, where clients look for servers.
     #[error("no endpoint: {0} (expected: at least one)")]
     NoEndpoint(ServiceName),
 }

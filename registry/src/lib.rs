@@ -19,8 +19,9 @@
 //! | the handle, and its settings | `registry`, `builder`, `config`, `credentials`, `target`, `advertise` |
 //! | an instance, and its record | `instance`, `name`, `origin`; `layout` |
 //! | publishing | `lease`, done by `session`; `publication`, done by `publisher`, which takes `turns` and asks `key_watcher` |
-//! | discovering | `watch`, done by `watcher`; `following` shares that; `instances`, `feeder`, `services` |
+//! | discovering | `watch`, done by `follower`; `watcher` shows it; `following` shares that; `instances`, `feeder`, `services` |
 //! | dialing and serving | `dial`; `serve`, `terminate` |
+//! | other keys | `keys`, `tail` |
 //! | requests to etcd | `etcd`; `retry`, `trouble` |
 
 mod advertise;
@@ -32,10 +33,12 @@ mod dial;
 mod etcd;
 mod excerpt;
 mod feeder;
+mod follower;
 mod following;
 mod instance;
 mod instances;
 mod key_watcher;
+pub mod keys;
 mod layout;
 mod lease;
 mod name;
@@ -48,6 +51,7 @@ mod serve;
 mod services;
 mod session;
 mod strays;
+mod tail;
 mod target;
 mod terminate;
 #[cfg(test)]

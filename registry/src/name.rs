@@ -27,6 +27,14 @@ pub struct InstanceId(Box<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(Box<str>);
 
+/// A name that is one segment of a key: not empty, without `/` and without control characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Segment(Box<str>);
+
+/// A key, such as `/app/limits.json`: one segment or several, separated by `/`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyPath(Box<str>);
+
 /// kratos' namespace unless set (its `contrib/registry/etcd`). With another one its clients would
 /// not find our servers, nor we theirs, without a setting.
 const KRATOS: &str = "/microservices";
@@ -37,7 +45,7 @@ impl InstanceId {
     ///
     /// A server that comes back at its address has the same id, so it writes the same key again.
     pub fn derived(service: &ServiceName, address: &Address) -> Self {
-        Self::digest(identity(service, Some(address)))
+        Self::digest(identity(service, address))
     }
 
     /// Returns the MD5, in hex, of whatever is to be told apart.
@@ -69,19 +77,15 @@ impl InstanceId {
 }
 
 /// Returns what tells one server from another: its service, and where it is dialed.
-pub(crate) fn identity(service: &ServiceName, address: Option<&Address>) -> String {
-    match address {
-        Some(address) => format!("{service}/{address}"),
-        None => format!("{service}/"),
-    }
+pub(crate) fn identity(service: &ServiceName, address: &Address) -> String {
+    format!("{service}/{address}")
 }
 
 impl Namespace {
     /// Returns whether kratos clients read here: in their namespace, or below it, since the prefix
     /// that they read has no `/` at its end.
     pub(crate) fn is_of_kratos(&self) -> bool {
-        let below = self.0.strip_prefix(KRATOS);
-        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_of_kratos(&self.0)
     }
 
     /// Returns the prefix that the keys of all services share: it ends in `/`.
@@ -90,13 +94,26 @@ impl Namespace {
     }
 }
 
+impl KeyPath {
+    /// Returns whether it lies where clients of kratos look for servers, and fail on whatever else
+    /// they find.
+    pub fn is_of_kratos(&self) -> bool {
+        is_of_kratos(&self.0)
+    }
+}
+
+fn is_of_kratos(path: &str) -> bool {
+    let below = path.strip_prefix(KRATOS);
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Default for Namespace {
     fn default() -> Self {
         Self(KRATOS.into())
     }
 }
 
-/// A text that is not a [`ServiceName`], [`InstanceId`] or [`Namespace`].
+/// A text that is not a name of the kind that was asked for, such as a [`ServiceName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what}: {text:?} (expected: {expected})")]
 pub struct NameError {
@@ -199,6 +216,8 @@ macro_rules! name {
 name!(ServiceName, "service name", segment);
 name!(InstanceId, "instance id", segment);
 name!(Namespace, "namespace", segments);
+name!(Segment, "name", segment);
+name!(KeyPath, "key", segments);
 
 impl From<std::convert::Infallible> for NameError {
     fn from(never: std::convert::Infallible) -> Self {

@@ -202,16 +202,16 @@ struct Unconfirmed(Duration);
 
 /// Makes of what was given what is to be published.
 fn prepare(registry: &Registry, instance: Instance) -> Result<Instance, InstanceError> {
-    check(&instance)?;
+    check(registry, &instance)?;
     Ok(instance.in_zone(registry.shared.zone.as_deref()))
 }
 
 /// What is published must be of use to somebody.
-fn check(instance: &Instance) -> Result<(), InstanceError> {
+fn check(registry: &Registry, instance: &Instance) -> Result<(), InstanceError> {
     let of_no_use = |origin: &&Origin| !is_for_others(origin.address());
     match instance.origins().iter().find(of_no_use) {
         Some(origin) => Err(InstanceError::Unspecified(origin.address().clone())),
-        None if instance.origins().is_empty() => {
+        None if instance.origins().is_empty() && registry.place.namespace.is_of_kratos() => {
             Err(InstanceError::NoEndpoint(instance.service().clone()))
         }
         None => Ok(()),

@@ -20,6 +20,7 @@ use crate::{
     following::Followings,
     instances,
     key_watcher::KeyWatcher,
+    keys::Keys,
     layout::Place,
     services,
     session::{Ending, Session},
@@ -183,6 +184,11 @@ impl Registry {
     /// Cancelling it changes nothing.
     pub async fn services(&self) -> Result<Vec<ServiceName>, ServicesError> {
         services::list(self).await
+    }
+
+    /// Returns etcd's keys, over the same connection: what recipes are made of.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self)
     }
 
     /// Begins a channel to a service, over whatever instances of it live.

@@ -6,7 +6,7 @@ use switchboard_resolver::Cause;
 
 use crate::{
     Layout, Registry, ServiceName,
-    etcd::{EtcdError, KeyPage, Kind, PageSize, Part},
+    etcd::{EtcdError, KeyPage, KeyRange, Kind, PageSize, Part},
 };
 
 /// Why the services cannot be listed.
@@ -34,10 +34,10 @@ const ATTEMPTS: usize = 3;
 pub(crate) async fn list(registry: &Registry) -> Result<Vec<ServiceName>, ServicesError> {
     let layout = registry.place.layout;
     let prefix = layout.shared_prefix(&registry.place.namespace);
-    let prefix = prefix.ok_or(ServicesError::NoNamespace(layout))?;
+    let range = KeyRange::Under(prefix.ok_or(ServicesError::NoNamespace(layout))?);
     let (mut attempts, mut size) = (1, PageSize::default());
     loop {
-        match pages(registry, layout, &prefix, size).await {
+        match pages(registry, layout, &range, size).await {
             Ok(services) => return Ok(services.into_iter().collect()),
             Err(error) if error.kind == Kind::Compacted && attempts < ATTEMPTS => attempts += 1,
             Err(error) if error.kind == Kind::Denied => {
@@ -54,7 +54,7 @@ pub(crate) async fn list(registry: &Registry) -> Result<Vec<ServiceName>, Servic
 async fn pages(
     registry: &Registry,
     layout: Layout,
-    prefix: &str,
+    range: &KeyRange,
     size: PageSize,
 ) -> Result<BTreeSet<ServiceName>, EtcdError> {
     let etcd = &registry.shared.etcd;
@@ -65,14 +65,14 @@ async fn pages(
     };
     let (mut services, mut after, mut revision) = (BTreeSet::new(), None, 0);
     loop {
-        let page = etcd.list(prefix, after.as_deref(), revision, size, part);
+        let page = etcd.list(range, after.as_deref(), revision, size, part);
         let page = page.await?;
         let KeyPage { keys, more, .. } = page;
         if revision == 0 {
             revision = page.revision;
         }
         for kv in &keys {
-            let behind = &kv.key[prefix.len()..];
+            let behind = &kv.key[range.start().len()..];
             services.extend(layout.service_of(behind, &kv.value));
         }
         after = keys.into_iter().next_back().map(|kv| kv.key);

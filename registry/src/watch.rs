@@ -36,6 +36,8 @@
 //!   is below ours, or if it holds an old put that we do not know. An etcd that was wiped, and
 //!   has forgotten all that it did up to our revision, cannot be told from one that compacted it;
 //!   nor can one whose first answer since is too large to be read.
+//! - One that begins in the past lists what was then, so that the watch brings all that has come
+//!   since; where that is compacted, it begins with what there is now.
 //! - A value that cannot be decoded never removes the good one it stands in place of.
 //! - Silence is not health: who says nothing is asked for progress, and given up without an answer.
 //!
@@ -45,6 +47,7 @@
 mod anchor;
 mod carried;
 mod freshness;
+mod state;
 mod step;
 
 use std::{
@@ -56,13 +59,12 @@ use std::{
 
 use switchboard_resolver::Cause;
 
+pub use self::freshness::Freshness;
+pub(crate) use self::step::{Cancel, Change, Page, Put, Step};
 use self::{
     anchor::{Anchor, Owed},
     carried::Carried,
-};
-pub(crate) use self::{
-    freshness::Freshness,
-    step::{Cancel, Change, Page, Put, Step},
+    state::{Listed, State},
 };
 use crate::retry::{RETRY, SLOW_RETRY};
 
@@ -76,6 +78,8 @@ const ANSWER: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Watch<T> {
     state: State<T>,
+    /// At which revision the first list is read; 0 stands for the current one.
+    begin: i64,
     /// What the range held at `revision`.
     entries: BTreeMap<Vec<u8>, Entry<T>>,
     /// Of the last list or event that `entries` holds; 0 before the first list of a history.
@@ -88,31 +92,6 @@ pub(crate) struct Watch<T> {
     failures: u32,
     not_before: Option<Instant>,
 }
-
-#[derive(Debug)]
-enum State<T> {
-    /// A page is to be read, after those that were; the first one says at which revision.
-    Listing {
-        revision: i64,
-        pages: Vec<Listed<T>>,
-    },
-    /// A watch is to be opened: at an event that was seen before, or after the list that was just
-    /// read.
-    Opening { at: Option<Anchor> },
-    /// A watch is open; it still owes the event that it was opened at, and was last asked for its
-    /// progress then.
-    Watching {
-        owes: Option<Owed>,
-        asked: Option<Instant>,
-    },
-    /// The current revision is to be read.
-    Confirming,
-    /// A new token is to be got.
-    LoggingIn,
-}
-
-/// A key of a list, and its value where it can be decoded.
-type Listed<T> = (Vec<u8>, Option<Entry<T>>);
 
 /// A value, the revision that brought it, and its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,9 +110,16 @@ struct OtherHistory;
 struct Silent;
 
 impl<T> Watch<T> {
+    /// Follows the range from now on.
     pub(crate) fn new() -> Self {
+        Self::at(0)
+    }
+
+    /// Follows the range from that revision on, as long as etcd knows what it held then.
+    pub(crate) fn at(begin: i64) -> Self {
         Self {
-            state: State::list(),
+            state: State::list(begin),
+            begin,
             entries: BTreeMap::new(),
             revision: 0,
             carried: Carried::nothing(),
@@ -168,6 +154,14 @@ impl<T> Watch<T> {
     /// Returns whether the entries have changed since this was last asked.
     pub(crate) fn take_changed(&mut self) -> bool {
         mem::take(&mut self.changed)
+    }
+
+    /// Forgets all entries but those of the last change, which is enough to go on from, for whoever
+    /// has seen the others and has no use for them.
+    pub(crate) fn keep_newest(&mut self) {
+        let newest = self.entries.values().map(|entry| entry.revision).max();
+        self.entries
+            .retain(|_, entry| Some(entry.revision) == newest);
     }
 
     pub(crate) fn next(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Step {
@@ -241,6 +235,7 @@ impl<T> Watch<T> {
             }
             self.replace(pages);
             self.revision = revision;
+            self.begin = 0;
             self.changed = true;
             self.state = State::Opening { at: None };
             // That there is a list is no reason to believe that it can be watched: the waits go on
@@ -333,7 +328,7 @@ impl<T> Watch<T> {
     /// etcd has ended the watch, or never began it.
     pub(crate) fn cancelled(&mut self, why: Cancel, now: Instant, rng: &mut fastrand::Rng) {
         match why {
-            Cancel::Compacted => self.state = State::list(),
+            Cancel::Compacted => self.list_compacted(),
             Cancel::Token => {
                 self.state = State::LoggingIn;
                 // Where a new token is refused as well, there is no hurry.
@@ -349,7 +344,8 @@ impl<T> Watch<T> {
 
     /// What a page was to be read at is no longer known.
     pub(crate) fn list_compacted(&mut self) {
-        self.state = State::list();
+        self.begin = 0;
+        self.state = State::list(0);
     }
 
     /// A majority is at `revision`.
@@ -380,7 +376,7 @@ impl<T> Watch<T> {
     /// An answer was larger than is read. A watch that resumed would be sent the same again.
     pub(crate) fn too_large(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
         self.failed(cause, now, rng);
-        self.state = State::list();
+        self.state = State::list(0);
     }
 
     /// etcd does not let us.
@@ -422,7 +418,7 @@ impl<T> Watch<T> {
     /// This is not the history that was followed.
     fn begin_again(&mut self, now: Instant) {
         self.leave_history(now);
-        self.state = State::list();
+        self.state = State::list(0);
     }
 
     /// What is known is of another history than what comes.
@@ -458,7 +454,7 @@ impl<T> Watch<T> {
                     lease: entry.lease,
                 }),
             },
-            None => State::list(),
+            None => State::list(self.begin),
         }
     }
 
@@ -484,15 +480,6 @@ impl<T> Watch<T> {
     fn wait(&mut self, now: Instant, rng: &mut fastrand::Rng) {
         self.failures += 1;
         self.not_before = Some(now + RETRY.delay(self.failures, rng.f64()));
-    }
-}
-
-impl<T> State<T> {
-    fn list() -> Self {
-        Self::Listing {
-            revision: 0,
-            pages: Vec::new(),
-        }
     }
 }
 

@@ -6,14 +6,29 @@ use super::EtcdError;
 use crate::lease::LeaseId;
 
 /// What one key holds.
-#[derive(Debug)]
-pub(crate) struct KeyValue {
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Vec<u8>,
-    /// 0 for a key without a lease.
-    pub(crate) lease: LeaseId,
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyValue {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its lease; 0 for a key without one.
+    pub lease: LeaseId,
     /// The revision of its last change.
-    pub(crate) revision: i64,
+    pub revision: i64,
+}
+
+impl KeyValue {
+    /// Makes one as it would be without a lease, and before any revision, for tests of what reads them.
+    pub fn new(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+            lease: 0,
+            revision: 0,
+        }
+    }
 }
 
 /// One change of one key.

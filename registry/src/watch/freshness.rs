@@ -4,17 +4,29 @@ use std::time::Instant;
 
 use switchboard_resolver::Cause;
 
-/// Whether the entries are known to be what etcd holds.
+/// Whether what is known of a range of keys is what etcd holds.
 #[derive(Debug, Clone)]
-pub(crate) enum Freshness {
-    /// There was no list yet, and this is why.
-    Unread { cause: Option<Cause> },
-    /// There was no list yet, and etcd refuses one until somebody changes that.
-    Denied { cause: Cause },
-    /// They are, or a watch is about to say how they are not.
+#[non_exhaustive]
+pub enum Freshness {
+    /// It was not read yet.
+    Unread {
+        /// Why, if anything stands in the way.
+        cause: Option<Cause>,
+    },
+    /// It was not read yet, and etcd refuses until somebody changes that.
+    Denied {
+        /// What etcd says.
+        cause: Cause,
+    },
+    /// It is, or a watch is about to say how it is not.
     Fresh,
-    /// They were, at that time.
-    Stale { since: Instant, cause: Cause },
+    /// It was, and may not be any more.
+    Stale {
+        /// When it was last known to be.
+        since: Instant,
+        /// What stands in the way.
+        cause: Cause,
+    },
 }
 
 impl Freshness {

@@ -1,0 +1,27 @@
+//! What etcd is used for beside discovery, on the connection and the lease of a
+//! [`Registry`](switchboard_registry::Registry).
+//!
+//! | | |
+//! |---|---|
+//! | [`Config`] | a value that all replicas share, and that changes on all of them while they run |
+//! | [`Topic`] | messages to whoever listens, each once and in order |
+//! | [`Progress`] | how far a job is, and who waits for that |
+//! | [`Conditions`] | to go when a set of keys holds a set of values |
+//! | [`Members`] | who is alive, who joins and who leaves |
+//!
+//! Each is one file, or one file and a folder; what has states is decided by a type without a clock
+//! or a connection. Keys lie under `/switchboard/`, except where the caller names them.
+
+mod conditions;
+mod config;
+mod failure;
+mod members;
+mod progress;
+mod topic;
+
+pub use conditions::{Conditions, ConditionsError, Met};
+pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
+pub use failure::Failure;
+pub use members::{Member, MemberChange, Members, MembersError, Membership};
+pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
+pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

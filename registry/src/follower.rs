@@ -1,0 +1,323 @@
+//! A range of etcd's keys, followed step by step: the performer of [`watch`](crate::watch).
+//!
+//! It runs in no task of its own: whoever wants to know drives it ([`watcher`](crate::watcher) shows
+//! the whole range to many, [`tail`](crate::tail) hands on each put to one).
+
+mod rejected;
+
+use std::time::Instant;
+
+use futures::FutureExt;
+
+use self::rejected::Rejected;
+use crate::{
+    clock,
+    etcd::{
+        Etcd, EtcdError, KeyEvent, KeyPage, KeyRange, KeyValue, Kind, Message, PageSize, Part,
+        Reachable, Watching,
+    },
+    trouble::Trouble,
+    watch::{Cancel, Change, Page, Put, Step, Watch},
+};
+
+/// How a key and its value become something.
+pub(crate) trait Reader: Send {
+    /// What they become.
+    type Value: Clone + Send;
+
+    /// Reads a key. What is none of our business is `None`; what cannot be read is left out too, and
+    /// told of.
+    ///
+    /// It is called for each put in the order of revisions, and, where the range is listed, for each
+    /// key that there is, in the order of keys; for some more than once.
+    fn read(&mut self, kv: &KeyValue) -> Result<Option<Self::Value>, Box<dyn std::error::Error>>;
+}
+
+/// What follows the range.
+pub(crate) struct Follower<R: Reader> {
+    etcd: Etcd,
+    reachable: Reachable,
+    range: KeyRange,
+    /// Keys up to this one are left out of lists.
+    floor: Option<Vec<u8>>,
+    reader: R,
+    /// A key in the range that is none of our business has an entry too: a list goes on after it, a
+    /// watch resumes at it, and it takes the place of one that was ours.
+    watch: Watch<Option<R::Value>>,
+    stream: Option<Watching>,
+    page_size: PageSize,
+    rejected: Rejected,
+    rng: fastrand::Rng,
+}
+
+/// What a follower waits for.
+enum Event {
+    Message(Result<Message, EtcdError>),
+    Reachable,
+    Time,
+}
+
+impl<R: Reader> Follower<R> {
+    /// Follows `range` from now on, or as it was at the revision that `watch` begins at.
+    pub(crate) fn new(
+        etcd: Etcd,
+        range: KeyRange,
+        reader: R,
+        watch: Watch<Option<R::Value>>,
+    ) -> Self {
+        Self {
+            reachable: etcd.reachable(),
+            etcd,
+            range,
+            floor: None,
+            reader,
+            watch,
+            stream: None,
+            page_size: PageSize::default(),
+            rejected: Rejected::default(),
+            rng: fastrand::Rng::new(),
+        }
+    }
+
+    pub(crate) fn reader(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
+    /// Returns what is followed, and what is known of it.
+    pub(crate) fn known(&mut self) -> (&KeyRange, &mut Watch<Option<R::Value>>) {
+        (&self.range, &mut self.watch)
+    }
+
+    /// Returns how many values could not be read.
+    pub(crate) fn rejected(&self) -> usize {
+        self.rejected.len()
+    }
+
+    /// Leaves keys up to this one out of lists from now on.
+    pub(crate) fn set_floor(&mut self, floor: Option<Vec<u8>>) {
+        self.floor = floor;
+    }
+
+    /// Begins anew, with another watch.
+    pub(crate) fn restart(&mut self, watch: Watch<Option<R::Value>>) {
+        self.watch = watch;
+        self.stream = None;
+    }
+
+    /// Takes in what etcd has said already, without waiting.
+    pub(crate) fn take_what_is_there(&mut self) {
+        while let Some(stream) = &mut self.stream
+            && let Some(message) = stream.message().now_or_never()
+        {
+            self.hear(message);
+        }
+    }
+
+    /// Returns what to do next.
+    pub(crate) fn next(&mut self) -> Step {
+        self.watch.next(clock::now(), &mut self.rng)
+    }
+
+    /// Does it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it misses nothing: what was not done is what to do next.
+    pub(crate) async fn perform(&mut self, step: Step) {
+        let done = match step {
+            Step::List { after, revision } => self.list(after, revision).await,
+            Step::Open { from } => self.open(from).await,
+            Step::AskProgress => self.ask_progress().await,
+            Step::Confirm => self.confirm().await,
+            Step::LogIn => self.log_in().await,
+            Step::Receive { until } => return self.wait(until, true).await,
+            Step::WaitUntil(until) => return self.wait(until, false).await,
+        };
+        if let Err(error) = done {
+            self.fail(error);
+        }
+    }
+
+    async fn wait(&mut self, until: Instant, is_receiving: bool) {
+        let event = tokio::select! {
+            biased;
+            message = next_message(self.stream.as_mut()), if is_receiving => Event::Message(message),
+            () = self.reachable.again() => Event::Reachable,
+            () = clock::until(Some(until)) => Event::Time,
+        };
+        match event {
+            Event::Message(message) => self.hear(message),
+            Event::Reachable => self.watch.reachable(),
+            Event::Time => {}
+        }
+    }
+
+    fn hear(&mut self, message: Result<Message, EtcdError>) {
+        match message {
+            Ok(message) => self.take(message),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    async fn list(&mut self, after: Option<Vec<u8>>, revision: i64) -> Result<(), EtcdError> {
+        if after.is_none() {
+            self.rejected.begin_list();
+        }
+        let (after, size) = (after.as_ref().or(self.floor.as_ref()), self.page_size);
+        let after = after.map(Vec::as_slice);
+        let listed = self
+            .etcd
+            .list(&self.range, after, revision, size, Part::Whole);
+        match listed.await {
+            Ok(response) => {
+                let page = self.page(response);
+                if !page.more {
+                    self.rejected.end_list();
+                }
+                self.watch.page(page, clock::now());
+                Ok(())
+            }
+            Err(error) if error.kind == Kind::Compacted => {
+                self.watch.list_compacted();
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind == Kind::TooLarge {
+                    self.page_size = size.smaller().unwrap_or(size);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn page(&mut self, page: KeyPage) -> Page<Option<R::Value>> {
+        let KeyPage {
+            revision,
+            keys,
+            more,
+        } = page;
+        let entries = keys.into_iter().map(|kv| self.put(kv)).collect();
+        Page {
+            revision,
+            entries,
+            more,
+        }
+    }
+
+    async fn open(&mut self, from: i64) -> Result<(), EtcdError> {
+        self.stream = None;
+        let mut stream = self.etcd.watch(&self.range, from).await?;
+        let first = stream.message().await?;
+        self.stream = Some(stream);
+        self.take(first);
+        Ok(())
+    }
+
+    async fn ask_progress(&mut self) -> Result<(), EtcdError> {
+        if let Some(stream) = &mut self.stream {
+            stream.ask_progress().await?;
+        }
+        self.watch.asked(clock::now());
+        Ok(())
+    }
+
+    async fn confirm(&mut self) -> Result<(), EtcdError> {
+        let revision = self.etcd.revision(self.range.start()).await?;
+        self.watch.confirmed(revision, clock::now(), &mut self.rng);
+        Ok(())
+    }
+
+    async fn log_in(&mut self) -> Result<(), EtcdError> {
+        self.etcd.log_in().await?;
+        self.watch.logged_in();
+        Ok(())
+    }
+
+    /// Takes in what the watch says.
+    fn take(&mut self, message: Message) {
+        let now = clock::now();
+        match message {
+            Message::Opened { revision } => self.watch.opened(revision, now),
+            Message::Progress => self.watch.progress(now),
+            Message::Events(events) => {
+                let changes = events.into_iter().map(|event| self.change(event)).collect();
+                self.watch.events(changes, now);
+            }
+            Message::Cancelled(error) => {
+                self.stream = None;
+                let why = match error.kind {
+                    Kind::Compacted => Cancel::Compacted,
+                    Kind::Token => Cancel::Token,
+                    Kind::Denied => Cancel::Denied(error.into_cause()),
+                    _ => Cancel::Other(error.into_cause()),
+                };
+                self.watch.cancelled(why, now, &mut self.rng);
+            }
+        }
+    }
+
+    fn change(&mut self, event: KeyEvent) -> Change<Option<R::Value>> {
+        match event {
+            KeyEvent::Put(kv) => Change::Put(self.put(kv)),
+            KeyEvent::Delete { key, revision } => {
+                self.rejected.accept(&key, revision);
+                Change::Delete { key, revision }
+            }
+        }
+    }
+
+    fn put(&mut self, kv: KeyValue) -> Put<Option<R::Value>> {
+        let read = self.reader.read(&kv);
+        let KeyValue {
+            key,
+            lease,
+            revision,
+            ..
+        } = kv;
+        let value = match read {
+            Ok(value) => {
+                self.rejected.accept(&key, revision);
+                Some(value)
+            }
+            Err(cause) => {
+                if self.rejected.reject(&key, revision) {
+                    let key = String::from_utf8_lossy(&key);
+                    let reason = cause.source().map(ToString::to_string).unwrap_or_default();
+                    tracing::warn!(name: "record_rejected", %key, revision, %cause, reason, "left out");
+                }
+                None
+            }
+        };
+        Put {
+            key,
+            value,
+            revision,
+            lease,
+        }
+    }
+
+    fn fail(&mut self, error: EtcdError) {
+        self.stream = None;
+        let now = clock::now();
+        let is_too_large = error.kind == Kind::TooLarge;
+        match error.into_trouble() {
+            Trouble::Passing(cause) if is_too_large => {
+                self.watch.too_large(cause, now, &mut self.rng);
+            }
+            Trouble::Passing(cause) => self.watch.failed(cause, now, &mut self.rng),
+            Trouble::Denied(cause) => self.watch.denied(cause, now),
+        }
+    }
+}
+
+/// Waits for what a watch says; one that is not open has ended.
+///
+/// # Cancel safety
+///
+/// Cancelling it loses no message.
+async fn next_message(stream: Option<&mut Watching>) -> Result<Message, EtcdError> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => Err(EtcdError::ended()),
+    }
+}
