@@ -9,7 +9,7 @@ pub use switchboard_registry::{
     Namespace, Origin, OriginError, PublicationStatus, PublishError, Publisher, Record,
     RecordError, Registry, RegistryBuilder, RegistryConfig, RegistryError, Scheme, Serve,
     ServeError, ServiceName, ServiceTarget, ServicesError, Snapshot, Staleness, Target,
-    TargetError, ValueRule, dial, terminate,
+    TargetError, ValueRule, dial, keys, terminate,
 };
 pub use switchboard_resolver::{
     Address, AddressError, Backoff, BuildError, CallError, CallErrorKind, Cause, Channel,

@@ -33,6 +33,9 @@ use crate::{
 /// else; with a few, they would be back late.
 const AT_ONCE: usize = 32;
 
+/// How long whoever holds a call to etcd has to let go of it when the registry closes.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// A registry of services in etcd. Cheap to clone; the clones share one connection and one lease.
 ///
 /// What was begun with it, publications, discoveries and channels, goes on while any handle on it
@@ -257,7 +260,8 @@ impl Registry {
 
     /// Ends everything that was begun with this registry: publications are taken out of etcd, then
     /// the lease is revoked. Returns when that is done, or given up where etcd does not answer:
-    /// after one TTL, and the requests of 2 s each that were begun meanwhile. Channels that
+    /// after one TTL, and the requests of 2 s each that were begun meanwhile. What tails
+    /// [keys](Self::keys) and is not asked for the next put is not waited for longer than a second. Channels that
     /// were dialed keep the endpoints they know.
     ///
     /// # Cancel safety
@@ -269,7 +273,10 @@ impl Registry {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         self.shared.etcd.close().await;
-        self.shared.channel.clone().close().await;
+        // Only those who tail keys themselves still hold a call, and one who does not ask for the next
+        // put does not hear of the end before.
+        let closed = self.shared.channel.clone().close();
+        let _ = tokio::time::timeout(PARTING, closed).await;
     }
 
     /// Returns whether this is the only handle left.

@@ -67,11 +67,13 @@ impl Tail {
     pub async fn next(&mut self) -> Result<KeyValue, KeysError> {
         let closing = self.registry.shared.ending.asked.clone();
         loop {
+            if self.follower.reader().0.is_empty() {
+                // Nobody may have asked for long, which says nothing of etcd.
+                self.follower.take_what_is_there();
+            }
             if let Some(put) = self.follower.reader().0.pop_front() {
                 return Ok(put);
             }
-            // Nobody may have asked for long, which says nothing of etcd.
-            self.follower.take_what_is_there();
             let step = self.follower.next();
             let (_, watch) = self.follower.known();
             watch.keep_newest();

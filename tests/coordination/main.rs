@@ -1,0 +1,38 @@
+//! The recipes of `switchboard::coordination`, on a real etcd and on the embedded one alike.
+//!
+//! Every test is run against both, as `…::real::…` and `…::embedded::…`, and begins on an etcd that
+//! holds nothing. When it ends, no task is left that it has begun.
+
+#![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
+
+mod conditions;
+mod config;
+mod members;
+mod progress;
+mod server;
+mod topic;
+mod topic_lost;
+
+/// Makes two tests of each function: one on a real etcd, one on the embedded one.
+macro_rules! on_both {
+    ($($test:ident,)*) => {
+        mod real {
+            $(
+                #[test]
+                fn $test() {
+                    crate::server::run(crate::server::Kind::Real, |etcd| Box::pin(async move { super::$test(etcd).await }));
+                }
+            )*
+        }
+
+        mod embedded {
+            $(
+                #[test]
+                fn $test() {
+                    crate::server::run(crate::server::Kind::Embedded, |etcd| Box::pin(async move { super::$test(etcd).await }));
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both;
