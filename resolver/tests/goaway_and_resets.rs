@@ -5,11 +5,15 @@ mod support;
 use std::{pin::pin, time::Duration};
 
 use support::{wire::*, *};
+use switchboard_proto::HellosRequest;
 use switchboard_resolver::{CallErrorKind, Channel};
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 
 const LAST: u32 = (1 << 31) - 1;
+
+/// No timer of a channel is as short.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// Has one call answered.
 async fn answer_one(channel: &Channel, wire: &mut Wire) {
@@ -108,10 +112,39 @@ async fn c35_a_streaming_call_above_a_goaway_that_has_begun_to_send_is_unavailab
 
 #[tokio::test(start_paused = true)]
 async fn c35_a_goaway_without_a_call_is_noticed_too() {
-    let (_channel, mut listener, mut wire) = wired(&[], |it| it).await;
+    for is_used in [false, true] {
+        let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
+        if is_used {
+            answer_one(&channel, &mut wire).await;
+        }
+        wire.go_away(LAST, NO_ERROR).await;
+        // No call and no timer is needed for it.
+        let mut second = within(AT_ONCE, Wire::accept(&mut listener, &[])).await;
+        assert!(wire.next().await.is_none_or(|frame| frame.kind == GOAWAY));
+        answer_one(&channel, &mut second).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c35_a_goaway_is_noticed_while_a_stream_goes_on() {
+    let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
+    let mut greeter = client(&channel);
+    let opening = greeter.say_hellos(HellosRequest::default());
+    let answering = async {
+        let stream = wire.request().await.expect("a request");
+        wire.headers(stream).await;
+        stream
+    };
+    let (hellos, stream) = tokio::join!(opening, answering);
+    let mut hellos = hellos.expect("headers").into_inner();
     wire.go_away(LAST, NO_ERROR).await;
-    within(SOON, Wire::accept(&mut listener, &[])).await;
-    assert!(wire.next().await.is_none_or(|frame| frame.kind == GOAWAY));
+    let mut second = within(AT_ONCE, Wire::accept(&mut listener, &[])).await;
+    answer_one(&channel, &mut second).await;
+    wire.message(stream, "the first connection").await;
+    wire.trailers(stream).await;
+    let hello = within(SOON, hellos.message()).await.expect("a message");
+    assert_eq!(hello.expect("one").served_by, "the first connection");
+    assert!(within(SOON, hellos.message()).await.expect("OK").is_none());
 }
 
 #[tokio::test(start_paused = true)]
