@@ -15,7 +15,7 @@ use crate::{
     error::chain,
     staggered::first_of,
     tls::Tls,
-    transport::{self, Connection, Transport, Vacancy},
+    transport::{self, Connection, Traffic, Transport, Vacancy},
 };
 
 /// How the endpoints of a channel are connected to.
@@ -85,7 +85,8 @@ impl Dialing {
             }
             None => None,
         };
-        let mut io = timeout_at(end, self.connector.connect(address))
+        let traffic = Arc::new(Traffic::default());
+        let mut io = timeout_at(end, self.connector.connect(address, &traffic))
             .await
             .map_err(|_| timed_out("no connection"))?
             .map_err(|error| -> Cause { Arc::new(error) })?;
@@ -100,7 +101,15 @@ impl Dialing {
             Security::Tls => Scheme::HTTPS,
         };
         let (tasks, vacancy) = (tasks.clone(), self.vacancy.clone());
-        let handshake = transport::handshake(io, scheme, authority, self.settings, tasks, vacancy);
+        let handshake = transport::handshake(
+            io,
+            traffic,
+            scheme,
+            authority,
+            self.settings,
+            tasks,
+            vacancy,
+        );
         timeout_at(end, handshake)
             .await
             .map_err(|_| timed_out("connected, but no HTTP/2 settings from the server"))?

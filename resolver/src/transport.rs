@@ -15,6 +15,7 @@ mod connection;
 mod counted;
 mod exchange;
 mod failure;
+mod heard;
 mod liveness;
 mod pump;
 mod slots;
@@ -40,14 +41,15 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::{
     connection::{Connection, Event},
+    counted::{Counted, Traffic},
     exchange::{Exchange, OnConnection},
     failure::{BoxError, Failure},
     liveness::Pings,
     slots::Vacancy,
 };
 use self::{
-    counted::{Counted, Traffic},
     failure::{HUNG_UP, cause, closed},
+    heard::Heard,
     liveness::Liveness,
     pump::Pump,
     slots::Slots,
@@ -143,10 +145,11 @@ const RESET_MEMORY: Duration = Duration::from_secs(10);
 /// could use up memory.
 const MAX_STRAY_ANSWERS: usize = 100_000;
 
-/// Begins HTTP/2 on `io` and waits until the server has spoken. What calls leave to be done runs on
-/// `tasks`; those that wait for a stream hear of it by `vacancy`.
+/// Begins HTTP/2 on `io`, of which `traffic` tells, and waits until the server has spoken. What calls
+/// leave to be done runs on `tasks`; those that wait for a stream hear of it by `vacancy`.
 pub(crate) async fn handshake(
     io: Io,
+    traffic: Arc<Traffic>,
     scheme: Scheme,
     authority: Authority,
     settings: Settings,
@@ -154,7 +157,6 @@ pub(crate) async fn handshake(
     vacancy: Arc<Vacancy>,
 ) -> Result<(Transport, Connection), Cause> {
     let begun = Instant::now();
-    let traffic = Arc::new(Traffic::default());
     let lost = |error: h2::Error| cause(error, None);
     let (sender, mut io) = h2::client::Builder::new()
         .enable_push(false)
@@ -171,7 +173,7 @@ pub(crate) async fn handshake(
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .reset_stream_duration(RESET_MEMORY)
         .max_local_error_reset_streams(Some(MAX_STRAY_ANSWERS))
-        .handshake::<_, Bytes>(Counted::new(io, traffic.clone()))
+        .handshake::<_, Bytes>(Heard::new(io, traffic.clone()))
         .await
         .map_err(lost)?;
     let settled = poll_fn(|cx| match Pin::new(&mut io).poll(cx) {
