@@ -25,7 +25,7 @@ pub(crate) struct EndpointHandle {
     last_failure: Option<Failure>,
     /// The way there, while there is one.
     pub(crate) target: Option<Arc<Target>>,
-    /// How many calls there are on its connection, or were on its last one.
+    /// How many calls there are, on all its connections.
     in_flight: InFlight,
     /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
     /// thousands.
@@ -98,7 +98,7 @@ impl EndpointHandle {
 
     fn aim(&mut self, transport: Option<Transport>) {
         if let Some(transport) = &transport {
-            self.in_flight = transport.in_flight();
+            self.in_flight = self.in_flight.with(transport);
         }
         self.target = transport.map(|transport| {
             Arc::new(Target {

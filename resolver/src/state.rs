@@ -111,8 +111,8 @@ impl EndpointState {
         }
     }
 
-    /// Returns how many calls are in flight on its connection now; serialized as
-    /// `calls_in_flight`.
+    /// Returns how many calls are in flight now, also on connections that take no more of them;
+    /// serialized as `calls_in_flight`.
     pub fn calls_in_flight(&self) -> usize {
         self.calls_in_flight.get()
     }

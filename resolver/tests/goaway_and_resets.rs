@@ -10,8 +10,6 @@ use switchboard_resolver::{CallErrorKind, Channel};
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 
-const LAST: u32 = (1 << 31) - 1;
-
 /// No timer of a channel is as short.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
@@ -145,6 +143,32 @@ async fn c35_a_goaway_is_noticed_while_a_stream_goes_on() {
     let hello = within(SOON, hellos.message()).await.expect("a message");
     assert_eq!(hello.expect("one").served_by, "the first connection");
     assert!(within(SOON, hellos.message()).await.expect("OK").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn c34_calls_on_a_connection_that_leaves_are_in_flight_like_all() {
+    let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
+    let in_flight = || channel.state().endpoints[0].calls_in_flight();
+    let mut calls = JoinSet::new();
+    let mut wires = Vec::new();
+    // All but the last have left.
+    for count in 1..=3 {
+        let caller = channel.clone();
+        calls.spawn(async move { served_by(&caller).await });
+        let stream = wire.request().await.expect("a request");
+        assert_eq!(in_flight(), count);
+        wire.go_away(LAST, NO_ERROR).await;
+        let next = within(SOON, Wire::accept(&mut listener, &[])).await;
+        wires.push((std::mem::replace(&mut wire, next), stream));
+        until_ready(&channel, &["a:1"]).await;
+        assert_eq!(in_flight(), count);
+    }
+    for (left, (mut wire, stream)) in wires.into_iter().enumerate().rev() {
+        wire.answer(stream, "a:1").await;
+        let answered = within(SOON, calls.join_next()).await;
+        assert_eq!(answered.expect("a call").expect("no panic"), "a:1");
+        assert_eq!(in_flight(), left);
+    }
 }
 
 #[tokio::test(start_paused = true)]
