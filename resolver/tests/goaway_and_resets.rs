@@ -185,6 +185,38 @@ async fn c36_one_refused_stream_is_not_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c36_a_refused_call_goes_to_another_endpoint_if_there_is_one() {
+    let network = switchboard_embedded::Network::new();
+    let mut listeners = ["a:1", "b:1"].map(|it| network.listen(it).expect("nobody there"));
+    let channel = Channel::balance(["a:1", "b:1"])
+        .expect("addresses")
+        .name("greeter")
+        .connector(network.connector("channel"))
+        .connect_lazy()
+        .expect("a channel");
+    let mut refusing = Wire::accept(&mut listeners[0], &[]).await;
+    let mut serving = Wire::accept(&mut listeners[1], &[]).await;
+    until_ready(&channel, &["a:1", "b:1"]).await;
+    let mut servers = JoinSet::new();
+    servers.spawn(async move {
+        while let Some(stream) = refusing.request().await {
+            refusing.reset(stream, REFUSED_STREAM).await;
+        }
+    });
+    servers.spawn(async move {
+        while let Some(stream) = serving.request().await {
+            serving.answer(stream, "b:1").await;
+        }
+    });
+    // As many as there are endpoints: the turn of the one that refuses comes again at once.
+    for _ in 0..20 {
+        let calls = [served_by(&channel), served_by(&channel)];
+        let served = within(SOON, futures::future::join_all(calls)).await;
+        assert_eq!(served, ["b:1"; 2]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c36_two_refused_streams_are_unavailable() {
     let (channel, _listener, mut wire) = wired(&[], |it| it).await;
     let server = async {
