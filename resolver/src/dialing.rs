@@ -35,7 +35,7 @@ pub(crate) struct Dialing {
 
 /// Why an endpoint could not be connected to: each of its addresses with what happened there.
 #[derive(Debug, Clone)]
-pub(crate) struct Refused(Vec<(Address, Cause)>);
+pub(crate) struct DialError(Vec<(Address, Cause)>);
 
 impl Dialing {
     /// Returns whether endpoints are spoken to inside TLS.
@@ -51,14 +51,14 @@ impl Dialing {
         &self,
         endpoint: &Endpoint,
         tasks: &TaskTracker,
-    ) -> Result<(Transport, Connection), Refused> {
+    ) -> Result<(Transport, Connection), DialError> {
         let end = Instant::now() + self.connect_timeout;
         let addresses = endpoint.addresses();
         let attempts = addresses.iter().map(|it| self.dial_one(it, end, tasks));
         let attempts: Vec<_> = attempts.collect();
         first_of(attempts)
             .await
-            .map_err(|causes| Refused(addresses.iter().cloned().zip(causes).collect()))
+            .map_err(|causes| DialError(addresses.iter().cloned().zip(causes).collect()))
     }
 
     async fn dial_one(
@@ -124,7 +124,7 @@ fn authority(address: &Address) -> Result<Authority, InvalidUri> {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot connect: ")?;
         if let [(_, cause)] = &self.0[..] {
@@ -138,4 +138,4 @@ impl fmt::Display for Refused {
     }
 }
 
-impl Error for Refused {}
+impl Error for DialError {}
