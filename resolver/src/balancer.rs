@@ -27,7 +27,7 @@ use crate::{
     endpoint_set::{EndpointKey, EndpointSet},
     endpoint_task::{Command, EndpointTask, Report},
     idleness::{Activity, Idleness},
-    outlook::{Failure, Obstacle, Outlook, SourceStatus, outlook},
+    outlook::{Obstacle, Outlook, SourceStatus, Trouble, outlook},
     state::{ChannelState, Condition},
     subchannel::Subchannel,
     view::{Target, View, Views},
@@ -67,7 +67,7 @@ pub(crate) struct Published {
 
 /// How others tell the balancer what to do.
 pub(crate) struct Signals {
-    pub(crate) redial: Arc<Notify>,
+    pub(crate) reset_backoff: Arc<Notify>,
     pub(crate) close: CancellationToken,
     pub(crate) activity: Arc<Activity>,
 }
@@ -76,7 +76,7 @@ enum Input {
     Source(Result<Option<Update>, Box<dyn Any + Send>>),
     Report(Report),
     Ended(Result<(task::Id, ()), JoinError>),
-    Redial,
+    ResetBackoff,
     /// It is time to look for calls.
     Look,
     /// A call waits for the idle channel.
@@ -125,7 +125,7 @@ impl Balancer {
                 }
                 Input::Report(report) => self.on_report(report),
                 Input::Ended(ended) => self.on_ended(ended),
-                Input::Redial => self.tell_all(|| Command::Redial),
+                Input::ResetBackoff => self.tell_all(|| Command::ResetBackoff),
                 Input::Look => self.look(&signals.activity),
                 Input::Woken => self.wake(),
                 Input::Close => break,
@@ -186,14 +186,14 @@ impl Balancer {
             update = update => Input::Source(update),
             Some(report) = self.reports.recv() => Input::Report(report),
             Some(ended) = self.tasks.join_next_with_id() => Input::Ended(ended),
-            () = signals.redial.notified() => Input::Redial,
+            () = signals.reset_backoff.notified() => Input::ResetBackoff,
             () = signals.activity.woken() => Input::Woken,
             () = look => Input::Look,
         }
     }
 
     fn on_update(&mut self, update: Update) {
-        let failure = |cause| Failure {
+        let trouble = |cause| Trouble {
             at: Instant::now().into_std(),
             cause,
         };
@@ -206,9 +206,9 @@ impl Balancer {
             Update::Fresh => SourceStatus::Fresh,
             Update::Stale { since, cause } => SourceStatus::Stale {
                 since,
-                failure: failure(cause),
+                trouble: trouble(cause),
             },
-            Update::Failed { cause } => SourceStatus::Failed(failure(cause)),
+            Update::Failed { cause } => SourceStatus::Failed(trouble(cause)),
         };
     }
 

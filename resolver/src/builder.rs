@@ -219,7 +219,7 @@ impl ChannelBuilder {
             source: SourceState::Pending,
             endpoints: Vec::new(),
         }));
-        let redial = Arc::new(Notify::new());
+        let reset_backoff = Arc::new(Notify::new());
         let activity = Arc::new(Activity::default());
         let close = CancellationToken::new();
         let balancer = Balancer::new(
@@ -243,7 +243,7 @@ impl ChannelBuilder {
             },
         );
         let signals = Signals {
-            redial: redial.clone(),
+            reset_backoff: reset_backoff.clone(),
             close: close.clone(),
             activity: activity.clone(),
         };
@@ -257,7 +257,7 @@ impl ChannelBuilder {
                 activity,
             },
             state,
-            redial,
+            reset_backoff,
             close,
             balancer: Mutex::new(Some(task)),
         }))

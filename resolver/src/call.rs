@@ -5,7 +5,8 @@
 //! - A request that h2 did not take goes to another endpoint, and so does a whole one that never
 //!   left, unseen by the caller and as often as it takes: the connection that did not take it is closed by then and never picked again, so this
 //!   ends in a sent request or in a wait, and never spins. One that the server says it did not
-//!   process does so once (gRPC's A6), if its body was whole before it was sent.
+//!   process does so once (gRPC's A6), if its body was whole before it was sent; another endpoint
+//!   that can be called is preferred then.
 //! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits
 //!   for ever.
 
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    CallError, ResponseBody, ServedBy,
+    CallError, Endpoint, ResponseBody, ServedBy,
     deadline::{Deadline, PATIENCE, Wait},
     idleness::Activity,
     outlook::Obstacle,
@@ -65,9 +66,10 @@ impl Calls {
         body.read_ahead()
             .await
             .map_err(|error| CallError::body(&self.service, error))?;
-        let mut was_refused = false;
+        let mut refuser = None::<Endpoint>;
         loop {
-            let Picked { target, slot } = self.pick(&deadline, head.wait_for_ready).await?;
+            let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
+            let Picked { target, slot } = picking.await?;
             let now = Instant::now().into_std();
             // Over before it began: not to be sent.
             if deadline.of_headers().is_some_and(|at| at <= now) {
@@ -87,8 +89,8 @@ impl Calls {
                     return Ok(self.response(response, call, head, &target));
                 }
                 Some(Err(Failure::Unsent(_))) if can_be_repeated => {}
-                Some(Err(Failure::Refused(_))) if can_be_repeated && !was_refused => {
-                    was_refused = true;
+                Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
+                    refuser = Some(target.endpoint.clone());
                 }
                 Some(Err(failure)) => {
                     return Err(CallError::failed(&self.service, &target.endpoint, failure));
@@ -130,18 +132,24 @@ impl Calls {
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(&HeaderMap::new(), Some(limit), now);
-        self.pick(&deadline, false).await.map(drop)
+        self.pick(&deadline, false, None).await.map(drop)
     }
 
-    /// Returns where the call goes, as soon as there is somewhere.
-    async fn pick(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
+    /// Returns where the call goes, as soon as there is somewhere: not to its `refuser`, if it can go
+    /// elsewhere.
+    async fn pick(
+        &self,
+        deadline: &Deadline,
+        wait_for_ready: bool,
+        refuser: Option<&Endpoint>,
+    ) -> Result<Picked, CallError> {
         // Those who wait were first; one of them may just have been woken.
         if self.vacancy.is_awaited() {
             yield_now().await;
         }
-        match self.look(wait_for_ready)? {
+        match self.look(wait_for_ready, refuser)? {
             Pick::Picked(picked) => Ok(picked),
-            // Hardly any call has to, and none is to be larger for it.
+            // Hardly any call has to, and none is to be larger for it. It takes whatever comes first.
             Pick::Blocked(_) => Box::pin(self.wait(deadline, wait_for_ready)).await,
         }
     }
@@ -154,7 +162,7 @@ impl Calls {
             let changed = self.views.changed();
             let mut given_back = pin!(waiting.given_back());
             given_back.as_mut().enable();
-            let obstacle = match self.look(wait_for_ready)? {
+            let obstacle = match self.look(wait_for_ready, None)? {
                 Pick::Picked(picked) => return Ok(picked),
                 Pick::Blocked(obstacle) => obstacle,
             };
@@ -184,7 +192,7 @@ impl Calls {
     }
 
     /// Picks what can be called now, if there is something.
-    fn look(&self, wait_for_ready: bool) -> Result<Pick, CallError> {
+    fn look(&self, wait_for_ready: bool, refuser: Option<&Endpoint>) -> Result<Pick, CallError> {
         Ok(match &**self.views.load() {
             View::Ready(picker) => {
                 let take = |target: &Arc<Target>| {
@@ -192,7 +200,15 @@ impl Calls {
                     let target = target.clone();
                     Some(Picked { target, slot })
                 };
-                match picker.pick(take) {
+                let picked = match refuser {
+                    None => picker.pick(take),
+                    Some(refuser) => {
+                        let is_other = |it: &&Arc<Target>| it.endpoint.key() != refuser.key();
+                        let other = picker.pick(|it| Some(it).filter(is_other).and_then(take));
+                        other.or_else(|| picker.pick(take))
+                    }
+                };
+                match picked {
                     Some(picked) => Pick::Picked(picked),
                     None => {
                         let busy = picker.targets().iter().find(|it| !it.transport.is_closed());

@@ -68,7 +68,7 @@ pub struct Channel {
 pub(crate) struct Shared {
     pub(crate) calls: Calls,
     pub(crate) state: watch::Receiver<Arc<ChannelState>>,
-    pub(crate) redial: Arc<Notify>,
+    pub(crate) reset_backoff: Arc<Notify>,
     pub(crate) close: CancellationToken,
     /// `None` once it has been joined.
     pub(crate) balancer: Mutex<Option<JoinHandle<()>>>,
@@ -128,7 +128,7 @@ impl Channel {
     /// Redials at once every endpoint that is backing off, for callers who know that the network is
     /// back.
     pub fn reset_backoff(&self) {
-        self.shared.redial.notify_one();
+        self.shared.reset_backoff.notify_one();
     }
 
     /// Closes the channel, all its clones included, and waits until every call in flight has ended.

@@ -1,19 +1,25 @@
 //! How a byte stream to an address is opened.
 
-use std::{fmt, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::Uri;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::{TcpStream, UnixStream, lookup_host},
 };
 
-use crate::{Address, staggered::first_of};
+use crate::{
+    Address,
+    staggered::first_of,
+    transport::{Counted, Traffic},
+};
 
 /// Opens byte streams, each to the host and port of a URI.
 #[derive(Clone)]
-pub(crate) struct Connector(Arc<dyn Fn(Uri) -> BoxFuture<'static, io::Result<Io>> + Send + Sync>);
+pub(crate) struct Connector(Arc<Connect>);
+
+type Connect = dyn Fn(Uri, Arc<Traffic>) -> BoxFuture<'static, io::Result<Io>> + Send + Sync;
 
 /// How long what was sent may stay without acknowledgement: as long as a server may be suspect.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,9 +39,9 @@ impl Connector {
         Connecting: Future<Output = io::Result<T>> + Send + 'static,
         T: AsyncRead + AsyncWrite + Send + 'static,
     {
-        Self(Arc::new(move |uri| {
+        Self(Arc::new(move |uri, traffic| {
             let connecting = connect(uri);
-            Box::pin(async move { Ok(Box::pin(connecting.await?) as Io) })
+            Box::pin(async move { Ok(counted(Box::pin(connecting.await?), traffic)) })
         }))
     }
 
@@ -56,10 +62,15 @@ impl Connector {
         })
     }
 
-    /// Opens a byte stream. A Unix socket is opened as such, whatever the connector does.
-    pub(crate) async fn connect(&self, address: &Address) -> io::Result<Io> {
+    /// Opens a byte stream, which notes its `traffic`. A Unix socket is opened as such, whatever the
+    /// connector does.
+    pub(crate) async fn connect(
+        &self,
+        address: &Address,
+        traffic: &Arc<Traffic>,
+    ) -> io::Result<Io> {
         if let Some(path) = address.path() {
-            return unix(path).await;
+            return Ok(counted(UnixStream::connect(path).await?, traffic.clone()));
         }
         let uri = Uri::builder()
             .scheme("http")
@@ -67,7 +78,7 @@ impl Connector {
             .path_and_query("/")
             .build()
             .map_err(io::Error::other)?;
-        (self.0)(uri).await
+        (self.0)(uri, traffic.clone()).await
     }
 }
 
@@ -87,9 +98,8 @@ fn give_up_on_vanished_hosts(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
 
-async fn unix(path: &Path) -> io::Result<Io> {
-    let stream = tokio::net::UnixStream::connect(path).await?;
-    Ok(Box::pin(stream))
+fn counted<T: ReadWrite + Unpin + 'static>(io: T, traffic: Arc<Traffic>) -> Io {
+    Box::pin(Counted::new(io, traffic))
 }
 
 impl fmt::Debug for Connector {

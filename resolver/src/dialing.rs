@@ -15,7 +15,7 @@ use crate::{
     error::chain,
     staggered::first_of,
     tls::Tls,
-    transport::{self, Connection, Transport, Vacancy},
+    transport::{self, Connection, Traffic, Transport, Vacancy},
 };
 
 /// How the endpoints of a channel are connected to.
@@ -35,7 +35,7 @@ pub(crate) struct Dialing {
 
 /// Why an endpoint could not be connected to: each of its addresses with what happened there.
 #[derive(Debug, Clone)]
-pub(crate) struct Refused(Vec<(Address, Cause)>);
+pub(crate) struct DialError(Vec<(Address, Cause)>);
 
 impl Dialing {
     /// Returns whether endpoints are spoken to inside TLS.
@@ -51,14 +51,14 @@ impl Dialing {
         &self,
         endpoint: &Endpoint,
         tasks: &TaskTracker,
-    ) -> Result<(Transport, Connection), Refused> {
+    ) -> Result<(Transport, Connection), DialError> {
         let end = Instant::now() + self.connect_timeout;
         let addresses = endpoint.addresses();
         let attempts = addresses.iter().map(|it| self.dial_one(it, end, tasks));
         let attempts: Vec<_> = attempts.collect();
         first_of(attempts)
             .await
-            .map_err(|causes| Refused(addresses.iter().cloned().zip(causes).collect()))
+            .map_err(|causes| DialError(addresses.iter().cloned().zip(causes).collect()))
     }
 
     async fn dial_one(
@@ -85,7 +85,8 @@ impl Dialing {
             }
             None => None,
         };
-        let mut io = timeout_at(end, self.connector.connect(address))
+        let traffic = Arc::new(Traffic::default());
+        let mut io = timeout_at(end, self.connector.connect(address, &traffic))
             .await
             .map_err(|_| timed_out("no connection"))?
             .map_err(|error| -> Cause { Arc::new(error) })?;
@@ -100,7 +101,15 @@ impl Dialing {
             Security::Tls => Scheme::HTTPS,
         };
         let (tasks, vacancy) = (tasks.clone(), self.vacancy.clone());
-        let handshake = transport::handshake(io, scheme, authority, self.settings, tasks, vacancy);
+        let handshake = transport::handshake(
+            io,
+            traffic,
+            scheme,
+            authority,
+            self.settings,
+            tasks,
+            vacancy,
+        );
         timeout_at(end, handshake)
             .await
             .map_err(|_| timed_out("connected, but no HTTP/2 settings from the server"))?
@@ -115,7 +124,7 @@ fn authority(address: &Address) -> Result<Authority, InvalidUri> {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot connect: ")?;
         if let [(_, cause)] = &self.0[..] {
@@ -129,4 +138,4 @@ impl fmt::Display for Refused {
     }
 }
 
-impl Error for Refused {}
+impl Error for DialError {}

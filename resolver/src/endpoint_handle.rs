@@ -8,7 +8,7 @@ use crate::{
     Endpoint,
     endpoint_task::{Command, Report},
     error::chain,
-    outlook::{Failure, Observed},
+    outlook::{Observed, Trouble},
     state::{Condition, EndpointState},
     transport::{InFlight, Transport},
     view::Target,
@@ -22,10 +22,10 @@ pub(crate) struct EndpointHandle {
     /// has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
     pub(crate) condition: Condition,
-    last_failure: Option<Failure>,
+    last_trouble: Option<Trouble>,
     /// The way there, while there is one.
     pub(crate) target: Option<Arc<Target>>,
-    /// How many calls there are on its connection, or were on its last one.
+    /// How many calls there are, on all its connections.
     in_flight: InFlight,
     /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
     /// thousands.
@@ -50,7 +50,7 @@ impl EndpointHandle {
             endpoint,
             commands: Some(commands),
             condition,
-            last_failure: None,
+            last_trouble: None,
             target: None,
             in_flight: InFlight::default(),
         }
@@ -60,7 +60,7 @@ impl EndpointHandle {
         Observed {
             endpoint: &self.endpoint,
             condition: self.condition,
-            last_failure: self.last_failure.as_ref(),
+            last_trouble: self.last_trouble.as_ref(),
         }
     }
 
@@ -91,14 +91,14 @@ impl EndpointHandle {
 
     pub(crate) fn take_in(&mut self, report: Report) {
         self.condition = report.condition;
-        self.last_failure = report.last_failure;
+        self.last_trouble = report.last_trouble;
         self.aim(report.transport);
         self.show();
     }
 
     fn aim(&mut self, transport: Option<Transport>) {
         if let Some(transport) = &transport {
-            self.in_flight = transport.in_flight();
+            self.in_flight = self.in_flight.with(transport);
         }
         self.target = transport.map(|transport| {
             Arc::new(Target {
@@ -113,7 +113,7 @@ impl EndpointHandle {
         self.commands = None;
         self.condition = Condition::Failing;
         self.target = None;
-        self.last_failure = Some(Failure {
+        self.last_trouble = Some(Trouble {
             at: Instant::now().into_std(),
             cause: Arc::new(io::Error::other("its connector has panicked")),
         });
@@ -133,7 +133,7 @@ impl EndpointHandle {
         self.state = Arc::new(EndpointState::new(
             &self.endpoint,
             self.condition,
-            self.last_failure.as_ref(),
+            self.last_trouble.as_ref(),
             self.in_flight.clone(),
         ));
     }
@@ -143,7 +143,7 @@ impl EndpointHandle {
     pub(crate) fn log(&self, service: Option<&str>, report: &Report) {
         let service = service.unwrap_or_default();
         let endpoint = &self.endpoint;
-        let cause = report.last_failure.as_ref().map(|it| chain(&*it.cause));
+        let cause = report.last_trouble.as_ref().map(|it| chain(&*it.cause));
         let cause = cause.unwrap_or_default();
         match (self.condition, report.condition) {
             (Condition::Failing, Condition::Failing) => {

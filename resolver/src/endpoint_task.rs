@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Endpoint,
-    dialing::{Dialing, Refused},
+    dialing::{DialError, Dialing},
     endpoint_set::EndpointKey,
-    outlook::Failure,
+    outlook::Trouble,
     state::Condition,
     subchannel::{Event, Step, Subchannel},
     transport::{self, Connection, Transport},
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Ends a backoff.
-    Redial,
+    ResetBackoff,
     /// Lets the connection go until it is woken: the channel is not called any more.
     Rest,
     /// Dials again: the channel is called.
@@ -42,7 +42,7 @@ pub(crate) struct Report {
     /// drains.
     pub(crate) task: task::Id,
     pub(crate) condition: Condition,
-    pub(crate) last_failure: Option<Failure>,
+    pub(crate) last_trouble: Option<Trouble>,
     /// The way to the endpoint while there is one.
     pub(crate) transport: Option<Transport>,
 }
@@ -61,7 +61,7 @@ struct Link {
     work: Work,
     /// While it is connected.
     transport: Option<Transport>,
-    last_failure: Option<Failure>,
+    last_trouble: Option<Trouble>,
 }
 
 /// What the task goes on from.
@@ -77,7 +77,7 @@ enum Input {
 
 /// The one thing the task is doing.
 enum Work {
-    Dialing(BoxFuture<'static, Result<(Transport, Connection), Refused>>),
+    Dialing(BoxFuture<'static, Result<(Transport, Connection), DialError>>),
     Waiting(Instant),
     Resting,
     Serving(Box<Connection>),
@@ -90,7 +90,7 @@ enum Work {
     reason = "what is large in it moves on at once"
 )]
 enum Outcome {
-    Dialed(Result<(Transport, Connection), Refused>),
+    Dialed(Result<(Transport, Connection), DialError>),
     Waited,
     Connection {
         event: transport::Event,
@@ -111,7 +111,7 @@ impl EndpointTask {
                 _ => Work::Dialing(self.dial(&tasks)),
             },
             transport: None,
-            last_failure: None,
+            last_trouble: None,
         };
         loop {
             let is_wanted = subchannel.condition() != Condition::Draining;
@@ -146,7 +146,7 @@ impl EndpointTask {
                 key: self.endpoint.key().clone(),
                 task: task::id(),
                 condition: subchannel.condition(),
-                last_failure: link.last_failure.clone(),
+                last_trouble: link.last_trouble.clone(),
                 transport: link.transport.clone(),
             });
         }
@@ -160,7 +160,7 @@ impl EndpointTask {
                 self.endpoint = endpoint;
                 return None;
             }
-            Input::Command(Some(Command::Redial)) => Event::Reset,
+            Input::Command(Some(Command::ResetBackoff)) => Event::ResetBackoff,
             Input::Command(Some(Command::Rest)) => Event::Rest,
             Input::Command(Some(Command::Wake)) => Event::Wake,
             Input::Command(None) => Event::Removed,
@@ -169,10 +169,10 @@ impl EndpointTask {
                 link.work = Work::Serving(Box::new(connection));
                 Event::Connected
             }
-            Input::Outcome(Outcome::Dialed(Err(refused))) => {
-                let cause = Arc::new(refused);
-                link.last_failure = Some(Failure { at: now, cause });
-                Event::Refused
+            Input::Outcome(Outcome::Dialed(Err(error))) => {
+                let cause = Arc::new(error);
+                link.last_trouble = Some(Trouble { at: now, cause });
+                Event::DialFailed
             }
             Input::Outcome(Outcome::Waited) => Event::Elapsed,
             Input::Outcome(Outcome::Connection {
@@ -182,7 +182,7 @@ impl EndpointTask {
                 transport::Event::Silent => Event::Silent,
                 transport::Event::Heard => Event::Heard,
                 transport::Event::Leaving(cause) | transport::Event::Closed(cause) => {
-                    link.last_failure = Some(Failure { at: now, cause });
+                    link.last_trouble = Some(Trouble { at: now, cause });
                     Event::Lost {
                         answered: has_answered,
                     }
@@ -195,7 +195,7 @@ impl EndpointTask {
     fn dial(
         &self,
         tasks: &TaskTracker,
-    ) -> BoxFuture<'static, Result<(Transport, Connection), Refused>> {
+    ) -> BoxFuture<'static, Result<(Transport, Connection), DialError>> {
         let (endpoint, dialing, tasks) =
             (self.endpoint.clone(), self.dialing.clone(), tasks.clone());
         Box::pin(async move { dialing.dial(&endpoint, &tasks).await })

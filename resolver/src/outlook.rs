@@ -35,7 +35,7 @@ pub(crate) enum Obstacle {
     NoneOfOurs(usize, Security),
     /// The source cannot tell.
     Source(Cause),
-    /// An endpoint is being dialed, after the failure if there is one.
+    /// An endpoint is being dialed, after what went wrong if something did.
     Connecting(Endpoint, Option<Cause>),
     /// The channel was idle, and is being woken.
     Idle,
@@ -49,7 +49,7 @@ pub(crate) enum Obstacle {
 
 /// Something that went wrong, and when.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure {
+pub(crate) struct Trouble {
     pub(crate) at: Instant,
     pub(crate) cause: Cause,
 }
@@ -59,8 +59,8 @@ pub(crate) struct Failure {
 pub(crate) enum SourceStatus {
     Pending,
     Fresh,
-    Stale { since: Instant, failure: Failure },
-    Failed(Failure),
+    Stale { since: Instant, trouble: Trouble },
+    Failed(Trouble),
     Ended,
 }
 
@@ -69,12 +69,12 @@ pub(crate) enum SourceStatus {
 pub(crate) struct Observed<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) condition: Condition,
-    pub(crate) last_failure: Option<&'a Failure>,
+    pub(crate) last_trouble: Option<&'a Trouble>,
 }
 
 /// Decides the outlook; `endpoints` is `None` before the first snapshot.
 pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>) -> Outlook {
-    let trouble = source.failure();
+    let trouble = source.trouble();
     let Some(endpoints) = endpoints else {
         return match trouble {
             None => Outlook::Waiting(Obstacle::Unanswered),
@@ -93,16 +93,16 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
         // One that has not heard yet that the channel is called again is about to.
         .find(|it| matches!(it.condition, Condition::Connecting | Condition::Idle));
     if let Some(it) = connecting {
-        let cause = it.last_failure.map(|failure| failure.cause.clone());
+        let cause = it.last_trouble.map(|trouble| trouble.cause.clone());
         return Outlook::Waiting(Obstacle::Connecting(it.endpoint.clone(), cause));
     }
     let last_failed = endpoints
         .iter()
-        .filter_map(|it| it.last_failure.map(|failure| (it.endpoint, failure)))
-        .max_by_key(|(_, failure)| failure.at);
+        .filter_map(|it| it.last_trouble.map(|last| (it.endpoint, last)))
+        .max_by_key(|(_, last)| last.at);
     Outlook::Failing(match (last_failed, trouble) {
-        (Some((endpoint, failure)), trouble) if trouble.is_none_or(|it| it.at < failure.at) => {
-            Obstacle::Endpoint(endpoint.clone(), failure.cause.clone())
+        (Some((endpoint, last)), trouble) if trouble.is_none_or(|it| it.at < last.at) => {
+            Obstacle::Endpoint(endpoint.clone(), last.cause.clone())
         }
         (_, Some(trouble)) => Obstacle::Source(trouble.cause.clone()),
         (_, None) => Obstacle::NoEndpoints,
@@ -110,10 +110,10 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
 }
 
 impl SourceStatus {
-    fn failure(&self) -> Option<&Failure> {
+    fn trouble(&self) -> Option<&Trouble> {
         match self {
             Self::Pending | Self::Fresh | Self::Ended => None,
-            Self::Stale { failure, .. } | Self::Failed(failure) => Some(failure),
+            Self::Stale { trouble, .. } | Self::Failed(trouble) => Some(trouble),
         }
     }
 
@@ -122,12 +122,12 @@ impl SourceStatus {
         match self {
             Self::Pending => SourceState::Pending,
             Self::Fresh => SourceState::Fresh,
-            Self::Stale { since, failure } => SourceState::Stale {
+            Self::Stale { since, trouble } => SourceState::Stale {
                 since: *since,
-                cause: chain(&*failure.cause),
+                cause: chain(&*trouble.cause),
             },
-            Self::Failed(failure) => SourceState::Failed {
-                cause: chain(&*failure.cause),
+            Self::Failed(trouble) => SourceState::Failed {
+                cause: chain(&*trouble.cause),
             },
             Self::Ended => SourceState::Ended,
         }
@@ -204,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// Endpoints `a:1`, `b:1` and so on, each in a condition, with a failure as many seconds after
+    /// Endpoints `a:1`, `b:1` and so on, each in a condition, with some trouble as many seconds after
     /// the start.
     struct Scene {
         start: Instant,
@@ -212,7 +212,7 @@ mod tests {
         endpoints: Option<Vec<One>>,
     }
 
-    type One = (Endpoint, Condition, Option<Failure>);
+    type One = (Endpoint, Condition, Option<Trouble>);
 
     impl Scene {
         fn new() -> Self {
@@ -223,15 +223,15 @@ mod tests {
             }
         }
 
-        fn failure(&self, second: u64, text: &str) -> Failure {
-            Failure {
+        fn trouble(&self, second: u64, text: &str) -> Trouble {
+            Trouble {
                 at: self.start + Duration::from_secs(second),
                 cause: Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(text)),
             }
         }
 
         fn with_source_failed(mut self, second: u64) -> Self {
-            self.source = SourceStatus::Failed(self.failure(second, "etcd is away"));
+            self.source = SourceStatus::Failed(self.trouble(second, "etcd is away"));
             self
         }
 
@@ -240,9 +240,9 @@ mod tests {
             let endpoints = endpoints
                 .map(|(address, &(condition, failed_at))| {
                     let endpoint = Endpoint::new(address.parse().unwrap());
-                    let failure =
-                        failed_at.map(|at| self.failure(at, &format!("{address} refused")));
-                    (endpoint, condition, failure)
+                    let trouble =
+                        failed_at.map(|at| self.trouble(at, &format!("{address} refused")));
+                    (endpoint, condition, trouble)
                 })
                 .collect();
             self.endpoints = Some(endpoints);
@@ -256,10 +256,10 @@ mod tests {
             let endpoints = self.endpoints.as_ref().map(|endpoints| {
                 let observed = endpoints
                     .iter()
-                    .map(|(endpoint, condition, failure)| Observed {
+                    .map(|(endpoint, condition, trouble)| Observed {
                         endpoint,
                         condition: *condition,
-                        last_failure: failure.as_ref(),
+                        last_trouble: trouble.as_ref(),
                     });
                 observed.collect::<Vec<_>>()
             });
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_before_the_first_snapshot_fails_calls() {
+    fn trouble_before_the_first_snapshot_fails_calls() {
         let scene = Scene::new().with_source_failed(1);
         assert_eq!(
             scene.outlook(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use serde::{Serialize, Serializer};
 
-use crate::{Address, Endpoint, error::chain, outlook::Failure, transport::InFlight};
+use crate::{Address, Endpoint, error::chain, outlook::Trouble, transport::InFlight};
 
 /// What a channel knows at one moment: what its source last said, and how each endpoint is.
 ///
@@ -99,20 +99,20 @@ impl EndpointState {
     pub(crate) fn new(
         endpoint: &Endpoint,
         condition: Condition,
-        last_failure: Option<&Failure>,
+        last_trouble: Option<&Trouble>,
         calls_in_flight: InFlight,
     ) -> Self {
         Self {
             addresses: endpoint.addresses().to_vec(),
             metadata: endpoint.metadata().clone(),
             condition,
-            last_error: last_failure.map(|it| chain(&*it.cause)),
+            last_error: last_trouble.map(|it| chain(&*it.cause)),
             calls_in_flight,
         }
     }
 
-    /// Returns how many calls are in flight on its connection now; serialized as
-    /// `calls_in_flight`.
+    /// Returns how many calls are in flight now, also on connections that take no more of them;
+    /// serialized as `calls_in_flight`.
     pub fn calls_in_flight(&self) -> usize {
         self.calls_in_flight.get()
     }

@@ -4,11 +4,11 @@
 //!                      Connected                 Lost
 //!   ┌──> Connecting ──────────────> Ready ──────────────────┐
 //!   │        │                        ^   │ before it proved │
-//!   │        │ Refused                │   │ its worth        │
+//!   │        │ DialFailed             │   │ its worth        │
 //!   │        v          Connected     │   v                  │
 //!   │   BackingOff <───> Redialing ───┘  BackingOff          │
-//!   │            Elapsed, Reset: dial                        │
-//!   │            Refused: wait longer                        │
+//!   │            Elapsed, ResetBackoff: dial                 │
+//!   │            DialFailed: wait longer                     │
 //!   └────────────────────────────────────────────────────────┘
 //!
 //!   Ready ── Silent ──> Suspect ── Heard ──> Ready;  lost as from Ready
@@ -61,7 +61,7 @@ pub(crate) enum Event {
     /// The dial succeeded: the server has spoken HTTP/2.
     Connected,
     /// The dial failed.
-    Refused,
+    DialFailed,
     /// Nothing is heard on the connection, although there should be.
     Silent,
     /// There is again.
@@ -72,7 +72,7 @@ pub(crate) enum Event {
     /// The wait is over.
     Elapsed,
     /// Somebody knows that the network is back.
-    Reset,
+    ResetBackoff,
     /// The channel is not called any more.
     Rest,
     /// It is called again.
@@ -134,7 +134,7 @@ impl Subchannel {
         use Lifecycle::*;
         let (lifecycle, step) = match (self.lifecycle, event) {
             (Connecting | Redialing, Event::Connected) => (Ready { since: now }, Step::Serve),
-            (Connecting | Redialing, Event::Refused) => self.back_off(now, rng),
+            (Connecting | Redialing, Event::DialFailed) => self.back_off(now, rng),
             (Ready { since }, Event::Silent) => (Suspect { since }, Step::Serve),
             (Suspect { since }, Event::Heard) => (Ready { since }, Step::Serve),
             (Ready { since } | Suspect { since }, Event::Lost { answered }) => {
@@ -153,7 +153,7 @@ impl Subchannel {
                 }
             }
             (BackingOff, Event::Elapsed) => (Redialing, Step::Dial),
-            (BackingOff, Event::Reset) => {
+            (BackingOff, Event::ResetBackoff) => {
                 self.failures = 0;
                 (Redialing, Step::Dial)
             }
@@ -226,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_grows_with_each_refusal() {
+    fn the_wait_grows_with_each_failed_dial() {
         let mut driven = Driven::new();
         let waits: Vec<_> = (0..4)
             .map(|_| {
-                let wait = driven.wait_after(Event::Refused);
+                let wait = driven.wait_after(Event::DialFailed);
                 driven.on(Event::Elapsed);
                 wait.as_secs_f64()
             })
@@ -239,17 +239,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_connection_is_redialed_at_once_and_the_next_refusal_waits_the_first_wait() {
+    fn a_lost_connection_is_redialed_at_once_and_the_next_failed_dial_waits_the_first_wait() {
         let mut driven = Driven::new();
         for _ in 0..5 {
-            driven.on(Event::Refused);
+            driven.on(Event::DialFailed);
             driven.on(Event::Elapsed);
         }
         assert_eq!(driven.on(Event::Connected), Some(Step::Serve));
         driven.now += 60 * SECOND;
         assert_eq!(driven.on(Event::Lost { answered: false }), Some(Step::Dial));
         assert_eq!(driven.condition(), Condition::Connecting);
-        assert_eq!(driven.wait_after(Event::Refused), SECOND);
+        assert_eq!(driven.wait_after(Event::DialFailed), SECOND);
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         let mut driven = Driven::new();
         assert_eq!(driven.condition(), Condition::Connecting);
         for _ in 0..3 {
-            driven.on(Event::Refused);
+            driven.on(Event::DialFailed);
             assert_eq!(driven.condition(), Condition::Failing);
             assert_eq!(driven.on(Event::Elapsed), Some(Step::Dial));
             assert_eq!(driven.condition(), Condition::Failing);
@@ -295,27 +295,27 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_redials_at_once_who_backs_off_and_disturbs_nobody_else() {
+    fn a_reset_of_the_backoff_redials_at_once_and_disturbs_nobody_else() {
         let mut driven = Driven::new();
-        assert_eq!(driven.on(Event::Reset), None);
-        driven.on(Event::Refused);
+        assert_eq!(driven.on(Event::ResetBackoff), None);
+        driven.on(Event::DialFailed);
         driven.on(Event::Elapsed);
-        driven.on(Event::Refused);
-        assert_eq!(driven.on(Event::Reset), Some(Step::Dial));
-        assert_eq!(driven.wait_after(Event::Refused), SECOND);
+        driven.on(Event::DialFailed);
+        assert_eq!(driven.on(Event::ResetBackoff), Some(Step::Dial));
+        assert_eq!(driven.wait_after(Event::DialFailed), SECOND);
         driven.on(Event::Elapsed);
         driven.on(Event::Connected);
-        assert_eq!(driven.on(Event::Reset), None);
+        assert_eq!(driven.on(Event::ResetBackoff), None);
     }
 
     #[test]
     fn once_removed_it_only_drains_and_ends() {
         let mut driven = Driven::new();
-        driven.on(Event::Refused);
+        driven.on(Event::DialFailed);
         assert_eq!(driven.on(Event::Removed), Some(Step::Drain));
         for event in [
             Event::Elapsed,
-            Event::Reset,
+            Event::ResetBackoff,
             Event::Connected,
             Event::Removed,
         ] {
@@ -342,28 +342,28 @@ mod tests {
     #[test]
     fn who_rests_is_not_dialed_until_it_is_woken_and_then_begins_anew() {
         let mut driven = Driven::new();
-        driven.on(Event::Refused);
+        driven.on(Event::DialFailed);
         driven.on(Event::Elapsed);
         assert_eq!(driven.on(Event::Rest), Some(Step::Rest));
         assert_eq!(driven.condition(), Condition::Idle);
-        for event in [Event::Rest, Event::Reset, Event::Elapsed] {
+        for event in [Event::Rest, Event::ResetBackoff, Event::Elapsed] {
             assert_eq!(driven.on(event), None);
         }
         assert_eq!(driven.on(Event::Wake), Some(Step::Dial));
         assert_eq!(driven.condition(), Condition::Connecting);
         assert_eq!(driven.on(Event::Wake), None);
-        assert_eq!(driven.wait_after(Event::Refused), SECOND);
+        assert_eq!(driven.wait_after(Event::DialFailed), SECOND);
     }
 
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             4 => Just(Event::Connected),
-            4 => Just(Event::Refused),
+            4 => Just(Event::DialFailed),
             4 => any::<bool>().prop_map(|answered| Event::Lost { answered }),
             4 => Just(Event::Elapsed),
             2 => Just(Event::Silent),
             2 => Just(Event::Heard),
-            2 => Just(Event::Reset),
+            2 => Just(Event::ResetBackoff),
             1 => Just(Event::Rest),
             2 => Just(Event::Wake),
             1 => Just(Event::Removed),

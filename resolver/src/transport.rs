@@ -15,6 +15,7 @@ mod connection;
 mod counted;
 mod exchange;
 mod failure;
+mod heard;
 mod liveness;
 mod pump;
 mod slots;
@@ -40,14 +41,15 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::{
     connection::{Connection, Event},
+    counted::{Counted, Traffic},
     exchange::{Exchange, OnConnection},
     failure::{BoxError, Failure},
     liveness::Pings,
     slots::Vacancy,
 };
 use self::{
-    counted::{Counted, Traffic},
     failure::{HUNG_UP, cause, closed},
+    heard::Heard,
     liveness::Liveness,
     pump::Pump,
     slots::Slots,
@@ -143,10 +145,11 @@ const RESET_MEMORY: Duration = Duration::from_secs(10);
 /// could use up memory.
 const MAX_STRAY_ANSWERS: usize = 100_000;
 
-/// Begins HTTP/2 on `io` and waits until the server has spoken. What calls leave to be done runs on
-/// `tasks`; those that wait for a stream hear of it by `vacancy`.
+/// Begins HTTP/2 on `io`, of which `traffic` tells, and waits until the server has spoken. What calls
+/// leave to be done runs on `tasks`; those that wait for a stream hear of it by `vacancy`.
 pub(crate) async fn handshake(
     io: Io,
+    traffic: Arc<Traffic>,
     scheme: Scheme,
     authority: Authority,
     settings: Settings,
@@ -154,7 +157,6 @@ pub(crate) async fn handshake(
     vacancy: Arc<Vacancy>,
 ) -> Result<(Transport, Connection), Cause> {
     let begun = Instant::now();
-    let traffic = Arc::new(Traffic::default());
     let lost = |error: h2::Error| cause(error, None);
     let (sender, mut io) = h2::client::Builder::new()
         .enable_push(false)
@@ -171,7 +173,7 @@ pub(crate) async fn handshake(
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .reset_stream_duration(RESET_MEMORY)
         .max_local_error_reset_streams(Some(MAX_STRAY_ANSWERS))
-        .handshake::<_, Bytes>(Counted::new(io, traffic.clone()))
+        .handshake::<_, Bytes>(Heard::new(io, traffic.clone()))
         .await
         .map_err(lost)?;
     let settled = poll_fn(|cx| match Pin::new(&mut io).poll(cx) {
@@ -213,11 +215,6 @@ impl Transport {
         self.shared.slots.is_closed()
     }
 
-    /// Returns how many calls are in flight. It does not keep the connection open.
-    pub(crate) fn in_flight(&self) -> InFlight {
-        InFlight(Some(self.shared.clone()))
-    }
-
     /// Returns what `:scheme` is on this connection.
     pub(crate) fn scheme(&self) -> &Scheme {
         &self.shared.scheme
@@ -229,23 +226,33 @@ impl Transport {
     }
 }
 
-/// Tells how many calls are in flight on a connection, if there is one.
+/// Tells how many calls are in flight to one endpoint, over whichever of its connections: one that
+/// takes no more goes on with those it has. It keeps none of them open.
 #[derive(Clone, Default)]
-pub(crate) struct InFlight(Option<Arc<Shared>>);
+pub(crate) struct InFlight(Arc<[Arc<Shared>]>);
 
 impl InFlight {
     pub(crate) fn get(&self) -> usize {
-        self.0.as_ref().map_or(0, |shared| shared.slots.taken())
+        self.0.iter().map(|shared| shared.slots.taken()).sum()
+    }
+
+    /// Returns this with a connection more, and without those that have no calls and will have none.
+    pub(crate) fn with(&self, transport: &Transport) -> Self {
+        let shared = &transport.shared;
+        if self.0.iter().any(|it| Arc::ptr_eq(it, shared)) {
+            return self.clone();
+        }
+        let may_have_calls = |it: &&Arc<Shared>| !it.slots.is_closed() || it.slots.taken() > 0;
+        let earlier = self.0.iter().filter(may_have_calls);
+        Self(earlier.chain([shared]).cloned().collect())
     }
 }
 
 impl PartialEq for InFlight {
-    /// Whether both are of the same connection: how many they are is no other state.
+    /// Whether both are of the same connections: how many they are is no other state.
     fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
-        }
+        let is_same = |(one, other)| Arc::ptr_eq(one, other);
+        self.0.len() == other.0.len() && self.0.iter().zip(&*other.0).all(is_same)
     }
 }
 
@@ -267,7 +274,7 @@ impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
             .field("authority", &self.shared.authority)
-            .field("in_flight", &self.in_flight())
+            .field("in_flight", &self.shared.slots.taken())
             .field("closed", &self.is_closed())
             .finish()
     }

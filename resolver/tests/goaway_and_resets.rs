@@ -5,11 +5,13 @@ mod support;
 use std::{pin::pin, time::Duration};
 
 use support::{wire::*, *};
+use switchboard_proto::HellosRequest;
 use switchboard_resolver::{CallErrorKind, Channel};
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 
-const LAST: u32 = (1 << 31) - 1;
+/// No timer of a channel is as short.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// Has one call answered.
 async fn answer_one(channel: &Channel, wire: &mut Wire) {
@@ -108,10 +110,65 @@ async fn c35_a_streaming_call_above_a_goaway_that_has_begun_to_send_is_unavailab
 
 #[tokio::test(start_paused = true)]
 async fn c35_a_goaway_without_a_call_is_noticed_too() {
-    let (_channel, mut listener, mut wire) = wired(&[], |it| it).await;
+    for is_used in [false, true] {
+        let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
+        if is_used {
+            answer_one(&channel, &mut wire).await;
+        }
+        wire.go_away(LAST, NO_ERROR).await;
+        // No call and no timer is needed for it.
+        let mut second = within(AT_ONCE, Wire::accept(&mut listener, &[])).await;
+        assert!(wire.next().await.is_none_or(|frame| frame.kind == GOAWAY));
+        answer_one(&channel, &mut second).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c35_a_goaway_is_noticed_while_a_stream_goes_on() {
+    let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
+    let mut greeter = client(&channel);
+    let opening = greeter.say_hellos(HellosRequest::default());
+    let answering = async {
+        let stream = wire.request().await.expect("a request");
+        wire.headers(stream).await;
+        stream
+    };
+    let (hellos, stream) = tokio::join!(opening, answering);
+    let mut hellos = hellos.expect("headers").into_inner();
     wire.go_away(LAST, NO_ERROR).await;
-    within(SOON, Wire::accept(&mut listener, &[])).await;
-    assert!(wire.next().await.is_none_or(|frame| frame.kind == GOAWAY));
+    let mut second = within(AT_ONCE, Wire::accept(&mut listener, &[])).await;
+    answer_one(&channel, &mut second).await;
+    wire.message(stream, "the first connection").await;
+    wire.trailers(stream).await;
+    let hello = within(SOON, hellos.message()).await.expect("a message");
+    assert_eq!(hello.expect("one").served_by, "the first connection");
+    assert!(within(SOON, hellos.message()).await.expect("OK").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn c34_calls_on_a_connection_that_leaves_are_in_flight_like_all() {
+    let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
+    let in_flight = || channel.state().endpoints[0].calls_in_flight();
+    let mut calls = JoinSet::new();
+    let mut wires = Vec::new();
+    // All but the last have left.
+    for count in 1..=3 {
+        let caller = channel.clone();
+        calls.spawn(async move { served_by(&caller).await });
+        let stream = wire.request().await.expect("a request");
+        assert_eq!(in_flight(), count);
+        wire.go_away(LAST, NO_ERROR).await;
+        let next = within(SOON, Wire::accept(&mut listener, &[])).await;
+        wires.push((std::mem::replace(&mut wire, next), stream));
+        until_ready(&channel, &["a:1"]).await;
+        assert_eq!(in_flight(), count);
+    }
+    for (left, (mut wire, stream)) in wires.into_iter().enumerate().rev() {
+        wire.answer(stream, "a:1").await;
+        let answered = within(SOON, calls.join_next()).await;
+        assert_eq!(answered.expect("a call").expect("no panic"), "a:1");
+        assert_eq!(in_flight(), left);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,6 +182,38 @@ async fn c36_one_refused_stream_is_not_seen() {
     };
     let (served, ()) = tokio::join!(served_by(&channel), server);
     assert_eq!(served, "a:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c36_a_refused_call_goes_to_another_endpoint_if_there_is_one() {
+    let network = switchboard_embedded::Network::new();
+    let mut listeners = ["a:1", "b:1"].map(|it| network.listen(it).expect("nobody there"));
+    let channel = Channel::balance(["a:1", "b:1"])
+        .expect("addresses")
+        .name("greeter")
+        .connector(network.connector("channel"))
+        .connect_lazy()
+        .expect("a channel");
+    let mut refusing = Wire::accept(&mut listeners[0], &[]).await;
+    let mut serving = Wire::accept(&mut listeners[1], &[]).await;
+    until_ready(&channel, &["a:1", "b:1"]).await;
+    let mut servers = JoinSet::new();
+    servers.spawn(async move {
+        while let Some(stream) = refusing.request().await {
+            refusing.reset(stream, REFUSED_STREAM).await;
+        }
+    });
+    servers.spawn(async move {
+        while let Some(stream) = serving.request().await {
+            serving.answer(stream, "b:1").await;
+        }
+    });
+    // As many as there are endpoints: the turn of the one that refuses comes again at once.
+    for _ in 0..20 {
+        let calls = [served_by(&channel), served_by(&channel)];
+        let served = within(SOON, futures::future::join_all(calls)).await;
+        assert_eq!(served, ["b:1"; 2]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

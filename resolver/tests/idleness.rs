@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{wire::wired, *};
+use support::{wire::*, *};
 use switchboard_proto::HellosRequest;
 use switchboard_resolver::{Channel, ChannelBuilder, Condition};
 use tokio::{task::JoinSet, time::Instant};
@@ -75,6 +75,35 @@ async fn c31_a_call_in_flight_keeps_the_connections() {
     until_ready(&channel, &["a:1", "b:1"]).await;
     assert_eq!(network.dials("a:1").len(), 1);
     assert_eq!(network.dials("b:1").len(), 1);
+    let ended = Instant::now();
+    until_idle(&channel).await;
+    assert!(ended.elapsed() >= MINUTE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c31_a_call_on_a_connection_that_leaves_keeps_the_channel_too() {
+    let (channel, mut listener, mut wire) = wired(&[], |it| it.idle_timeout(MINUTE)).await;
+    let mut greeter = client(&channel);
+    let opening = greeter.say_hellos(HellosRequest::default());
+    let answering = async {
+        let stream = wire.request().await.expect("a request");
+        wire.headers(stream).await;
+        stream
+    };
+    let (hellos, stream) = tokio::join!(opening, answering);
+    let mut hellos = hellos.unwrap().into_inner();
+    wire.go_away(LAST, NO_ERROR).await;
+    let mut second = within(SOON, Wire::accept(&mut listener, &[])).await;
+    // Pings are answered meanwhile.
+    let old = async { while wire.next().await.is_some() {} };
+    let new = async { while second.next().await.is_some() {} };
+    let both = async { tokio::join!(old, new) };
+    let ended = tokio::time::timeout(10 * MINUTE, both).await;
+    assert!(ended.is_err(), "both connections are still there");
+    assert_eq!(channel.state().endpoints[0].condition, Condition::Ready);
+
+    wire.trailers(stream).await;
+    assert!(within(SOON, hellos.message()).await.unwrap().is_none());
     let ended = Instant::now();
     until_idle(&channel).await;
     assert!(ended.elapsed() >= MINUTE);

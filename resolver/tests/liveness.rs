@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use support::{wire::*, *};
 use switchboard_proto::HellosRequest;
 use switchboard_resolver::{Channel, Condition};
@@ -152,24 +153,129 @@ async fn c50_an_idle_stream_and_slow_calls_are_pinged_no_more_than_go_servers_al
     assert_eq!(channel.state().endpoints[0].calls_in_flight(), 11);
 }
 
+/// Room for all that is sent here.
+const LARGE: u32 = 1 << 30;
+
+/// Says something every 100 ms, which is no answer to anything.
+async fn chatter(wire: &mut Wire, time: Duration) {
+    for _ in 0..time.as_millis() / 100 {
+        tokio::time::sleep(100 * MILLIS).await;
+        wire.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()).await;
+    }
+}
+
+/// A call whose request does not fit into what lies between here and the server.
+async fn large_call(channel: &Channel) -> Result<String, tonic::Status> {
+    let reply = client(channel).say_hello(hello(&"x".repeat(1 << 20))).await;
+    reply.map(|it| it.into_inner().served_by)
+}
+
+/// Over byte streams that are not TCP the kernel does not see to this.
+#[tokio::test(start_paused = true)]
+async fn c50_a_server_that_speaks_and_never_reads_is_unavailable_within_11_s() {
+    let (channel, mut listener, mut wire) = wired(&[(WINDOW, LARGE)], |it| it).await;
+    wire.send(WINDOW_UPDATE, 0, 0, &LARGE.to_be_bytes()).await;
+    let start = Instant::now();
+    let calling = async {
+        let (large, small) = tokio::join!(large_call(&channel), call(&channel));
+        (large.expect_err("not sent"), small.expect_err("nor this"))
+    };
+    let server = async {
+        // Reads the first headers, and nothing after them.
+        wire.next().await.expect("a request");
+        chatter(&mut wire, 60_000 * MILLIS).await;
+    };
+    let (large, small) = tokio::select! {
+        ended = calling => ended,
+        () = server => panic!("the calls are still there"),
+    };
+    let took = start.elapsed();
+    let range = 10_000 * MILLIS..=11_000 * MILLIS;
+    assert!(range.contains(&took), "{took:?}");
+    for status in [large, small] {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        let expected = "endpoint a:1: the server takes nothing of what is sent to it";
+        assert!(status.message().contains(expected), "{status:?}");
+    }
+    // It is no worse than others when it is dialed again.
+    let _second = within(SOON, Wire::accept(&mut listener, &[])).await;
+    until_ready(&channel, &["a:1"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c50_a_server_that_reads_slowly_is_waited_for() {
+    let (channel, _listener, mut wire) = wired(&[(WINDOW, LARGE)], |it| it).await;
+    wire.send(WINDOW_UPDATE, 0, 0, &LARGE.to_be_bytes()).await;
+    let start = Instant::now();
+    let server = async {
+        loop {
+            let frame = wire.next().await.expect("a frame");
+            if frame.flags & END_STREAM != 0 {
+                wire.answer(frame.stream, "a:1").await;
+                break;
+            }
+            chatter(&mut wire, 9000 * MILLIS).await;
+        }
+    };
+    let (served, ()) = tokio::join!(large_call(&channel), server);
+    assert_eq!(served.expect("an answer"), "a:1");
+    assert!(start.elapsed() > 300_000 * MILLIS);
+}
+
+/// Returns when the channel pings next.
+async fn pinged(wire: &mut Wire) -> Instant {
+    loop {
+        let frame = within(SOON, wire.read()).await.expect("a frame");
+        match (frame.kind, frame.flags & ACK) {
+            (PING, 0) => return Instant::now(),
+            (SETTINGS, 0) => wire.send(SETTINGS, ACK, 0, &[]).await,
+            _ => {}
+        }
+    }
+}
+
+/// Lets everything sleep, as on a machine that is suspended: no timer fires meanwhile, and what the
+/// servers would have said was not said either.
+async fn suspend(time: Duration) {
+    tokio::time::advance(time).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn c50_a_process_that_slept_suspects_nobody() {
-    let network = Network::serving(&ADDRESSES);
-    let channel = connected(&network, &ADDRESSES).await;
-    for _ in 0..20 {
-        let mut calls = JoinSet::new();
-        for _ in 0..8 {
-            let channel = channel.clone();
-            calls.spawn(async move { call(&channel).await.map(drop) });
-        }
-        // Nothing runs meanwhile.
-        tokio::time::advance(2000 * MILLIS).await;
-        for call in calls.join_all().await {
-            call.unwrap();
-        }
-        let ready = |it: &std::sync::Arc<switchboard_resolver::EndpointState>| {
-            it.condition == Condition::Ready
-        };
-        assert!(channel.state().endpoints.iter().all(ready));
-    }
+    let (channel, mut listener, mut wire) = wired(&[], |it| it).await;
+    let is_suspect = |state: &std::sync::Arc<switchboard_resolver::ChannelState>| {
+        condition_of(state, "a:1") == Some(Condition::Suspect)
+    };
+    // The first one, after which nothing is on its way any more.
+    let answering = async {
+        let stream = wire.request().await.expect("a request");
+        wire.answer(stream, "a:1").await;
+    };
+    tokio::join!(served_by(&channel), answering);
+    let mut calls = JoinSet::new();
+    let caller = channel.clone();
+    calls.spawn(async move { served_by(&caller).await });
+    let stream = wire.request().await.expect("a request");
+    let mut states = channel.watch_state();
+
+    // Before it has asked: the server has its whole time to answer.
+    suspend(2000 * MILLIS).await;
+    let woken = Instant::now();
+    let waited = pinged(&mut wire).await - woken;
+    assert!(waited >= 250 * MILLIS, "pinged {waited:?} after");
+
+    // And once it has.
+    suspend(2000 * MILLIS).await;
+    let suspected = states.wait_for(is_suspect);
+    let suspected = tokio::time::timeout(200 * MILLIS, suspected).await;
+    assert!(suspected.is_err(), "suspect, though only we have slept");
+    until_it_is(&channel, "a:1", Condition::Suspect).await;
+
+    // Nor is one given up that was suspect before.
+    suspend(60_000 * MILLIS).await;
+    tokio::time::sleep(1000 * MILLIS).await;
+    wire.answer(stream, "a:1").await;
+    assert_eq!(within(SOON, calls.join_all()).await, ["a:1"]);
+    until_it_is(&channel, "a:1", Condition::Ready).await;
+    assert!(futures::poll!(std::pin::pin!(listener.next())).is_pending());
 }

@@ -19,8 +19,8 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use super::{
     Shared,
-    counted::Counted,
     failure::{HUNG_UP, closed},
+    heard::Heard,
     liveness::{Health, Liveness, Seen},
 };
 use crate::{Cause, connector::Io};
@@ -31,7 +31,7 @@ const PARTING: Duration = Duration::from_secs(5);
 
 /// Does the work of one connection.
 pub(crate) struct Connection {
-    io: h2::client::Connection<Counted<Io>, Bytes>,
+    io: h2::client::Connection<Heard<Io>, Bytes>,
     shared: Arc<Shared>,
     /// Tells whether new streams are taken; `None` once they are not.
     probe: Option<SendRequest<Bytes>>,
@@ -43,6 +43,9 @@ pub(crate) struct Connection {
     read: u64,
     /// When something was read since the liveness was last asked.
     heard: Option<std::time::Instant>,
+    /// How much was written when the byte stream took no more, and since when that is so.
+    held: Option<(u64, std::time::Instant)>,
+    is_held_anew: bool,
     turn: Turn,
     is_over: bool,
 }
@@ -62,7 +65,7 @@ pub(crate) enum Event {
 
 impl Connection {
     pub(super) fn new(
-        mut io: h2::client::Connection<Counted<Io>, Bytes>,
+        mut io: h2::client::Connection<Heard<Io>, Bytes>,
         probe: SendRequest<Bytes>,
         shared: Arc<Shared>,
         liveness: Liveness,
@@ -77,6 +80,8 @@ impl Connection {
             health: Health::Trusted,
             alarm: Alarm::default(),
             heard: None,
+            held: None,
+            is_held_anew: false,
             turn: Turn::Others,
             is_over: false,
         }
@@ -138,6 +143,11 @@ impl Connection {
                 return Poll::Ready(Event::Leaving(cause));
             }
         }
+        let held = self.shared.traffic.held();
+        if held != self.held.map(|(written, _)| written) {
+            self.is_held_anew = self.held.is_none();
+            self.held = held.map(|written| (written, Instant::now().into_std()));
+        }
         self.poll_liveness(cx)
     }
 
@@ -159,6 +169,7 @@ impl Connection {
     /// that something is read.
     fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         while self.alarm.poll(cx).is_ready() || self.is_news() {
+            self.is_held_anew = false;
             let pong = match &mut self.pings {
                 Some(pings) => pings.poll_pong(cx).is_ready(),
                 None => false,
@@ -170,6 +181,7 @@ impl Connection {
                 pong,
                 calls_in_flight: self.shared.slots.taken(),
                 owed_since,
+                held_since: self.held.map(|(_, since)| since),
             };
             let advice = self.liveness.look(seen, Instant::now().into_std());
             if advice.ping
@@ -181,27 +193,32 @@ impl Connection {
                 cx.waker().wake_by_ref();
             }
             self.alarm.set(advice.again, owed_since.is_some());
-            if advice.health == Health::Dead {
-                let cause = closed("the server gives no sign of life, and answers no ping");
-                return Poll::Ready(self.closed(cause));
+            let death = match advice.health {
+                Health::Trusted | Health::Suspect => None,
+                Health::Dead => Some("the server gives no sign of life, and answers no ping"),
+                Health::Deaf => Some("the server takes nothing of what is sent to it"),
+            };
+            if let Some(death) = death {
+                return Poll::Ready(self.closed(closed(death)));
             }
             if advice.health != self.health {
                 self.health = advice.health;
                 return Poll::Ready(match advice.health {
                     Health::Suspect => Event::Silent,
-                    Health::Trusted | Health::Dead => Event::Heard,
+                    Health::Trusted | Health::Dead | Health::Deaf => Event::Heard,
                 });
             }
         }
         Poll::Pending
     }
 
-    /// Returns whether the liveness may decide otherwise than when it was last asked. While a ping is
-    /// out, only what is read counts. While a call is owed an answer, only the alarm does. Otherwise it
+    /// Returns whether the liveness may decide otherwise than when it was last asked. That the byte stream
+    /// takes no more is news. While a ping is out, only what is read counts. While a call is owed an answer, only the alarm does. Otherwise it
     /// is a call that is owed one, or, if no alarm is set, any call in flight.
     fn is_news(&self) -> bool {
         match self.alarm.expects {
             Expects::FirstLook => true,
+            _ if self.is_held_anew => true,
             _ if self.liveness.has_asked() => self.heard.is_some(),
             Expects::Anything if self.alarm.is_set => self.shared.owed_since().is_some(),
             Expects::Anything => self.shared.slots.taken() > 0,

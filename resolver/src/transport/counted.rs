@@ -1,22 +1,25 @@
-//! A byte stream that tells what has passed, and that says so if the server speaks HTTP/1.
+//! A byte stream that tells what it has accepted, and whether it takes any more.
+//!
+//! It lies below TLS: what is written above may wait there, or leave in part when a write fails.
 
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How many bytes have passed over a connection.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     read: AtomicU64,
     written: AtomicU64,
+    is_held: AtomicBool,
 }
 
 impl Traffic {
@@ -24,51 +27,43 @@ impl Traffic {
         self.read.load(Ordering::Relaxed)
     }
 
+    pub(super) fn count_read(&self, count: usize) {
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
     /// Returns how many bytes the byte stream has accepted: what was queued later has not left.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
-}
 
-/// A byte stream whose traffic is counted.
-pub(super) struct Counted<T> {
-    io: T,
-    traffic: Arc<Traffic>,
-    /// The first bytes that were read, as many as `known`.
-    first: [u8; HTTP1.len()],
-    known: usize,
-}
-
-/// What a server of HTTP/1 answers to a client of HTTP/2 begins with.
-const HTTP1: [u8; 7] = *b"HTTP/1.";
-
-impl<T> Counted<T> {
-    pub(super) fn new(io: T, traffic: Arc<Traffic>) -> Self {
-        Self {
-            io,
-            traffic,
-            first: [0; HTTP1.len()],
-            known: 0,
-        }
+    /// Returns how many bytes that were when it took no more of those there are; `None` if it takes
+    /// all.
+    pub(super) fn held(&self) -> Option<u64> {
+        self.is_held.load(Ordering::Relaxed).then(|| self.written())
     }
 
-    fn heard(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.traffic
-            .read
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if self.known == HTTP1.len() {
-            return Ok(());
+    /// Takes in what came of writing something.
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written.fetch_add(*count as u64, Ordering::Relaxed);
         }
-        let room = &mut self.first[self.known..];
-        let count = bytes.len().min(room.len());
-        room[..count].copy_from_slice(&bytes[..count]);
-        self.known += count;
-        if self.first == HTTP1 {
-            // Taken for a frame, it would be called one of a wrong size.
-            let text = "the server speaks HTTP/1 (expected: HTTP/2)";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        // Hardly ever another than before, in a line that the calls read.
+        let is_held = written.is_pending();
+        if self.is_held.load(Ordering::Relaxed) != is_held {
+            self.is_held.store(is_held, Ordering::Relaxed);
         }
-        Ok(())
+    }
+}
+
+/// A byte stream of which what it accepts is counted.
+pub(crate) struct Counted<T> {
+    io: T,
+    traffic: Arc<Traffic>,
+}
+
+impl<T> Counted<T> {
+    pub(crate) fn new(io: T, traffic: Arc<Traffic>) -> Self {
+        Self { io, traffic }
     }
 }
 
@@ -78,9 +73,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        Poll::Ready(self.heard(&buffer.filled()[before..]))
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
@@ -90,11 +83,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
-        self.traffic
-            .written
-            .fetch_add(count as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(count))
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.traffic.note(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -110,11 +101,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?;
-        self.traffic
-            .written
-            .fetch_add(count as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(count))
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.traffic.note(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -4,7 +4,8 @@
 //! - The server reset it with REFUSED_STREAM, or left it out of a GOAWAY: it was not processed
 //!   (RFC 9113, sections 6.8 and 8.7).
 //! - The connection broke, and the byte stream has accepted nothing since the call was handed to h2:
-//!   it was not sent.
+//!   it was not sent. Bytes are counted below our TLS; of a connector's own byte stream it is believed
+//!   that a write that fails has accepted nothing, which is `AsyncWrite`'s contract.
 //! - Otherwise it may have been processed.
 
 use std::{io, sync::Arc};

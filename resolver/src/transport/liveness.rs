@@ -5,10 +5,14 @@
 //!   Trusted ───────────────────> Asked ───────────────────────────> Suspect ──> Dead
 //!      ^                           │                                   │  for too long
 //!      └────── anything heard ─────┴───────────────────────────────────┘
+//!
+//!   any of these ── nothing of what we write is taken, for too long ──> Deaf
 //! ```
 //!
 //! - It is *silent* once a call has had no sign of life for a while after it began, or nothing at all
 //!   was heard for as long as a [`KeepAlive`] allows.
+//! - One that speaks and never reads is *deaf*: pings say nothing of it, since they do not leave.
+//!   Over TCP the kernel finds it, too, and over other byte streams nobody else.
 //! - Pings are few: some servers, those in Go, close connections that ping more often than once in
 //!   five minutes, and forgive two in between two answers to calls. So those that come sooner than
 //!   that are counted, and there are at most two of them.
@@ -40,6 +44,10 @@ const EARLY_PINGS: u32 = 2;
 /// and those without a deadline hang on a host that is gone.
 const SUSPICION: Duration = Duration::from_secs(10);
 
+/// How long a byte stream may take nothing of what is written. As the kernel has it for TCP
+/// (`connector.rs`): shorter, and a pause ends calls; longer, and those without a deadline hang.
+const DEAFNESS: Duration = Duration::from_secs(10);
+
 /// How late a timer may fire: later, and this process itself did not run.
 const LATE: Duration = Duration::from_millis(100);
 
@@ -58,6 +66,8 @@ pub(super) struct Liveness {
     state: State,
     /// When something was heard, as far as that was looked at.
     heard: Instant,
+    /// Since when this process has run without a pause.
+    awake: Instant,
     last_ping: Option<Instant>,
     early_pings: u32,
     round_trip: Duration,
@@ -71,6 +81,7 @@ enum State {
     Asked { at: Instant },
     Suspect { asked: Instant, since: Instant },
     Dead,
+    Deaf,
 }
 
 /// What was seen since the last look.
@@ -85,6 +96,8 @@ pub(super) struct Seen {
     pub(super) calls_in_flight: usize,
     /// When the first call began since something was read.
     pub(super) owed_since: Option<Instant>,
+    /// Since when the byte stream has accepted nothing, although there is something to write.
+    pub(super) held_since: Option<Instant>,
 }
 
 /// What to think of the other end.
@@ -93,6 +106,7 @@ pub(super) enum Health {
     Trusted,
     Suspect,
     Dead,
+    Deaf,
 }
 
 /// What to do now.
@@ -112,6 +126,7 @@ impl Liveness {
             pings,
             state: State::Trusted,
             heard: now,
+            awake: now,
             last_ping: None,
             early_pings: 0,
             // The first answer may have had to wait for the server to start.
@@ -142,6 +157,10 @@ impl Liveness {
         if slept {
             self.start_over(now);
         }
+        let deaf_at = seen.held_since.map(|at| at.max(self.awake) + DEAFNESS);
+        if deaf_at.is_some_and(|at| at <= now) && self.state != State::Dead {
+            self.state = State::Deaf;
+        }
         let (ping, again) = match self.state {
             State::Trusted => match self.next_ping(seen, slept, now) {
                 Some(at) if at <= now => {
@@ -151,7 +170,11 @@ impl Liveness {
                 next => (false, next),
             },
             State::Asked { at } | State::Suspect { asked: at, .. } => (false, self.judge(at, now)),
-            State::Dead => (false, None),
+            State::Dead | State::Deaf => (false, None),
+        };
+        let again = match self.state {
+            State::Dead | State::Deaf => None,
+            _ => [again, deaf_at].into_iter().flatten().min(),
         };
         self.due = again;
         Advice {
@@ -166,6 +189,7 @@ impl Liveness {
             State::Trusted | State::Asked { .. } => Health::Trusted,
             State::Suspect { .. } => Health::Suspect,
             State::Dead => Health::Dead,
+            State::Deaf => Health::Deaf,
         }
     }
 
@@ -181,7 +205,7 @@ impl Liveness {
                 let longest = self.patience() / ROUND_TRIPS * 2;
                 self.round_trip = now.saturating_duration_since(asked).min(longest);
             }
-            State::Dead => return,
+            State::Dead | State::Deaf => return,
             _ => {}
         }
         self.state = State::Trusted;
@@ -189,6 +213,7 @@ impl Liveness {
 
     fn start_over(&mut self, now: Instant) {
         self.heard = now;
+        self.awake = now;
         self.state = match self.state {
             State::Asked { .. } => State::Asked { at: now },
             State::Suspect { .. } => State::Suspect {

@@ -39,6 +39,9 @@ pub const MAX_STREAMS: u16 = 3;
 /// `SETTINGS_INITIAL_WINDOW_SIZE`.
 pub const WINDOW: u16 = 4;
 
+/// The last stream there can be: what a GOAWAY says that takes nothing back.
+pub const LAST: u32 = (1 << 31) - 1;
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Debug)]

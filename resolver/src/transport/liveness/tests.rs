@@ -15,6 +15,7 @@ struct Driven {
     liveness: Liveness,
     now: Instant,
     owed_since: Option<Instant>,
+    held_since: Option<Instant>,
     calls: usize,
     advice: Advice,
     pings: Vec<Instant>,
@@ -29,6 +30,7 @@ impl Driven {
             liveness,
             now,
             owed_since: None,
+            held_since: None,
             calls: 0,
             advice,
             pings: Vec::new(),
@@ -40,6 +42,7 @@ impl Driven {
             Seen {
                 calls_in_flight: self.calls,
                 owed_since: self.owed_since,
+                held_since: self.held_since,
                 ..seen
             },
             self.now,
@@ -242,6 +245,55 @@ fn a_process_that_did_not_run_suspects_nobody() {
     driven.now += 2 * SUSPICION;
     driven.look(Seen::default());
     assert_eq!(driven.health(), Health::Suspect);
+}
+
+#[test]
+fn who_speaks_and_takes_nothing_is_deaf_after_a_while() {
+    let mut driven = Driven::new(RARE);
+    driven.call();
+    driven.held_since = Some(driven.now);
+    driven.look(Seen::default());
+    for _ in 0..99 {
+        driven.pass(100 * MILLIS);
+        driven.hears(Seen::default());
+        assert_eq!(driven.health(), Health::Trusted);
+    }
+    driven.pass(100 * MILLIS);
+    assert_eq!(driven.health(), Health::Deaf);
+    driven.hears(Seen::default());
+    assert_eq!((driven.health(), driven.advice.again), (Health::Deaf, None));
+}
+
+#[test]
+fn who_takes_something_now_and_then_is_not_deaf() {
+    let mut driven = Driven::new(RARE);
+    driven.call();
+    for _ in 0..10 {
+        driven.held_since = Some(driven.now);
+        driven.hears(Seen::default());
+        driven.pass(DEAFNESS - MILLIS);
+        driven.hears(Seen::default());
+        assert_eq!(driven.health(), Health::Trusted);
+    }
+    driven.held_since = None;
+    driven.pass(DEAFNESS);
+    assert_eq!(driven.health(), Health::Trusted);
+}
+
+#[test]
+fn a_process_that_did_not_run_takes_nobody_for_deaf() {
+    let mut driven = Driven::new(RARE);
+    driven.held_since = Some(driven.now);
+    driven.look(Seen::default());
+    driven.now += 2 * DEAFNESS;
+    driven.look(Seen::default());
+    assert_eq!(driven.health(), Health::Trusted);
+    // Nor when it is looked again, for whatever reason.
+    driven.pass(DEAFNESS - MILLIS);
+    driven.hears(Seen::default());
+    assert_eq!(driven.health(), Health::Trusted);
+    driven.pass(MILLIS);
+    assert_eq!(driven.health(), Health::Deaf);
 }
 
 #[test]
