@@ -13,7 +13,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use h2::RecvStream;
-use http::{HeaderMap, Response};
+use http::Response;
 use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
@@ -131,7 +131,7 @@ impl Calls {
     /// Waits until an endpoint is READY, as a call would that has as long as `limit`.
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
         let now = Instant::now().into_std();
-        let deadline = Deadline::new(&HeaderMap::new(), Some(limit), now);
+        let deadline = Deadline::new(None, Some(limit), now);
         self.pick(&deadline, false, None).await.map(drop)
     }
 

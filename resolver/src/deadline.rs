@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 /// The header by which a gRPC client tells how long it waits.
 pub(crate) static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -39,10 +39,14 @@ pub(crate) enum Wait {
 }
 
 impl Deadline {
-    /// Reads the caller's timeout from the headers of a call that starts `now`. One that is
-    /// malformed, or that ends beyond what a clock can tell, counts as absent.
-    pub(crate) fn new(headers: &HeaderMap, channel: Option<Duration>, now: Instant) -> Self {
-        let caller = headers.get(&GRPC_TIMEOUT).and_then(parse);
+    /// Reads the caller's `grpc-timeout`, of a call that starts `now`. One that is malformed, or that
+    /// ends beyond what a clock can tell, counts as absent.
+    pub(crate) fn new(
+        caller: Option<&HeaderValue>,
+        channel: Option<Duration>,
+        now: Instant,
+    ) -> Self {
+        let caller = caller.and_then(parse);
         Self {
             started: now,
             caller: caller.and_then(|timeout| now.checked_add(timeout)),
@@ -83,6 +87,7 @@ impl Deadline {
 
     /// Returns the `grpc-timeout` to send on in place of the caller's own, if the call had to wait.
     pub(crate) fn changed_timeout(&self, now: Instant) -> Option<HeaderValue> {
+        self.caller?;
         let waited = now.saturating_duration_since(self.started);
         (waited >= AT_ONCE)
             .then(|| self.grpc_timeout(now))
@@ -188,10 +193,8 @@ mod tests {
         let now = tokio::time::Instant::now().into_std();
         let after = |seconds| Some(now + Duration::from_secs(seconds));
         let deadline = |header: Option<&'static str>, channel: Option<u64>| {
-            let mut headers = HeaderMap::new();
-            headers
-                .extend(header.map(|text| (GRPC_TIMEOUT.clone(), HeaderValue::from_static(text))));
-            let deadline = Deadline::new(&headers, channel.map(Duration::from_secs), now);
+            let header = header.map(HeaderValue::from_static);
+            let deadline = Deadline::new(header.as_ref(), channel.map(Duration::from_secs), now);
             (
                 deadline.of_headers(),
                 deadline.of_body(),
@@ -211,8 +214,8 @@ mod tests {
         let now = tokio::time::Instant::now().into_std();
         let timeout = Duration::from_secs(5);
         let later = now + Duration::from_secs(60);
-        let bounded = Deadline::new(&HeaderMap::new(), Some(timeout), now);
-        let unbounded = Deadline::new(&HeaderMap::new(), None, now);
+        let bounded = Deadline::new(None, Some(timeout), now);
+        let unbounded = Deadline::new(None, None, now);
         for wait_for_ready in [false, true] {
             let wait = bounded.wait(wait_for_ready, later);
             assert_eq!(wait, Wait::Until(now + timeout));
@@ -227,9 +230,7 @@ mod tests {
     #[test]
     fn what_is_sent_on_is_what_remains() {
         let now = tokio::time::Instant::now().into_std();
-        let headers =
-            HeaderMap::from_iter([(GRPC_TIMEOUT.clone(), HeaderValue::from_static("1S"))]);
-        let deadline = Deadline::new(&headers, None, now);
+        let deadline = Deadline::new(Some(&HeaderValue::from_static("1S")), None, now);
         let later = now + Duration::from_millis(250);
         assert_eq!(deadline.grpc_timeout(later).unwrap(), "750000u");
         assert_eq!(deadline.changed_timeout(later).unwrap(), "750000u");

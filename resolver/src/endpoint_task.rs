@@ -4,10 +4,14 @@
 //! balancer. It lives until its endpoint is removed and the last stream on its connections has
 //! ended.
 
-use std::sync::Arc;
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use futures::future::BoxFuture;
-use tokio::{sync::mpsc, task, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::{self, coop::unconstrained},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -117,7 +121,7 @@ impl EndpointTask {
             let is_wanted = subchannel.condition() != Condition::Draining;
             let input = tokio::select! {
                 biased;
-                command = self.commands.recv(), if is_wanted => Input::Command(command),
+                command = command(&mut self.commands), if is_wanted => Input::Command(command),
                 outcome = link.work.outcome() => Input::Outcome(outcome),
             };
             let now = Instant::now().into_std();
@@ -200,6 +204,24 @@ impl EndpointTask {
             (self.endpoint.clone(), self.dialing.clone(), tasks.clone());
         Box::pin(async move { dialing.dial(&endpoint, &tasks).await })
     }
+}
+
+/// Waits for the balancer's next command; `None` once there will be none. Cancel safe.
+///
+/// It is polled whenever the connection has something to do, for nothing most often: so it asks once,
+/// and from then on looks whether there is anything, which costs less.
+async fn command(commands: &mut mpsc::UnboundedReceiver<Command>) -> Option<Command> {
+    let mut has_asked = false;
+    poll_fn(|cx| {
+        if has_asked && commands.is_empty() && !commands.is_closed() {
+            return Poll::Pending;
+        }
+        has_asked = true;
+        // Not put off when the task has done much: it would not ask again.
+        let next = poll_fn(|cx| commands.poll_recv(cx));
+        pin!(unconstrained(next)).poll(cx)
+    })
+    .await
 }
 
 impl Work {

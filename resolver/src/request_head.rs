@@ -20,13 +20,21 @@ pub(crate) struct RequestHead {
     path: PathAndQuery,
     /// For the first request; most calls need no other.
     headers: Option<HeaderMap>,
-    /// For those after it, without the timeout. A list is made for half of what a second map costs.
-    spare_headers: Vec<(HeaderName, HeaderValue)>,
+    /// For those after it.
+    spare: Spare,
     pub(crate) wait_for_ready: bool,
     pub(crate) deadline: Deadline,
     /// Those that came along, emptied. They become the response's: what holds them costs more than
     /// what is in them.
     pub(crate) extensions: Extensions,
+}
+
+/// The caller's own headers: those that no request has anew.
+#[derive(Default)]
+struct Spare {
+    /// Most calls have one, their content's type, for which nothing is allocated here.
+    first: Option<(HeaderName, HeaderValue)>,
+    more: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl RequestHead {
@@ -39,15 +47,36 @@ impl RequestHead {
             mut extensions,
             ..
         } = head;
-        let deadline = Deadline::new(&headers, timeout, Instant::now().into_std());
-        set_headers(&mut headers);
+        // One pass: to look for each name would cost as much each time.
+        let (mut caller_timeout, mut is_te_right, mut has_forbidden) = (None, None, false);
+        let mut spare = Spare::default();
+        for (name, value) in &headers {
+            match name {
+                name if *name == TE => {
+                    is_te_right = Some(is_te_right != Some(false) && *value == TRAILERS);
+                }
+                name if *name == GRPC_TIMEOUT => caller_timeout = caller_timeout.or(Some(value)),
+                name if FORBIDDEN.contains(name) => has_forbidden = true,
+                name => spare.push((name.clone(), value.clone())),
+            }
+        }
+        let deadline = Deadline::new(caller_timeout, timeout, Instant::now().into_std());
+        if has_forbidden {
+            for name in &FORBIDDEN {
+                headers.remove(name);
+            }
+        }
+        if is_te_right != Some(true) {
+            headers.insert(TE, TRAILERS.clone());
+        }
+        set_user_agent(&mut headers);
         let wait_for_ready = extensions.get::<WaitForReady>().is_some();
         extensions.clear();
         let path = uri.into_parts().path_and_query;
         Self {
             method,
             path: path.unwrap_or(PathAndQuery::from_static("/")),
-            spare_headers: spare(&headers),
+            spare,
             headers: Some(headers),
             wait_for_ready,
             deadline,
@@ -68,8 +97,10 @@ impl RequestHead {
         let (headers, timeout) = match self.headers.take() {
             Some(headers) => (headers, self.deadline.changed_timeout(now)),
             None => {
-                let spare = self.spare_headers.iter().cloned();
-                (spare.collect(), self.deadline.grpc_timeout(now))
+                let mut headers = self.spare.headers();
+                headers.insert(TE, TRAILERS.clone());
+                set_user_agent(&mut headers);
+                (headers, self.deadline.grpc_timeout(now))
             }
         };
         let mut request = Request::new(());
@@ -84,11 +115,17 @@ impl RequestHead {
     }
 }
 
-fn spare(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    let mut spare = Vec::with_capacity(headers.len());
-    let wanted = headers.iter().filter(|(name, _)| **name != GRPC_TIMEOUT);
-    spare.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
-    spare
+impl Spare {
+    fn push(&mut self, header: (HeaderName, HeaderValue)) {
+        match self.first {
+            None => self.first = Some(header),
+            Some(_) => self.more.push(header),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        self.first.iter().chain(&self.more).cloned().collect()
+    }
 }
 
 /// Of one hop over HTTP/1: HTTP/2 forbids them (RFC 9113, 8.2.2), and gateways pass them on.
@@ -100,18 +137,13 @@ static FORBIDDEN: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Sets what every gRPC request has, and takes out what none may have.
-fn set_headers(headers: &mut HeaderMap) {
-    static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+/// What every gRPC request says it can take: proxies that cannot are told by it.
+static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Says who calls, beside whom the caller says it is.
+fn set_user_agent(headers: &mut HeaderMap) {
     static OURS: HeaderValue =
         HeaderValue::from_static(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
-    // One pass, since hardly any request has one.
-    if headers.keys().any(|name| FORBIDDEN.contains(name)) {
-        for name in &FORBIDDEN {
-            headers.remove(name);
-        }
-    }
-    headers.insert(TE, TRAILERS.clone());
     match headers.entry(USER_AGENT) {
         Entry::Vacant(entry) => drop(entry.insert(OURS.clone())),
         Entry::Occupied(mut entry) => {

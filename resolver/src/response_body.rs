@@ -16,6 +16,11 @@ use tonic::metadata::MetadataMap;
 
 use crate::{CallError, Endpoint, deadline::Deadline, transport::OnConnection};
 
+/// How much the caller takes before the server may send as much again, in bytes, while there is more
+/// to take. Less, and each small response pays for what its end gives back anyway; more, and a fast
+/// stream stands still at the end of its window.
+const RELEASED_AT_ONCE: usize = 32 * 1024;
+
 /// The body of a response, on its way.
 ///
 /// It ends at the caller's deadline, if there is one, with DEADLINE_EXCEEDED, and if its connection
@@ -32,8 +37,20 @@ pub struct ResponseBody {
 struct Incoming {
     stream: RecvStream,
     call: OnConnection,
-    /// All data was read, and trailers may follow.
-    is_at_trailers: bool,
+    /// How much the caller has taken that the server may not send again yet, in bytes.
+    unreleased: usize,
+    next: Next,
+}
+
+/// What is looked for next of a response. h2 hands it out in its order, whatever is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    FirstData,
+    /// Trailers: most responses have one message. Data, if they are not there: never worth a wait.
+    TrailersOrData,
+    Data,
+    /// Trailers, or none: all data was read.
+    Trailers,
 }
 
 /// The end of a call that has one.
@@ -60,7 +77,8 @@ impl ResponseBody {
         let incoming = Incoming {
             stream,
             call,
-            is_at_trailers: false,
+            unreleased: 0,
+            next: Next::FirstData,
         };
         Self {
             incoming: Some(incoming),
@@ -95,24 +113,60 @@ impl Incoming {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.is_at_trailers {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    self.call.answered();
-                    // It is the caller's now: the server may send as much again.
-                    let released = self.stream.flow_control().release_capacity(data.len());
-                    return Poll::Ready(Some(released.map(|()| Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.is_at_trailers = true,
+        loop {
+            match self.next {
+                Next::TrailersOrData => match self.poll_trailers(cx) {
+                    Poll::Ready(trailers) => return Poll::Ready(trailers),
+                    Poll::Pending => self.next = Next::Data,
+                },
+                Next::FirstData | Next::Data => match self.stream.poll_data(cx)? {
+                    Poll::Ready(Some(data)) => {
+                        if let Next::FirstData = self.next {
+                            self.next = Next::TrailersOrData;
+                        }
+                        self.taken(data.len())?;
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    Poll::Ready(None) => self.next = Next::Trailers,
+                    Poll::Pending => {
+                        // Never waited for with room held back, however small the window.
+                        self.release()?;
+                        return Poll::Pending;
+                    }
+                },
+                Next::Trailers => return self.poll_trailers(cx),
             }
         }
-        let trailers = ready!(self.stream.poll_trailers(cx));
-        let whole = |mut trailers| {
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let trailers = ready!(self.stream.poll_trailers(cx)?);
+        Poll::Ready(trailers.map(|mut trailers| {
             drop_broken_details(&mut trailers);
-            Frame::trailers(trailers)
-        };
-        Poll::Ready(trailers.map(|it| it.map(whole)).transpose())
+            Ok(Frame::trailers(trailers))
+        }))
+    }
+
+    /// Notes that so much is the caller's now.
+    fn taken(&mut self, bytes: usize) -> Result<(), h2::Error> {
+        self.call.answered();
+        self.unreleased += bytes;
+        if self.unreleased < RELEASED_AT_ONCE {
+            return Ok(());
+        }
+        self.release()
+    }
+
+    /// Lets the server send as much again as the caller took. What is left when a response ends is
+    /// given back by h2.
+    fn release(&mut self) -> Result<(), h2::Error> {
+        match std::mem::take(&mut self.unreleased) {
+            0 => Ok(()),
+            taken => self.stream.flow_control().release_capacity(taken),
+        }
     }
 }
 
@@ -123,7 +177,8 @@ pub(crate) fn drop_broken_details(headers: &mut HeaderMap) {
     if headers.len() < 2 {
         return;
     }
-    let Some(value) = headers.get(&DETAILS) else {
+    // There are a few, and to look at each costs less than to look one up.
+    let Some((_, value)) = headers.iter().find(|(name, _)| **name == DETAILS) else {
         return;
     };
     let details = HeaderMap::from_iter([(DETAILS.clone(), value.clone())]);

@@ -72,6 +72,8 @@ struct Shared {
     /// The tasks that send bodies, and where they run.
     tasks: TaskTracker,
     runtime: Handle,
+    /// Something was handed to h2, since the connection last ran, that others may leave with.
+    queued: AtomicBool,
     /// A call was answered since that was last looked at.
     answered: AtomicBool,
     has_answered: AtomicBool,
@@ -191,6 +193,7 @@ pub(crate) async fn handshake(
         traffic,
         tasks,
         runtime: Handle::current(),
+        queued: AtomicBool::new(false),
         answered: AtomicBool::new(false),
         has_answered: AtomicBool::new(false),
         begun: now.into_std(),
@@ -293,6 +296,14 @@ impl Shared {
         if self.owed.load(Ordering::Relaxed) == 0 {
             let nanos = now.saturating_duration_since(self.begun).as_nanos() as u64;
             self.owed.store(nanos.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that something is handed to h2 that others may leave with, before it is. Written only if
+    /// it has to be, too.
+    fn queues(&self) {
+        if !self.queued.load(Ordering::Relaxed) {
+            self.queued.store(true, Ordering::Relaxed);
         }
     }
 

@@ -200,6 +200,23 @@ async fn c42_a_slow_reader_holds_the_server_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_larger_than_the_window_come_through() {
+    for window in [100, 20_000, 40_000] {
+        let network = Network::new();
+        network.serve_as("a:1", large(Counting::default()));
+        let channel = Channel::balance(["a:1"]).unwrap();
+        let channel = channel.stream_window(window).connector(network.connector());
+        let channel = channel.connect_lazy().unwrap();
+        let replies = client(&channel).say_hellos(hellos(64 * KIB, 3)).await;
+        let mut replies = replies.unwrap().into_inner();
+        for _ in 0..3 {
+            let reply = within(SOON, replies.next()).await.unwrap();
+            assert_eq!(reply.unwrap().message.len(), 64 * KIB, "{window}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c42_a_slow_server_holds_the_sender_back() {
     const UNDER_WAY: usize = 2 * MIB;
     let (channel, counts) = counted().await;

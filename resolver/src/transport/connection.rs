@@ -1,21 +1,24 @@
 //! Does the work of one connection, and tells what becomes of it.
 //!
-//! - All that was written since it last ran leaves in one flush: when it is woken it lets the other
-//!   tasks that can run go first, once, since they may have more to say.
+//! - All that was written since it last ran leaves in one flush: when calls have something to send it
+//!   lets the other tasks that can run go first, once, since they may have more to say.
 //! - It alone sends pings.
 //! - A GOAWAY, which wakes nobody in h2, is noticed when it is read, with or without calls.
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Ping, PingPong, client::SendRequest};
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep, timeout},
+};
 
 use super::{
     Shared,
@@ -119,12 +122,15 @@ impl Connection {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Turn::Others = self.turn {
+        if let Turn::Others = self.turn
+            && self.shared.queued.load(Ordering::Relaxed)
+        {
             self.turn = Turn::Ours;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.turn = Turn::Others;
+        self.shared.queued.store(false, Ordering::Relaxed);
         let owed = self.shared.owed.load(Ordering::Relaxed);
         if let Poll::Ready(ended) = Pin::new(&mut self.io).poll(cx) {
             let cause = match ended {
@@ -235,7 +241,7 @@ impl Connection {
     }
 }
 
-/// Whose turn it is when the connection is woken.
+/// Whose turn it is when there is something to send.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     /// That of the other tasks, which may have more to send.
@@ -249,6 +255,9 @@ struct Alarm {
     /// Made when it is needed first: of many connections, most are idle.
     sleep: Option<Pin<Box<Sleep>>>,
     is_set: bool,
+    /// The task that hears of it. Its sleep is polled once for each, which costs more than to look
+    /// whether it is over.
+    heard_by: Option<Waker>,
     expects: Expects,
 }
 
@@ -271,6 +280,7 @@ impl Alarm {
             false => Expects::Anything,
         };
         self.is_set = at.is_some();
+        self.heard_by = None;
         let Some(at) = at.map(Instant::from_std) else {
             return;
         };
@@ -284,7 +294,15 @@ impl Alarm {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.sleep {
             Some(sleep) if self.is_set => {
-                ready!(sleep.as_mut().poll(cx));
+                let waker = cx.waker();
+                let is_heard = self.heard_by.as_ref().is_some_and(|it| it.will_wake(waker));
+                if !is_heard {
+                    self.heard_by = Some(waker.clone());
+                    // Not put off when the task has done much: it is polled once only.
+                    ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
+                } else if !sleep.is_elapsed() {
+                    return Poll::Pending;
+                }
                 self.is_set = false;
                 Poll::Ready(())
             }

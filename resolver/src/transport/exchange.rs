@@ -44,6 +44,10 @@ impl Transport {
         let written_before = self.shared.traffic.written();
         // Noted before it is sent: it may be answered before this goes on.
         self.shared.begin(now);
+        // One that is alone on its connection has nobody to leave with.
+        if self.shared.slots.taken() > 1 {
+            self.shared.queues();
+        }
         let sent = self.sender.clone().send_request(head, body.is_empty());
         let (response, mut stream) = sent.map_err(|error| {
             let cause = cause(error, self.shared.lost());

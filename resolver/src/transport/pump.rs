@@ -4,7 +4,7 @@
 //! It ends when the body does, when the server resets the stream, when the connection ends, or when
 //! the call is over for its caller.
 
-use std::{convert::Infallible, future::poll_fn, task::Poll};
+use std::{convert::Infallible, future::poll_fn, sync::Arc, task::Poll};
 
 use super::{BoxError, Shared};
 use crate::request_body::Rest;
@@ -23,10 +23,10 @@ impl Pump {
     /// Sends the rest of a body, which ends the stream.
     ///
     /// It runs where the connection does: that of the caller may end before the call.
-    pub(super) fn start(stream: SendStream<Bytes>, rest: Rest, shared: &Shared) -> Self {
+    pub(super) fn start(stream: SendStream<Bytes>, rest: Rest, shared: &Arc<Shared>) -> Self {
         let (wanted, given_up) = oneshot::channel();
         let (failed, failure) = oneshot::channel();
-        let pump = pump(stream, rest, given_up, failed);
+        let pump = pump(stream, rest, shared.clone(), given_up, failed);
         shared.tasks.spawn_on(pump, &shared.runtime);
         Self {
             _wanted: wanted,
@@ -52,10 +52,11 @@ enum End {
 async fn pump(
     mut stream: SendStream<Bytes>,
     mut rest: Rest,
+    shared: Arc<Shared>,
     mut given_up: oneshot::Receiver<Infallible>,
     failed: oneshot::Sender<BoxError>,
 ) {
-    let sent = send(&mut stream, &mut rest, &mut given_up).await;
+    let sent = send(&mut stream, &mut rest, &shared, &mut given_up).await;
     match sent {
         Ok(()) | Err(End::Reset) => {}
         Err(End::GivenUp) => stream.send_reset(Reason::CANCEL),
@@ -70,6 +71,7 @@ async fn pump(
 async fn send(
     stream: &mut SendStream<Bytes>,
     rest: &mut Rest,
+    shared: &Shared,
     given_up: &mut oneshot::Receiver<Infallible>,
 ) -> Result<(), End> {
     loop {
@@ -86,7 +88,7 @@ async fn send(
                 tokio::select! {
                     biased;
                     _ = &mut *given_up => return Err(End::GivenUp),
-                    sent = send_data(stream, data) => sent?,
+                    sent = send_data(stream, data, shared) => sent?,
                 }
             }
             Some(Err(frame)) => {
@@ -101,7 +103,11 @@ async fn send(
 }
 
 /// Sends as the server makes room.
-async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), End> {
+async fn send_data(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    shared: &Shared,
+) -> Result<(), End> {
     stream.reserve_capacity(data.len());
     while !data.is_empty() {
         let room = poll_fn(|cx| match stream.poll_reset(cx) {
@@ -112,6 +118,7 @@ async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<()
             return Err(End::Reset);
         };
         let part = data.split_to(room.min(data.len()));
+        shared.queues();
         stream.send_data(part, false).map_err(|_| End::Reset)?;
     }
     Ok(())
