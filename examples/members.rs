@@ -63,7 +63,10 @@ async fn show() -> anyhow::Result<()> {
     cyd.runtime.shutdown_background();
     told(&mut members, MemberChange::Left(member("cyd", "b")?)).await?;
     let took = crashed.elapsed();
-    println!("  that took {:.1} s; the TTL is {TTL:?}", took.as_secs_f64());
+    println!(
+        "  that took {:.1} s; the TTL is {TTL:?}",
+        took.as_secs_f64()
+    );
     ensure!(took < TTL + Duration::from_secs(2), "{took:?}");
 
     println!("cyd is started again");
