@@ -19,3 +19,8 @@ pub use switchboard_resolver::{
 };
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};
+
+/// Its blocks are compiled, as those of README are.
+#[cfg(all(doctest, feature = "coordination"))]
+#[doc = include_str!("../docs/coordination.md")]
+mod coordination_page {}

@@ -1,0 +1,73 @@
+//! The examples of what etcd is used for beside discovery: each shows what it is to show, which it
+//! sees to itself, and ends.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{process::Command, time::Duration};
+
+use switchboard_test_support::{Example, Process};
+
+/// How long a show may take, on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs an example, and sees these words in its output, in this order.
+async fn shows(name: &str, expected: &[&str]) {
+    let example = Example::build(name).await;
+    let mut command = Command::new(example.executable());
+    command.env("RUST_BACKTRACE", "0");
+    let exit = Process::spawn(command).wait(LIMIT).await;
+    assert!(exit.status.success() && exit.stderr.is_empty(), "{exit:?}");
+    let mut lines = exit.lines.iter();
+    for words in expected {
+        let found = lines.any(|line| line.contains(words));
+        assert!(found, "{words}: {exit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_reaches_all_replicas_and_a_bad_one_none() {
+    let expected = [
+        "replica 3: 0 calls",
+        "replica 3: 100 calls",
+        "rejected: configuration /shop/limits.json cannot be read",
+        "replica 3: 100 calls",
+        "replica 3: 200 calls",
+    ];
+    shows("config", &expected).await;
+}
+
+#[tokio::test]
+async fn a_topic_tells_each_message_once_or_that_it_is_lost() {
+    let expected = [
+        "from the beginning: 203 messages",
+        "from now on:        200 messages",
+        "messages 204 to 211 are lost",
+        "message 213: late 10",
+    ];
+    shows("topic", &expected).await;
+}
+
+#[tokio::test]
+async fn progress_is_told_while_the_job_runs_and_when_it_has_ended() {
+    let expected = ["the job: 100 %", "who is late: 100 %", "expected: 0 to 100"];
+    shows("progress", &expected).await;
+}
+
+#[tokio::test]
+async fn conditions_let_nobody_go_before_all_are_met_at_once() {
+    let expected = ["the schema is 6 again", "worker", "worker", "worker"];
+    shows("conditions", &expected).await;
+}
+
+#[tokio::test]
+async fn members_are_told_who_comes_goes_and_crashes() {
+    let expected = [
+        "cyd has joined",
+        "ada has left",
+        "bob is now",
+        "cyd has left",
+        "cyd has joined",
+        "in the end there are bob and cyd.",
+    ];
+    shows("members", &expected).await;
+}
