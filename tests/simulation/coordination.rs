@@ -146,8 +146,7 @@ impl Play {
     /// Nobody waits for what one who is gone was to see.
     fn forget(&mut self, party: Party) {
         let name = self.process(party).name();
-        let waiting = &mut self.world.state().waiting;
-        waiting.retain(|who, _| *who != name && !who.starts_with(&format!("{name} ")));
+        self.world.state().forget(&name);
     }
 
     fn befall_etcd(&self, fault: EtcdFault) {

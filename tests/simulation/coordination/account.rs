@@ -15,6 +15,8 @@ pub(super) struct Account {
     last: Option<u64>,
     /// The revision of the last message of this life that was told.
     revision: i64,
+    /// What was gone at this revision of this life need not have been read: a list was.
+    listed: i64,
     /// The life that it began in, and messages of that life up to this revision are none of its business.
     since: (usize, i64),
     /// Whether what is missing since then is told.
@@ -35,6 +37,7 @@ impl Account {
             is_certain: false,
             last: None,
             revision: 0,
+            listed: 0,
             since: (life, since),
             is_exact: start != Start::Beginning,
             start,
@@ -57,7 +60,7 @@ impl Account {
             Err(TopicError::Gap { first, last }) => self.gap(history, *first, *last),
             Err(TopicError::Anew) => {
                 self.life += 1;
-                (self.is_certain, self.last, self.revision) = (false, Some(0), 0);
+                (self.is_certain, self.last, self.revision, self.listed) = (false, Some(0), 0, 0);
                 match self.life < history.lives.len() {
                     true => Ok(()),
                     false => Err("began anew, and nothing was wiped".to_owned()),
@@ -95,7 +98,9 @@ impl Account {
         let (since_life, since) = self.since;
         let wrong = match self.last {
             // What is from before is passed over, and nobody knows whether what was lost before it was.
-            Some(last) if !self.is_certain && !self.is_exact && since_life == life => {
+            Some(last)
+                if last < number && !self.is_certain && !self.is_exact && since_life == life =>
+            {
                 let between = history.lives[life].messages.range(last + 1..number);
                 let missed = between.map(|(_, it)| it.revision).find(|it| *it > since);
                 missed.map(|it| format!("{number} comes after {last}, and {it} is missed"))
@@ -119,6 +124,10 @@ impl Account {
                 }
             }
         };
+        let is_listed = !self.is_exact || since_life != life;
+        if !self.is_certain && is_listed {
+            self.listed = history.lives[life].revision;
+        }
         (self.life, self.is_certain) = (life, true);
         (self.last, self.revision) = (Some(number), message.revision);
         wrong.map_or(Ok(()), Err)
@@ -137,16 +146,17 @@ impl Account {
             // It was wiped, and so may all of them have been.
             return Ok(());
         }
+        let mut are_listed = true;
         for number in first..=last {
             match now.messages.get(&number) {
                 Some(posted) if posted.gone_at.is_none() => {
                     return Err(format!("{number} is told to be lost, and is there"));
                 }
-                Some(_) => {}
+                Some(posted) => are_listed &= posted.gone_at.is_some_and(|it| it <= self.listed),
                 None => return Err(format!("{number} is told to be lost, and never was")),
             }
         }
-        match self.is_certain && now.compacted <= self.revision {
+        match self.is_certain && !are_listed && now.compacted <= self.revision {
             true => Err(format!(
                 "{first} to {last} are lost, and nothing was compacted"
             )),

@@ -124,6 +124,7 @@ impl Process {
                 }
             }
             world.bury(&name);
+            world.state().forget(&name);
         });
         self.restart();
     }

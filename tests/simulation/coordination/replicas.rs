@@ -241,7 +241,7 @@ impl<T: Counted> Sight<T> {
                 (Content::Absent, Some(_)) if self.has_default => false,
                 (Content::Absent | Content::Bad, Some(_)) => {
                     // The last good one may have come and gone since.
-                    let since = if floor { self.revision } else { 0 };
+                    let since = if floor { self.revision.min(at) } else { 0 };
                     let mut good = T::track(it).range(since..=at).map(|(_, content)| content);
                     is_kept
                         || number == 0 && self.has_default

@@ -168,6 +168,14 @@ impl State {
     }
 }
 
+impl State {
+    /// Nobody waits for what one who is gone was to see.
+    pub(super) fn forget(&mut self, name: &str) {
+        let is_its = |who: &str| who == name || who.starts_with(&format!("{name} "));
+        self.waiting.retain(|who, _| !is_its(who));
+    }
+}
+
 /// What a process is called, in one of its lives.
 pub(super) fn name(party: Party, life: usize) -> String {
     format!("{party:?}.{life}")
