@@ -13,7 +13,7 @@
 //! ```text
 //! cargo test --test simulation                            500 seeds, and those that once found something
 //! SWITCHBOARD_SEEDS=5000 cargo test --test simulation     more of them
-//! SWITCHBOARD_SEED=7 cargo test --test simulation         one of them, with its trace
+//! SWITCHBOARD_SEED=7 cargo test --test simulation order   one of them, with its trace
 //! ```
 //!
 //! Planted bugs that it catches say so in their patches (`tests/mutants`). It does not catch a list
@@ -24,6 +24,7 @@
 mod alarms;
 mod auditor;
 mod clients;
+mod coordination;
 mod health;
 mod publishers;
 mod records;
@@ -58,20 +59,40 @@ fn variable(name: &str) -> Option<u64> {
 /// longer spins.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How a seed is run.
+type Run = fn(u64, bool) -> Outcome;
+
 /// Runs a seed. Returns what is wrong with it.
-fn failure(seed: u64, is_shown: bool) -> Option<String> {
+fn failure(run: Run, seed: u64, is_shown: bool, tests: &str) -> Option<String> {
     let wrong = match std::panic::catch_unwind(|| run(seed, is_shown)) {
         Ok(Outcome { violations, .. }) if violations.is_empty() => return None,
         Ok(Outcome { violations, .. }) => violations.join("\n  "),
         Err(_) => "it panicked; see above".to_owned(),
     };
     Some(format!(
-        "seed {seed}:\n  {wrong}\nreplay it: SWITCHBOARD_SEED={seed} cargo test --test simulation",
+        "seed {seed}:\n  {wrong}\nreplay it: SWITCHBOARD_SEED={seed} cargo test --test simulation {tests}",
     ))
 }
 
+/// Runs the seed that is asked for, or many, those that once found something among them; `tests` is
+/// what the test that does is called, or a part of it.
+fn survive(run: Run, regressions: &[u64], tests: &str) {
+    if let Some(seed) = variable("SWITCHBOARD_SEED") {
+        if let Some(failure) = failure(run, seed, true, tests) {
+            panic!("{failure}");
+        }
+        return;
+    }
+    let count = variable("SWITCHBOARD_SEEDS").unwrap_or(500);
+    survive_all(
+        run,
+        regressions.iter().copied().chain(0..count).collect(),
+        tests,
+    );
+}
+
 /// Runs seeds, on all processors.
-fn survive(seeds: Vec<u64>) {
+fn survive_all(run: Run, seeds: Vec<u64>, tests: &str) {
     let count = seeds.len();
     let seeds = Mutex::new(seeds.into_iter());
     let (begin, begun) = mpsc::channel();
@@ -82,7 +103,9 @@ fn survive(seeds: Vec<u64>) {
             scope.spawn(move || {
                 while let Some(seed) = { seeds.lock().unwrap().next() } {
                     begin.send((seed, None)).unwrap();
-                    begin.send((seed, Some(failure(seed, false)))).unwrap();
+                    begin
+                        .send((seed, Some(failure(run, seed, false, tests))))
+                        .unwrap();
                 }
             });
         }
@@ -114,14 +137,7 @@ fn survive(seeds: Vec<u64>) {
 
 #[test]
 fn whatever_happens_in_whatever_order_all_is_as_it_should_in_the_end() {
-    if let Some(seed) = variable("SWITCHBOARD_SEED") {
-        if let Some(failure) = failure(seed, true) {
-            panic!("{failure}");
-        }
-        return;
-    }
-    let count = variable("SWITCHBOARD_SEEDS").unwrap_or(500);
-    survive(REGRESSIONS.iter().copied().chain(0..count).collect());
+    survive(run, REGRESSIONS, "in_whatever_order");
 }
 
 #[test]
@@ -130,6 +146,11 @@ fn whatever_happens_in_whatever_order_all_is_as_it_should_in_the_end() {
     ignore = "tokio's own chance follows a seed only with tokio_unstable"
 )]
 fn the_same_seed_gives_the_same_trace() {
+    are_repeatable(run);
+}
+
+/// Sees that each seed gives the same trace again.
+fn are_repeatable(run: Run) {
     for seed in 0..8 {
         let (once, again) = (run(seed, false), run(seed, false));
         let differs = once

@@ -42,6 +42,18 @@ pub(crate) struct Outcome {
 
 /// Runs a seed, in a runtime of its own.
 pub(crate) fn run(seed: u64, is_shown: bool) -> Outcome {
+    within(seed, is_shown, async |trace| {
+        Play::begin(seed, trace).await.play().await
+    })
+}
+
+/// Plays in a runtime of its own, in which all chance follows from the seed. Returns the trace, and
+/// the violations that `play` returns.
+pub(crate) fn within(
+    seed: u64,
+    is_shown: bool,
+    play: impl AsyncFnOnce(&Trace) -> Vec<String>,
+) -> Outcome {
     // What the registry and the channels make up follows from it.
     fastrand::seed(seed);
     let mut runtime = Builder::new_current_thread();
@@ -53,7 +65,7 @@ pub(crate) fn run(seed: u64, is_shown: bool) -> Outcome {
     let runtime = runtime.build().expect("a runtime");
     runtime.block_on(async {
         let trace = Trace::new(is_shown);
-        let violations = Play::begin(seed, &trace).await.play().await;
+        let violations = play(&trace).await;
         let lines = trace.lines();
         Outcome {
             hash: trace::hash(&lines),

@@ -150,7 +150,13 @@ impl Sending<'_> {
                     doubt = Some(cause.clone());
                     Some(cause)
                 }
-                Err(error) => return Err(SendError::Etcd(error.into())),
+                Err(error) => {
+                    return Err(match doubt {
+                        // An earlier attempt may have gone through all the same.
+                        Some(cause) => SendError::Unknown(cause),
+                        None => SendError::Etcd(error.into()),
+                    });
+                }
             };
             if Instant::now() >= deadline {
                 return Err(match (failed, doubt) {
@@ -169,8 +175,14 @@ impl Sending<'_> {
         let names = &self.topic.names;
         let key = names.message(sequence);
         let value = write_message(epoch, self.mark, self.payload);
-        let transaction = Transaction::new()
-            .when(Guard::changed_at(names.head(), head.revision))
+        let unchanged = Guard::changed_at(names.head(), head.revision);
+        let mut transaction = Transaction::new().when(unchanged);
+        if let Some((epoch, last)) = head.last {
+            // An etcd that was wiped may have another head at the same revision.
+            let known = write_head(epoch, last);
+            transaction = transaction.when(Guard::holds(names.head(), &known));
+        }
+        let transaction = transaction
             .then(Operation::put(&key, value, self.lease))
             .then(Operation::put(
                 names.head(),

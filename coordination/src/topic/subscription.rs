@@ -234,6 +234,8 @@ impl Subscription {
                 Some(Err(TopicError::Gap { first, last }))
             }
             (Ruling::Anew, _) => {
+                // It is a revision of another history.
+                self.since = 0;
                 self.tail.restart();
                 Some(Err(TopicError::Anew))
             }

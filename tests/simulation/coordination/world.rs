@@ -1,0 +1,182 @@
+//! What everybody shares: the network, etcd, the trace, and what is checked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use switchboard::Registry;
+use switchboard_embedded::{EmbeddedEtcd, Network};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{history::History, script::Party};
+use crate::{script::Weather, trace::Trace};
+
+const ETCD: &str = "etcd:2379";
+
+/// A handle on the world.
+#[derive(Clone)]
+pub(super) struct World(Arc<Inner>);
+
+struct Inner {
+    etcd: EmbeddedEtcd,
+    network: Network,
+    trace: Trace,
+    start: Instant,
+    is_calm: bool,
+    /// All that parties do.
+    tasks: TaskTracker,
+    /// Nothing goes wrong any more, and all come to rest.
+    over: CancellationToken,
+    counter: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What is checked.
+pub(super) struct State {
+    pub(super) history: History,
+    pub(super) violations: Vec<String>,
+    /// What each party does not see yet, or what is not done yet.
+    pub(super) waiting: BTreeMap<String, String>,
+    /// The members that live, by their ids, and who they are.
+    pub(super) members: BTreeMap<String, String>,
+}
+
+impl World {
+    pub(super) fn new(trace: Trace, is_calm: bool) -> Self {
+        let (etcd, network) = (EmbeddedEtcd::start(), Network::new());
+        etcd.serve(network.listen(ETCD).expect("nobody listens yet"));
+        Self(Arc::new(Inner {
+            etcd,
+            network,
+            trace,
+            start: Instant::now(),
+            is_calm,
+            tasks: TaskTracker::new(),
+            over: CancellationToken::new(),
+            counter: AtomicU64::new(0),
+            state: Mutex::new(State {
+                history: History::new(),
+                violations: Vec::new(),
+                waiting: BTreeMap::new(),
+                members: BTreeMap::new(),
+            }),
+        }))
+    }
+
+    pub(super) fn etcd(&self) -> &EmbeddedEtcd {
+        &self.0.etcd
+    }
+
+    pub(super) fn trace(&self) -> &Trace {
+        &self.0.trace
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    pub(super) fn over(&self) -> &CancellationToken {
+        &self.0.over
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.over.is_cancelled()
+    }
+
+    /// Returns the moment that long after the beginning.
+    pub(super) fn moment(&self, at: Duration) -> Instant {
+        self.0.start + at
+    }
+
+    /// Returns a number that nobody else has, larger than those before.
+    pub(super) fn number(&self) -> u64 {
+        self.0.counter.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns what is checked, with all of the store's history until now.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let found = state.history.audit(&self.0.etcd, &self.0.trace);
+        for violation in found {
+            self.0.trace.write(format_args!("VIOLATION {violation}"));
+            state.violations.push(violation);
+        }
+        state
+    }
+
+    /// Notes that something must not have happened.
+    pub(super) fn violation(&self, what: String) {
+        self.0.trace.write(format_args!("VIOLATION {what}"));
+        self.lock().violations.push(what);
+    }
+
+    /// Notes an error that has a reason, where anything is wrong.
+    pub(super) fn excused(&self, what: String) {
+        match self.0.is_calm {
+            true => self.violation(format!("{what}, and nothing was wrong")),
+            false => self.0.trace.write(what),
+        }
+    }
+
+    /// Makes a registry whose process has this name on the network.
+    pub(super) fn registry(&self, name: &str) -> Registry {
+        let builder = Registry::builder(ETCD).expect("an address");
+        let builder = builder.connector(self.0.network.connector(name));
+        let builder = builder.ttl(Duration::from_secs(3));
+        builder.connect_lazy().expect("it is valid")
+    }
+
+    pub(super) fn set_weather(&self, name: &str, weather: Weather) {
+        let link = self.0.network.link(name, ETCD);
+        match weather {
+            Weather::Fair => {
+                link.heal();
+                link.delay(Duration::ZERO);
+            }
+            Weather::Cut => link.cut(),
+            Weather::Delay(by) => link.delay(by),
+            Weather::Refuse => link.refuse(),
+            Weather::Reset => link.reset(),
+        }
+    }
+
+    /// Takes a process off the network for good: what it still says reaches nobody.
+    pub(super) fn bury(&self, name: &str) {
+        let link = self.0.network.link(name, ETCD);
+        link.refuse();
+        link.reset();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Notes what `who` waits for, if anything.
+    pub(super) fn waits(&mut self, who: &str, what: Option<String>) {
+        match what {
+            Some(what) => drop(self.waiting.insert(who.to_owned(), what)),
+            None => drop(self.waiting.remove(who)),
+        }
+    }
+}
+
+impl State {
+    /// Nobody waits for what one who is gone was to see.
+    pub(super) fn forget(&mut self, name: &str) {
+        let is_its = |who: &str| who == name || who.starts_with(&format!("{name} "));
+        self.waiting.retain(|who, _| !is_its(who));
+    }
+}
+
+/// What a process is called, in one of its lives.
+pub(super) fn name(party: Party, life: usize) -> String {
+    format!("{party:?}.{life}")
+}
