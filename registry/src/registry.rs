@@ -21,6 +21,7 @@ use crate::{
     instances,
     key_watcher::KeyWatcher,
     layout::Place,
+    lease::Standing,
     services,
     session::{Ending, Session},
     strays::Strays,
@@ -334,6 +335,14 @@ impl Shared {
                 &self.tasks,
                 &self.runtime,
             )
+        })
+    }
+
+    /// Returns whether etcd has granted a lease that it may still hold.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.session.get().is_some_and(|session| {
+            let standing = session.state().borrow().standing;
+            matches!(standing, Standing::Held { .. } | Standing::Expired { .. })
         })
     }
 
