@@ -51,7 +51,8 @@ type OnPublished = Box<dyn FnOnce() + Send>;
 /// Awaited, it fails if the instance cannot be published, or is not in the time that was required;
 /// or if tonic stops serving. etcd being away is no error.
 ///
-/// To spawn it, take its [`into_future`](IntoFuture::into_future).
+/// To spawn it: `tokio::spawn(async { serve.await })`, or its
+/// [`into_future`](IntoFuture::into_future).
 ///
 /// # Cancel safety
 ///
