@@ -2,7 +2,13 @@
 //!
 //!     cargo run --example greeter_client -- --rate 100 --duration 10
 
-use std::{collections::BTreeMap, error::Error, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use comfy_table::Table;
@@ -53,7 +59,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
 
     let channel = match arguments.target {
@@ -138,6 +145,8 @@ async fn call(channel: Channel) -> Call {
 #[derive(Default)]
 struct Summary {
     servers: BTreeMap<String, Server>,
+    /// What the last call failed with, if it did: it is printed once, however often it is repeated.
+    failing: Option<String>,
 }
 
 struct Server {
@@ -160,15 +169,18 @@ impl Summary {
     fn add(&mut self, call: Call, quiet: bool) -> anyhow::Result<()> {
         let (name, failed) = match &call.answer {
             Ok(reply) => {
+                self.failing = None;
                 if !quiet {
                     println!("{} from {}", reply.message, reply.served_by);
                 }
                 (reply.served_by.clone(), false)
             }
             Err(status) => {
-                if !quiet {
-                    println!("failed: {:?}: {}", status.code(), status.message());
+                let failure = format!("{:?}: {}", status.code(), status.message());
+                if !quiet && self.failing.as_ref() != Some(&failure) {
+                    println!("failed: {failure}");
                 }
+                self.failing = Some(failure);
                 (endpoint_of(status), true)
             }
         };

@@ -7,7 +7,10 @@
 //!
 //!     cargo run --example greeter_server -- --embedded
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
@@ -44,7 +47,8 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
 
     // Held to the end: it ends when it is dropped.

@@ -330,3 +330,20 @@ fn channel(etcd: &Addresses) -> ChannelBuilder {
             while_idle: false,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_etcd_that_cannot_be_reached_is_told_in_one_line_that_repeats_nothing() {
+        let refused = || Err::<tokio::io::DuplexStream, _>(io::Error::other("nobody listens"));
+        let registry = Registry::builder("h1:2379").expect("an address");
+        let registry = registry.connector(move |_| std::future::ready(refused()));
+        let error = registry.connect().await.expect_err("nobody is there");
+        assert_eq!(error.to_string(), "cannot reach etcd: h1:2379");
+        let whole = format!("{:#}", anyhow::Error::from(error));
+        assert_eq!(whole.matches("nobody listens").count(), 1, "{whole}");
+        assert!(!whole.contains("Status"), "{whole}");
+    }
+}

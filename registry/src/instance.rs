@@ -48,9 +48,9 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// The name or the address is invalid, or nobody else can dial it: it is unspecified (`0.0.0.0`,
-    /// `[::]`), where one can only listen, or a Unix socket.
-    /// [`Registry::advertised`](crate::Registry::advertised) finds the one to dial.
+    /// The name or the address is invalid, or nobody else can dial it: it is a Unix socket, or
+    /// unspecified (`0.0.0.0`, `[::]`), where one can only listen.
+    /// [`Registry::advertised`](crate::Registry::advertised) finds the one to dial then.
     pub fn new<N, A>(service: N, address: A) -> Result<Self, InstanceError>
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,
@@ -58,9 +58,7 @@ impl Instance {
     {
         let service = service.try_into().map_err(Into::into)?;
         let address = address.try_into().map_err(Into::into)?;
-        if !is_for_others(&address) {
-            return Err(InstanceError::Unspecified(address));
-        }
+        check_is_for_others(&address)?;
         let id = InstanceId::derived(&service, &address);
         let origins = vec![Origin::new(Scheme::Grpc, address)];
         Ok(Self {
@@ -249,14 +247,25 @@ pub enum InstanceError {
         "invalid address to publish: {0} (expected: one that others can dial; `Registry::advertised` finds it)"
     )]
     Unspecified(Address),
+    /// A Unix socket, which nobody can dial on another machine.
+    #[error(
+        "invalid address to publish: {0} (expected: host:port, since others cannot dial a Unix socket; `Channel::balance` takes it here)"
+    )]
+    UnixSocket(Address),
     /// There is nothing to dial, where clients look for servers.
     #[error("no endpoint: {0} (expected: at least one)")]
     NoEndpoint(ServiceName),
 }
 
-/// Returns whether others can dial the address, on other machines too if there are any.
-pub(crate) fn is_for_others(address: &Address) -> bool {
-    !address.is_unspecified() && address.port().is_some()
+/// Refuses an address that others cannot dial, on other machines too if there are any.
+pub(crate) fn check_is_for_others(address: &Address) -> Result<(), InstanceError> {
+    if address.is_unspecified() {
+        Err(InstanceError::Unspecified(address.clone()))
+    } else if address.port().is_none() {
+        Err(InstanceError::UnixSocket(address.clone()))
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -275,7 +284,7 @@ mod tests {
         ));
         assert!(matches!(
             Instance::new("a", Address::unix("/run/a").unwrap()),
-            Err(InstanceError::Unspecified(_))
+            Err(InstanceError::UnixSocket(_))
         ));
         assert!(matches!(
             Instance::new("a", "0.0.0.0:1"),

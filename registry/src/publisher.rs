@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::performer::{Command, Done, Performer};
 pub use self::status::{PublicationStatus, PublishError};
-use crate::{Instance, InstanceError, Origin, Registry, ServiceName, instance::is_for_others};
+use crate::{
+    Instance, InstanceError, Origin, Registry, ServiceName, instance::check_is_for_others,
+};
 
 /// An instance that is kept in etcd, for as long as this lives.
 ///
@@ -208,12 +210,9 @@ fn prepare(registry: &Registry, instance: Instance) -> Result<Instance, Instance
 
 /// What is published must be of use to somebody.
 fn check(registry: &Registry, instance: &Instance) -> Result<(), InstanceError> {
-    let of_no_use = |origin: &&Origin| !is_for_others(origin.address());
-    match instance.origins().iter().find(of_no_use) {
-        Some(origin) => Err(InstanceError::Unspecified(origin.address().clone())),
-        None if instance.origins().is_empty() && registry.place.namespace.is_of_kratos() => {
-            Err(InstanceError::NoEndpoint(instance.service().clone()))
-        }
-        None => Ok(()),
+    if instance.origins().is_empty() && registry.place.namespace.is_of_kratos() {
+        return Err(InstanceError::NoEndpoint(instance.service().clone()));
     }
+    let mut addresses = instance.origins().iter().map(Origin::address);
+    addresses.try_for_each(check_is_for_others)
 }

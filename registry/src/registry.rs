@@ -22,6 +22,7 @@ use crate::{
     key_watcher::KeyWatcher,
     keys::Keys,
     layout::Place,
+    lease::Standing,
     services,
     session::{Ending, Session},
     strays::Strays,
@@ -347,6 +348,14 @@ impl Shared {
                 &self.tasks,
                 &self.runtime,
             )
+        })
+    }
+
+    /// Returns whether etcd has granted a lease that it may still hold.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.session.get().is_some_and(|session| {
+            let standing = session.state().borrow().standing;
+            matches!(standing, Standing::Held { .. } | Standing::Expired { .. })
         })
     }
 

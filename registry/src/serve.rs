@@ -3,10 +3,13 @@
 mod closable;
 mod drain;
 mod incoming;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
     future::{Future, IntoFuture},
+    panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
@@ -48,7 +51,8 @@ type OnPublished = Box<dyn FnOnce() + Send>;
 /// Awaited, it fails if the instance cannot be published, or is not in the time that was required;
 /// or if tonic stops serving. etcd being away is no error.
 ///
-/// To spawn it, take its [`into_future`](IntoFuture::into_future).
+/// To spawn it: `tokio::spawn(async { serve.await })`, or its
+/// [`into_future`](IntoFuture::into_future).
 ///
 /// # Cancel safety
 ///
@@ -70,7 +74,7 @@ pub struct Serve {
 #[non_exhaustive]
 pub enum ServeError {
     /// The instance cannot be published.
-    #[error("cannot publish")]
+    #[error(transparent)]
     Publish(#[from] PublishError),
     /// It was required that the instance is published within this time, and it was not.
     #[error("not published after {0:?} (expected: in etcd by then)")]
@@ -130,7 +134,7 @@ impl Registry {
     {
         let incoming = listener.into();
         let start = |health, goaway: CancellationToken, force: CancellationToken| -> Serving {
-            let router = router.add_optional_service(health);
+            let router = with_health(router, health);
             let incoming = incoming.map_ok(move |io| Closable::new(io, force.clone()));
             Box::pin(router.serve_with_incoming_shutdown(incoming, goaway.cancelled_owned()))
         };
@@ -177,8 +181,8 @@ impl Serve {
         self
     }
 
-    /// Reports health to the caller's own health service, which is in the router already. A second
-    /// one on the same router would panic.
+    /// Reports health to the caller's own health service, which is in the router already, instead of
+    /// adding one. Two on one router panic.
     ///
     /// Only the health of the whole server, the service `""`, is set; what the caller says of
     /// single services stays.
@@ -202,6 +206,7 @@ impl Serve {
         let _force = force.clone().drop_guard();
         let mut serving = (self.start)(health, goaway.clone(), force.clone());
 
+        let service = self.instance.service().clone();
         let lifetime = Lifetime {
             registry: self.registry.clone(),
             instance: self.instance,
@@ -220,13 +225,29 @@ impl Serve {
             },
         };
         if self.registry.is_last() {
+            let has_lease = self.registry.shared.has_lease();
             let closed = tokio::time::timeout(self.drain.revoke, self.registry.close()).await;
-            if closed.is_err() {
+            if closed.is_err() && has_lease {
                 tracing::warn!(name: "lease_not_revoked", "etcd did not answer; the TTL does the rest");
             }
         }
+        if served.is_ok() {
+            tracing::info!(name: "drain", %service, phase = "end", "stopped serving");
+        }
         served
     }
+}
+
+/// Adds the health service, unless the caller has one. A router cannot be asked what it holds, and what
+/// it panics with where it holds one already names neither the reason nor the way out.
+fn with_health<L>(router: Router<L>, health: Option<HealthServer<HealthService>>) -> Router<L> {
+    let add = AssertUnwindSafe(|| router.add_optional_service(health));
+    catch_unwind(add).unwrap_or_else(|_| {
+        panic!(
+            "invalid router: with a health service (expected: without, or its reporter given with \
+             `Serve::health_reporter`)"
+        )
+    })
 }
 
 /// What happens beside the serving.

@@ -55,6 +55,7 @@ impl Session {
             reachable: etcd.reachable(),
             etcd,
             lease: Lease::new(ttl),
+            granted: None,
             stream: None,
             trouble: None,
             rng: fastrand::Rng::new(),
@@ -81,6 +82,8 @@ struct Keeper {
     etcd: Etcd,
     reachable: Reachable,
     lease: Lease,
+    /// The last lease that etcd is known to have granted.
+    granted: Option<LeaseId>,
     stream: Option<KeepAlive>,
     trouble: Option<Trouble>,
     rng: fastrand::Rng,
@@ -177,6 +180,7 @@ impl Keeper {
     async fn revoke(&mut self, id: LeaseId) {
         if let Err(error) = self.etcd.revoke(id).await
             && error.kind != Kind::LeaseNotFound
+            && self.granted == Some(id)
         {
             tracing::warn!(name: "lease_not_revoked", lease = id, cause = %error, "lease not revoked; its TTL does the rest");
         }
@@ -184,6 +188,7 @@ impl Keeper {
     }
 
     fn succeed(&mut self, id: LeaseId) {
+        self.granted = Some(id);
         if self.trouble.take().is_some() {
             tracing::info!(name: "lease_renewed", lease = id, "lease granted or renewed again");
         }

@@ -29,6 +29,7 @@ use crate::{Layout, Namespace, ServiceName};
 /// | `etcd:///h1:2379,h2:2379?key=user.rpc` | a service as go-zero lays it out, go-zero's spelling |
 /// | `direct:///h1:50051,h2:50051` | these servers, with no etcd at all |
 /// | `h1:2379,h2:2379` or `etcd://h1:2379,h2:2379` | nothing: an etcd, for [`Registry::builder`](crate::Registry::builder) |
+/// | `http://h1:2379,http://h2:2379` | the same, as etcd's tools have it; `https://` is `etcds://` |
 ///
 /// The `etcd` ones take the parameters `layout` and `namespace`, as in
 /// `etcd:///greeter?layout=kratos&namespace=/shop`. Names and values are percent-encoded as in

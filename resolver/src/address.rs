@@ -109,6 +109,11 @@ impl FromStr for Address {
             text: text.to_owned(),
             expected,
         };
+        if text.starts_with("unix:") {
+            return Err(refuse(
+                "host:port; the address of a Unix socket is made with `Address::unix`",
+            ));
+        }
         if text.contains("://") {
             return Err(refuse("host:port, without a scheme"));
         }
@@ -227,6 +232,8 @@ mod tests {
             ("", "host:port"),
             ("host", "host:port"),
             ("http://host:80", "without a scheme"),
+            ("unix:/run/x.sock", "`Address::unix`"),
+            ("unix:///run/x.sock", "`Address::unix`"),
             ("host:", "port"),
             ("host:0", "port"),
             ("host:65536", "port"),

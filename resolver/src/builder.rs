@@ -398,9 +398,15 @@ pub enum ConnectError {
     /// The channel was not made.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// No endpoint became READY.
-    #[error(transparent)]
-    Unavailable(#[from] CallError),
+    /// No endpoint became READY. The message says why, and nothing is left for a source.
+    #[error("{0}")]
+    Unavailable(CallError),
+}
+
+impl From<CallError> for ConnectError {
+    fn from(error: CallError) -> Self {
+        Self::Unavailable(error)
+    }
 }
 
 #[cfg(test)]

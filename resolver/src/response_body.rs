@@ -31,7 +31,8 @@ pub struct ResponseBody {
     incoming: Option<Incoming>,
     expiry: Option<Expiry>,
     service: Option<Arc<str>>,
-    endpoint: Endpoint,
+    /// `None` if nobody sent it.
+    endpoint: Option<Endpoint>,
 }
 
 struct Incoming {
@@ -84,7 +85,20 @@ impl ResponseBody {
             incoming: Some(incoming),
             expiry,
             service,
-            endpoint,
+            endpoint: Some(endpoint),
+        }
+    }
+}
+
+impl Default for ResponseBody {
+    /// Makes one that has ended, with nothing in it: that of a call which one of tonic's
+    /// interceptors has refused.
+    fn default() -> Self {
+        Self {
+            incoming: None,
+            expiry: None,
+            service: None,
+            endpoint: None,
         }
     }
 }
@@ -203,7 +217,7 @@ impl Body for ResponseBody {
             service,
             endpoint,
         } = &mut *self;
-        let Some(open) = incoming else {
+        let (Some(open), Some(endpoint)) = (&mut *incoming, endpoint) else {
             return Poll::Ready(None);
         };
         let result = match (open.poll_frame(cx), expiry) {

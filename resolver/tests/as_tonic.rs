@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::{error::Error, pin::Pin};
+use std::pin::Pin;
 
+use bytes::Bytes;
 use futures::Stream;
 use hyper_util::rt::TokioIo;
 use support::*;
@@ -21,10 +22,7 @@ use tonic::{
     metadata::{KeyAndValueRef, MetadataMap, MetadataValue},
     transport::Endpoint,
 };
-use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
-
-type Boxed =
-    BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Box<dyn Error + Send + Sync>>;
+use tower::{BoxError, Service, service_fn};
 
 type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
@@ -235,7 +233,12 @@ fn names(name: &str) -> Request<impl Stream<Item = HelloRequest> + Send + 'stati
 }
 
 /// Makes calls of all four kinds, and returns what is seen of them.
-async fn see(service: Boxed) -> Vec<Seen> {
+async fn see<S, B>(service: S) -> Vec<Seen>
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone,
+    S::Error: Into<BoxError> + Send + Sync,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Default + Send + 'static,
+{
     let mut seen = Vec::new();
     let mut plain = GreeterClient::new(service.clone());
     for name in ["", "Ada", "fail", "fail late"] {
@@ -268,11 +271,7 @@ async fn c44_callers_see_what_they_see_through_tonics_own_channel() {
     let network = Network::new();
     network.serve_as("a:1", GreeterServer::new(Particular));
     let ours = connected(&network, &["a:1"]).await;
-    let ours = ours
-        .map_request(|request: http::Request<Body>| request)
-        .map_response(|it| it.map(Body::new))
-        .map_err(Into::into);
-    let ours = within(SOON, see(BoxCloneSyncService::new(ours))).await;
+    let ours = within(SOON, see(ours)).await;
 
     let connect = network.connector();
     let connect = service_fn(move |uri| {
@@ -280,8 +279,7 @@ async fn c44_callers_see_what_they_see_through_tonics_own_channel() {
         async move { connecting.await.map(TokioIo::new) }
     });
     let tonics = Endpoint::from_static("http://a:1").connect_with_connector_lazy(connect);
-    let tonics = tonics.map_err(Into::into);
-    let tonics = within(SOON, see(BoxCloneSyncService::new(tonics))).await;
+    let tonics = within(SOON, see(tonics)).await;
 
     assert_eq!(ours.len(), 20);
     for (ours, tonics) in ours.iter().zip(&tonics) {

@@ -118,7 +118,7 @@ fn what_makes_no_sense_is_refused_with_what_was_expected() {
         ),
         (
             json!({"endpoints": "h"}),
-            "invalid address: \"h\" (expected: host:port)",
+            "invalid target: \"h\" (expected: host:port for an etcd; etcd:///h for a service of that name, which `Registry::dial` takes alone)",
         ),
         (
             json!({"endpoints": "h:1/greeter"}),

@@ -58,6 +58,8 @@ pub(super) struct Performer {
     closing: CancellationToken,
     waiting: Vec<Waiting>,
     status: watch::Sender<PublicationStatus>,
+    /// Whether the log says that it is in etcd.
+    is_logged: bool,
     rng: fastrand::Rng,
 }
 
@@ -126,6 +128,7 @@ impl Performer {
             closing: shared.ending.asked.clone(),
             waiting: Vec::new(),
             status,
+            is_logged: false,
             rng: fastrand::Rng::new(),
         })
     }
@@ -383,10 +386,9 @@ impl Performer {
     fn report(&mut self) {
         let status = self.status();
         self.answer(&status);
-        let was = self.status.borrow();
+        let was = self.status.borrow().clone();
         if !status.is_like(&was) {
             self.log(&was, &status);
-            drop(was);
             self.status.send_replace(status);
         }
     }
@@ -433,15 +435,18 @@ impl Performer {
         PublicationStatus::Retrying { cause }
     }
 
-    fn log(&self, was: &PublicationStatus, is: &PublicationStatus) {
+    fn log(&mut self, was: &PublicationStatus, is: &PublicationStatus) {
         let (service, id) = (self.instance.service(), self.instance.id());
         match is {
             PublicationStatus::Published { lease, .. } => {
                 tracing::info!(name: "registered", %service, %id, lease, "published")
             }
             PublicationStatus::Paused => tracing::info!(name: "paused", %service, %id, "paused"),
-            PublicationStatus::Stopped => {
+            PublicationStatus::Stopped if self.is_logged => {
                 tracing::info!(name: "deregistered", %service, %id, "not in etcd any more")
+            }
+            PublicationStatus::Stopped => {
+                tracing::info!(name: "stopped", %service, %id, "stopped; it was not in etcd")
             }
             PublicationStatus::Superseded => {
                 tracing::warn!(name: "superseded", %service, %id, "a newer publication of this server has taken over")
@@ -454,6 +459,13 @@ impl Performer {
             }
             PublicationStatus::Retrying { .. } | PublicationStatus::Registering => {}
         }
+        self.is_logged = match is {
+            PublicationStatus::Published { .. } => true,
+            PublicationStatus::Retrying { .. } | PublicationStatus::Registering => self.is_logged,
+            PublicationStatus::Paused
+            | PublicationStatus::Superseded
+            | PublicationStatus::Stopped => false,
+        };
     }
 }
 

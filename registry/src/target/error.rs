@@ -10,6 +10,11 @@ use crate::{LayoutNameError, NameError, ServiceName};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
+    /// It is a single word, neither an endpoint nor the spelling of a service.
+    #[error(
+        "invalid target: {0:?} (expected: host:port for an etcd; etcd:///{word} for a service of that name, which `Registry::dial` takes alone)", word = .0.escape_debug()
+    )]
+    Word(String),
     /// It has another scheme.
     #[error(
         "invalid scheme: {0:?} (expected: etcd://, etcds://, discovery:/// or direct:///, or host:port,... alone)"

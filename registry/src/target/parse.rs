@@ -14,6 +14,7 @@ const ETCD: &str = "etcd://host:port,.../service or etcd:///service";
 const ETCDS: &str = "etcds://host:port,.../service; the default registry has its own setting";
 const GO_ZERO: &str = "etcd:///host:port,...?key=service, without other parameters";
 const DISCOVERY: &str = "discovery:///service, without parameters";
+const URLS: &str = "http://host:port,... or https://host:port,... without a path; etcd://host:port,.../service names a service";
 const DIRECT: &str = "direct:///host:port,..., without parameters";
 
 impl FromStr for Target {
@@ -37,6 +38,17 @@ impl FromStr for Target {
             Some(("etcds", rest)) => etcd(Security::Tls, rest, Parameters::parse(query)?),
             Some(("discovery", rest)) => discovery(rest, Parameters::parse(query)?),
             Some(("direct", rest)) => direct(rest, Parameters::parse(query)?),
+            Some(("http", _)) => urls(
+                "http://",
+                Security::Plaintext,
+                place,
+                Parameters::parse(query)?,
+            ),
+            Some(("https", _)) => urls("https://", Security::Tls, place, Parameters::parse(query)?),
+            // Refused, and told how the address of a Unix socket is made.
+            Some(("unix", _)) => Ok(Target::Direct(DirectTarget {
+                addresses: Addresses::parse(place)?,
+            })),
             Some((scheme, _)) => Err(TargetError::Scheme(scheme.to_owned())),
         }
     }
@@ -46,8 +58,30 @@ impl FromStr for Target {
 fn bare(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
     match rest.split('/').next() {
         None | Some("") => Err(TargetError::NoEndpoint),
+        Some(word) if word == rest && !word.contains([':', ',', '%']) => {
+            Err(TargetError::Word(word.to_owned()))
+        }
         Some(_) => etcd(Security::Plaintext, &format!("/{rest}"), parameters),
     }
+}
+
+/// `http://h1:2379,http://h2:2379`, as etcd and its tools have it.
+fn urls(
+    scheme: &str,
+    security: Security,
+    list: &str,
+    parameters: Parameters,
+) -> Result<Target, TargetError> {
+    let host = |url: &'_ str| -> String {
+        let url = url.trim();
+        let url = url.strip_prefix(scheme).unwrap_or(url);
+        url.strip_suffix('/').unwrap_or(url).to_owned()
+    };
+    let hosts = list.split(',').map(host).collect::<Vec<_>>().join(",");
+    if hosts.contains('/') {
+        return Err(TargetError::Form(URLS));
+    }
+    etcd(security, &format!("/{hosts}"), parameters)
 }
 
 fn etcd(security: Security, rest: &str, parameters: Parameters) -> Result<Target, TargetError> {

@@ -22,6 +22,13 @@ fn each_spelling_is_read_and_written_in_one_way() {
         ("h1:2379/greeter", "etcd://h1:2379/greeter"),
         ("h1:2379?namespace=/shop", "etcd://h1:2379?namespace=/shop"),
         ("etcd://h1:2379/", "etcd://h1:2379"),
+        ("http://h1:2379", "etcd://h1:2379"),
+        ("http://h1:2379/, http://h2:2379", "etcd://h1:2379,h2:2379"),
+        ("http://h1:2379,h2:2379", "etcd://h1:2379,h2:2379"),
+        (
+            "https://h1:2379,https://h2:2379?namespace=/shop",
+            "etcds://h1:2379,h2:2379?namespace=/shop",
+        ),
         ("etcd://[::1]:2379/greeter", "etcd://[::1]:2379/greeter"),
         (
             "etcds://h1:2379,h2:2379/greeter",
@@ -94,20 +101,27 @@ fn what_is_no_target_is_refused_with_what_was_expected() {
     const SCHEMES: &str =
         "(expected: etcd://, etcds://, discovery:/// or direct:///, or host:port,... alone)";
     const FORM: &str = "invalid target: of another form (expected: ";
+    const URLS: &str = "http://host:port,... or https://host:port,... without a path; etcd://host:port,.../service names a service)";
+    const UNIX: &str =
+        "(expected: host:port; the address of a Unix socket is made with `Address::unix`)";
     for (text, expected) in [
         ("", NO_ENDPOINT),
+        ("http://", NO_ENDPOINT),
+        ("http://h1:2379/greeter", &format!("{FORM}{URLS}")),
+        ("http:///greeter", &format!("{FORM}{URLS}")),
+        ("http://h1:2379,https://h2:2379", &format!("{FORM}{URLS}")),
         ("/greeter", NO_ENDPOINT),
         ("etcd://", NO_ENDPOINT),
         ("etcd:///", NO_ENDPOINT),
         ("etcds:///?layout=kratos", NO_ENDPOINT),
-        (
-            "http://h1:2379",
-            &format!("invalid scheme: \"http\" {SCHEMES}"),
-        ),
         ("dns:///h:53", &format!("invalid scheme: \"dns\" {SCHEMES}")),
         (
             "unix:/run/x",
-            &format!("invalid scheme: \"unix\" {SCHEMES}"),
+            &format!("invalid address: \"unix:/run/x\" {UNIX}"),
+        ),
+        (
+            "direct:///unix:/run/x",
+            &format!("invalid address: \"unix:/run/x\" {UNIX}"),
         ),
         (
             "ETCD://h1:2379",
@@ -144,7 +158,10 @@ fn what_is_no_target_is_refused_with_what_was_expected() {
             &format!("{FORM}direct:///host:port,..., without parameters)"),
         ),
         ("direct:///", "invalid address: \"\" (expected: host:port)"),
-        ("h1", "invalid address: \"h1\" (expected: host:port)"),
+        (
+            "greeter",
+            "invalid target: \"greeter\" (expected: host:port for an etcd; etcd:///greeter for a service of that name, which `Registry::dial` takes alone)",
+        ),
         (
             "h1:0",
             "invalid address: \"h1:0\" (expected: a port from 1 to 65535)",

@@ -1,0 +1,108 @@
+//! What a server tells those who run it.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use switchboard_embedded::{EmbeddedEtcd, Network};
+use tokio::io::DuplexStream;
+use tonic::transport::Server;
+
+use super::*;
+use crate::RegistryBuilder;
+
+/// What is logged while it is written to.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn nowhere() -> RegistryBuilder {
+    let refused = || Err::<DuplexStream, _>(io::ErrorKind::ConnectionRefused.into());
+    let registry = Registry::builder("etcd:2379").unwrap();
+    registry.connector(move |_| std::future::ready(refused()))
+}
+
+fn serve(registry: RegistryBuilder, router: Router) -> Serve {
+    let listener = Network::new().listen("greeter:1").unwrap();
+    let instance = Instance::new("greeter", "greeter:1").unwrap();
+    let registry = registry.connect_lazy().unwrap();
+    registry.serve(instance, router, Incoming::new(listener))
+}
+
+fn health_service() -> HealthServer<HealthService> {
+    HealthServer::new(HealthService::from_health_reporter(HealthReporter::new()))
+}
+
+/// Serves for a minute, and returns what is logged of that.
+async fn log_of_a_minute(registry: RegistryBuilder) -> String {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let router = Server::builder().add_routes(Routes::default());
+    let minute = tokio::time::sleep(Duration::from_secs(60));
+    let serve = serve(registry, router).with_graceful_shutdown(minute);
+    serve.await.unwrap();
+    let log = log.0.lock().unwrap().clone();
+    String::from_utf8(log).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_was_in_etcd_does_not_say_that_it_left() {
+    let log = log_of_a_minute(nowhere()).await;
+    for untrue in ["not in etcd any more", "TTL does the rest"] {
+        assert!(!log.contains(untrue), "{log}");
+    }
+    assert!(log.contains("it was not in etcd"), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("stopped serving"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_in_etcd_says_that_it_left() {
+    let etcd = EmbeddedEtcd::start();
+    let registry = Registry::builder("etcd:2379").unwrap();
+    let log = log_of_a_minute(registry.connector(etcd.connector())).await;
+    assert!(log.contains("not in etcd any more"), "{log}");
+    assert!(!log.contains("WARN"), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("stopped serving"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_revoked_is_told_of() {
+    let etcd = EmbeddedEtcd::start();
+    let registry = Registry::builder("etcd:2379").unwrap();
+    let registry = registry.connector(etcd.connector());
+    let freezing = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        etcd.freeze();
+        std::future::pending::<()>().await
+    };
+    let log = tokio::select! {
+        log = log_of_a_minute(registry) => log,
+        () = freezing => unreachable!(),
+    };
+    assert!(log.contains("TTL does the rest"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "`Serve::health_reporter`")]
+async fn a_second_health_service_is_refused_with_the_way_out() {
+    let router = Server::builder().add_service(health_service());
+    let _ = serve(nowhere(), router).await;
+}
