@@ -37,6 +37,11 @@ impl From<KeysError> for Failure {
 #[error("no answer in {} s", _0.as_secs())]
 struct NoAnswer(Duration);
 
+/// Why something was tried in vain though etcd answers.
+#[derive(Debug, thiserror::Error)]
+#[error("others were faster, each time")]
+pub(crate) struct Crowded;
+
 /// How long what is asked of etcd is tried before the caller is told that it cannot be done now.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Failure,
-    failure::{PATIENCE, RETRY, first},
+    failure::{Crowded, PATIENCE, RETRY, first},
 };
 
 /// From 0 to 100.
@@ -173,16 +173,18 @@ impl ProgressReporter {
         let deadline = Instant::now() + PATIENCE;
         let mut attempts = 0;
         loop {
-            let written = self.attempt(&write).await;
-            let error = match written {
+            attempts += 1;
+            match self.attempt(&write).await {
                 Ok(true) => return Ok(()),
                 // Somebody else has reported, or a report whose outcome was not known has arrived.
-                Ok(false) => continue,
-                Err(error @ KeysError::Unavailable(_)) if Instant::now() < deadline => error,
+                Ok(false) if attempts == 1 => continue,
+                Ok(false) | Err(KeysError::Unavailable(_)) if Instant::now() < deadline => {}
+                Ok(false) => {
+                    let cause = Failure::Unavailable(Arc::new(Crowded));
+                    return Err(self.job.failed(cause));
+                }
                 Err(error) => return Err(self.job.failed(error)),
-            };
-            attempts += 1;
-            tracing::debug!(name: "progress_not_reported", job = %self.job.name, cause = %error, "tried again");
+            }
             sleep(RETRY.delay(attempts, fastrand::f64())).await;
         }
     }

@@ -1,7 +1,7 @@
 //! What is put in a range of keys, one put after another: for one who must miss none.
 //!
 //! It has no task: whoever asks for the next put drives it, and one who does not ask is not sent any
-//! more than fits into a stream's window.
+//! more than fits into a stream's window. A page of a list is held until it was asked for.
 
 use std::collections::VecDeque;
 

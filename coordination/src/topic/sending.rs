@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Failure,
-    failure::{PATIENCE, RETRY},
+    failure::{Crowded, PATIENCE, RETRY},
 };
 
 /// How large a message may be. etcd takes requests of 1.5 MiB unless it is told otherwise.
@@ -166,7 +166,10 @@ impl Sending<'_> {
                     )),
                 });
             }
-            sleep(RETRY.delay(attempts, fastrand::f64())).await;
+            // The first time that another one was faster, the answer has said all there is to know.
+            if attempts > 1 || doubt.is_some() {
+                sleep(RETRY.delay(attempts, fastrand::f64())).await;
+            }
         }
     }
 
@@ -228,7 +231,3 @@ impl Head {
         }
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("others were faster, each time")]
-struct Crowded;

@@ -86,7 +86,7 @@ pub enum TopicError {
 /// The messages of a topic, one after another.
 ///
 /// It has no task: what is not asked for is not sent by etcd either, beyond what fits into a stream's
-/// window. While etcd is away it waits.
+/// window; where messages have to be listed, a page of them is held. While etcd is away it waits.
 #[derive(Debug)]
 pub struct Subscription {
     topic: Topic,
