@@ -13,8 +13,6 @@ pub(super) struct Account {
     is_certain: bool,
     /// The number of the last message that was told, or is lost.
     last: Option<u64>,
-    /// The revision of the last message of this life that was told.
-    revision: i64,
     /// What was gone at this revision of this life need not have been read: a list was.
     listed: i64,
     /// The life that it began in, and messages of that life up to this revision are none of its business.
@@ -22,13 +20,15 @@ pub(super) struct Account {
     /// Whether what is missing since then is told.
     is_exact: bool,
     start: Start,
+    /// Up to which revision its life was compacted when it began.
+    compacted: i64,
 }
 
 impl Account {
-    /// Begins; `life` and `revision` are those at which the subscription was there.
-    pub(super) fn begin(start: Start, life: usize, revision: i64) -> Self {
+    /// Begins; the subscription was there in this life, as it is now.
+    pub(super) fn begin(start: Start, life: usize, now: &Life) -> Self {
         let since = match start {
-            Start::Now => revision,
+            Start::Now => now.revision,
             Start::Revision(revision) => revision - 1,
             _ => 0,
         };
@@ -36,11 +36,11 @@ impl Account {
             life,
             is_certain: false,
             last: None,
-            revision: 0,
             listed: 0,
             since: (life, since),
             is_exact: start != Start::Beginning,
             start,
+            compacted: now.compacted,
         }
     }
 
@@ -59,8 +59,8 @@ impl Account {
             Ok(message) => self.message(history, message),
             Err(TopicError::Gap { first, last }) => self.gap(history, *first, *last),
             Err(TopicError::Anew) => {
-                self.life += 1;
-                (self.is_certain, self.last, self.revision, self.listed) = (false, Some(0), 0, 0);
+                (self.life, self.compacted) = (self.life + 1, 0);
+                (self.is_certain, self.last, self.listed) = (false, Some(0), 0);
                 match self.life < history.lives.len() {
                     true => Ok(()),
                     false => Err("began anew, and nothing was wiped".to_owned()),
@@ -97,14 +97,7 @@ impl Account {
         };
         let (since_life, since) = self.since;
         let wrong = match self.last {
-            // What is from before is passed over, and nobody knows whether what was lost before it was.
-            Some(last)
-                if last < number && !self.is_certain && !self.is_exact && since_life == life =>
-            {
-                let between = history.lives[life].messages.range(last + 1..number);
-                let missed = between.map(|(_, it)| it.revision).find(|it| *it > since);
-                missed.map(|it| format!("{number} comes after {last}, and {it} is missed"))
-            }
+            Some(last) if self.passes_over(history, life, last, number) => None,
             Some(last) if number != last + 1 => Some(format!("{number} comes after {last}")),
             Some(_) => None,
             None => {
@@ -129,12 +122,23 @@ impl Account {
             self.listed = history.lives[life].revision;
         }
         (self.life, self.is_certain) = (life, true);
-        (self.last, self.revision) = (Some(number), message.revision);
+        self.last = Some(number);
         wrong.map_or(Ok(()), Err)
     }
 
+    /// Returns whether all between two messages are from before the revision that was asked for: nobody
+    /// knows that of those that were lost before it.
+    fn passes_over(&self, history: &History, life: usize, last: u64, next: u64) -> bool {
+        let (since_life, since) = self.since;
+        let between = history.lives[life].messages.iter();
+        let mut between = between.filter(|(number, _)| last < **number && **number < next);
+        let may_be = !self.is_certain && !self.is_exact && since_life == life && last < next;
+        may_be && between.all(|(_, it)| it.revision <= since)
+    }
+
     fn gap(&mut self, history: &History, first: u64, last: u64) -> Result<(), String> {
-        let follows = self.last.is_none_or(|it| first == it + 1) && first <= last;
+        let follows = |it| first == it + 1 || self.passes_over(history, self.life, it, first);
+        let follows = self.last.is_none_or(follows) && first <= last;
         self.last = Some(last);
         if !follows {
             return Err(format!(
@@ -156,7 +160,7 @@ impl Account {
                 None => return Err(format!("{number} is told to be lost, and never was")),
             }
         }
-        match self.is_certain && !are_listed && now.compacted <= self.revision {
+        match self.is_certain && !are_listed && now.compacted <= self.compacted {
             true => Err(format!(
                 "{first} to {last} are lost, and nothing was compacted"
             )),

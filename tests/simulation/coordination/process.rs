@@ -110,6 +110,10 @@ impl Process {
 
     /// Closes its registry under all that it does, and begins another life.
     pub(super) async fn close(&mut self) {
+        if matches!(self.party, Party::Member(_) | Party::Reporter) {
+            // Two of them at a time would be another story.
+            self.rest().await;
+        }
         self.world.state().members.remove(&members::id(self.party));
         let (registry, world, name) = (self.registry.clone(), self.world.clone(), self.name());
         let running = self.running.take();

@@ -43,17 +43,14 @@ async fn subscribe(hands: &mut Hands, topic: &Topic) -> Option<(Subscription, Ac
         // From then on it is to have all there is.
         () = world.over().cancelled(), if start != Start::Beginning => return None,
     };
-    let (now, revision) = {
-        let history = &world.state().history;
-        (history.life(), history.now().revision)
-    };
+    let now = world.state().history.life();
     match subscribed {
         // Where that revision is depends on when it was wiped.
         Ok(_) if now != life => None,
         Ok(subscription) => {
             let what = format!("{} subscribes from {start:?}", hands.name);
             world.trace().write(what);
-            let account = Account::begin(start, life, revision);
+            let account = Account::begin(start, life, world.state().history.now());
             Some((subscription, account))
         }
         Err(error) => {
