@@ -208,9 +208,9 @@ impl Play {
         for process in &mut self.processes {
             process.rest().await;
         }
-        let (members, others) = self.processes.drain(..).partition(is_member);
+        let (members, others): (Vec<_>, _) = self.processes.drain(..).partition(is_member);
         self.processes = others;
-        for member in Vec::<Process>::from(members) {
+        for member in members {
             member.end(true);
         }
         self.world.tasks().close();

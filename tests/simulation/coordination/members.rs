@@ -22,9 +22,8 @@ pub(super) async fn live(mut hands: Hands) {
         claim(who);
         let membership = Members::join(&hands.registry, GROUP, member).expect("a name");
         let patience = Duration::from_millis(hands.rng.u64(10..5_000));
-        match timeout(patience, membership.joined()).await {
-            Ok(Err(error)) => world.excused(format!("{id} has not joined: {}", chain(&error))),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = timeout(patience, membership.joined()).await {
+            world.excused(format!("{id} has not joined: {}", chain(&error)));
         }
         wait(&mut hands, 6_000).await;
         if hands.rng.bool() && !world.is_over() {
