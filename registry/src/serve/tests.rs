@@ -1,10 +1,6 @@
 //! What a server tells those who run it.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{cell::RefCell, io, sync::Once, time::Duration};
 
 use switchboard_embedded::{EmbeddedEtcd, Network};
 use tokio::io::DuplexStream;
@@ -13,13 +9,29 @@ use tonic::transport::Server;
 use super::*;
 use crate::RegistryBuilder;
 
-/// What is logged while it is written to.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// All tasks of a test run on its thread, so this is the log of one test.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Log;
+
+impl Log {
+    /// There is one subscriber for the process, since one per thread misses what another thread has
+    /// logged before it.
+    fn begin() {
+        static SUBSCRIBED: Once = Once::new();
+        SUBSCRIBED.call_once(|| {
+            let subscriber = tracing_subscriber::fmt().with_ansi(false);
+            subscriber.with_writer(|| Self).init();
+        });
+        LOG.take();
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        LOG.with_borrow_mut(|log| log.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -46,19 +58,12 @@ fn health_service() -> HealthServer<HealthService> {
 
 /// Serves for a minute, and returns what is logged of that.
 async fn log_of_a_minute(registry: RegistryBuilder) -> String {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    Log::begin();
     let router = Server::builder().add_routes(Routes::default());
     let minute = tokio::time::sleep(Duration::from_secs(60));
     let serve = serve(registry, router).with_graceful_shutdown(minute);
     serve.await.unwrap();
-    let log = log.0.lock().unwrap().clone();
-    String::from_utf8(log).unwrap()
+    String::from_utf8(LOG.take()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
