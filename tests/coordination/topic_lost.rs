@@ -1,6 +1,6 @@
 //! Messages that are lost: who listens is told which.
 
-use switchboard::coordination::{SendError, Start, SubscribeError, TopicError};
+use switchboard::coordination::{SendError, Start, SubscribeError, Topic, TopicError};
 
 use crate::{
     on_both,
@@ -16,6 +16,8 @@ on_both! {
     a_revision_that_is_none_is_refused,
     a_topic_of_which_nothing_is_left_is_a_gap,
     a_wiped_etcd_is_a_topic_that_begins_anew,
+    a_sender_knows_another_head_at_the_revision_of_the_one_it_knew,
+    who_began_at_a_revision_is_told_all_of_a_topic_that_began_anew,
 }
 
 async fn what_was_trimmed_and_compacted_unread_is_a_gap(etcd: &mut Server) {
@@ -141,8 +143,17 @@ async fn a_wiped_etcd_is_a_topic_that_begins_anew(etcd: &mut Server) {
     let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
     expect(&mut subscription, 1..=3).await;
     etcd.wipe().await;
-    // Numbers begin anew, whatever the sender knew. Where the connection ended under the first attempt,
-    // nobody knows what came of it.
+    // Numbers begin anew, whatever the sender knew.
+    send_first(&topic).await;
+    send(&topic, 2..=2).await;
+    assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
+    expect(&mut subscription, 1..=2).await;
+    expect_nothing(&mut subscription).await;
+}
+
+/// Sends the first message of a topic after a wipe. Where the connection ended under the first attempt,
+/// nobody knows what came of it.
+async fn send_first(topic: &Topic) {
     let first = async {
         loop {
             match topic.send("1").await {
@@ -152,8 +163,42 @@ async fn a_wiped_etcd_is_a_topic_that_begins_anew(etcd: &mut Server) {
         }
     };
     assert_eq!(soon(first).await, 1);
+}
+
+async fn a_sender_knows_another_head_at_the_revision_of_the_one_it_knew(etcd: &mut Server) {
+    let old = topic(&etcd.registry().await);
+    etcd.wipe().await;
+    send_first(&old).await;
+    etcd.wipe().await;
+    // Its first message has the revision that the first one of the other had.
+    let new = topic(&etcd.registry().await);
+    send_first(&new).await;
+    let mut subscription = soon(new.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut subscription, 1..=1).await;
+    let second = async {
+        loop {
+            match old.send("2").await {
+                Err(SendError::Unknown(_)) => {}
+                sent => return sent.unwrap().sequence,
+            }
+        }
+    };
+    assert_eq!(soon(second).await, 2);
+    expect(&mut subscription, 2..=2).await;
+}
+
+async fn who_began_at_a_revision_is_told_all_of_a_topic_that_began_anew(etcd: &mut Server) {
+    let topic = topic(&etcd.registry().await);
+    send(&topic, 1..=5).await;
+    let last = soon(topic.send("6")).await.unwrap().revision;
+    etcd.compact().await;
+    send(&topic, 7..=7).await;
+    let mut since = soon(topic.subscribe(Start::Revision(last))).await.unwrap();
+    assert_eq!(next(&mut since).await, Err(TopicError::Compacted(last)));
+    expect(&mut since, 6..=7).await;
+    etcd.wipe().await;
+    send_first(&topic).await;
     send(&topic, 2..=2).await;
-    assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
-    expect(&mut subscription, 1..=2).await;
-    expect_nothing(&mut subscription).await;
+    assert_eq!(next(&mut since).await, Err(TopicError::Anew));
+    expect(&mut since, 1..=2).await;
 }
