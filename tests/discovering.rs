@@ -1,6 +1,6 @@
 //! What those see who follow a service, and those who dial it.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use etcd_client::{Client, CompactionOptions, DeleteOptions};
 use switchboard::{
@@ -235,10 +235,7 @@ async fn a_name_that_is_none_is_refused() {
         Err(DiscoverError::Name(_))
     ));
     let error = registry.dial("a/b").connect().await.unwrap_err();
-    let text = format!(
-        "{error}: {}",
-        error.source().map(ToString::to_string).unwrap_or_default()
-    );
+    let text = error.to_string();
     assert!(text.contains("invalid service name: \"a/b\""), "{text}");
 }
 
@@ -251,10 +248,7 @@ async fn a_service_without_servers_is_said_to_have_none() {
         .connect()
         .await
         .unwrap_err();
-    let text = format!(
-        "{error}: {}",
-        error.source().map(ToString::to_string).unwrap_or_default()
-    );
+    let text = error.to_string();
     assert!(
         text.contains("greeter") && text.contains("no endpoints"),
         "{text}"
@@ -292,8 +286,7 @@ async fn dialed_after_its_registry_was_closed_a_channel_says_so_at_once() {
     registry.clone().close().await;
     let connected = tokio::time::timeout(SOON, registry.dial("greeter").connect()).await;
     let error = connected.expect("in time").unwrap_err();
-    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    assert!(cause.contains("ended"), "{error}: {cause}");
+    assert!(error.to_string().contains("ended"), "{error}");
     assert!(registry.discover("greeter").await.is_err());
 }
 
@@ -304,12 +297,7 @@ async fn an_etcd_that_is_not_there_is_named() {
     let RegistryError::Unreachable { cause, .. } = &error else {
         panic!("{error:?}")
     };
-    assert!(
-        cause
-            .source()
-            .is_some_and(|cause| cause.to_string().contains("127.0.0.1:1")),
-        "{cause:?}"
-    );
+    assert!(cause.to_string().contains("127.0.0.1:1"), "{cause:?}");
     assert!(matches!(
         Registry::connect("greeter").await,
         Err(RegistryError::Target(_))

@@ -39,12 +39,9 @@ pub(super) enum Ruling {
 }
 
 impl Order {
-    /// Begins with the first message that is there.
-    pub(super) fn from_the_beginning() -> Self {
-        Self {
-            epoch: None,
-            last: None,
-        }
+    /// Begins with the first message that is there, in this epoch if it is known.
+    pub(super) fn from_the_beginning(epoch: Option<Epoch>) -> Self {
+        Self { epoch, last: None }
     }
 
     /// Begins behind this message, in this epoch; in none, where the topic has no head yet.
@@ -136,10 +133,10 @@ mod tests {
 
     #[test]
     fn from_the_beginning_is_from_the_first_that_is_there() {
-        let (mut order, epoch) = (Order::from_the_beginning(), epoch());
+        let (mut order, epoch) = (Order::from_the_beginning(None), epoch());
         assert_eq!(order.message(epoch, 5), Ruling::Tell);
         assert_eq!(order.message(epoch, 6), Ruling::Tell);
-        let mut order = Order::from_the_beginning();
+        let mut order = Order::from_the_beginning(None);
         assert_eq!(order.head(epoch, 7), Ruling::Nothing, "nothing is there");
         assert_eq!(order.message(epoch, 8), Ruling::Tell);
     }

@@ -6,7 +6,7 @@ use switchboard_registry::keys::{KeyValue, KeysError, Tail};
 use super::{
     Topic,
     order::{Order, Ruling},
-    record::{NoRecord, Record},
+    record::{Epoch, NoRecord, Record},
 };
 use crate::Failure;
 
@@ -103,7 +103,7 @@ pub struct Subscription {
 impl Subscription {
     pub(super) async fn begin(topic: &Topic, start: Start) -> Result<Self, SubscribeError> {
         let at = match start {
-            Start::Beginning => return Ok(Self::from_the_beginning(topic, 0, None)),
+            Start::Beginning => return Ok(Self::from_the_beginning(topic, None)),
             Start::Now => None,
             Start::Revision(revision) if revision < 1 => {
                 return Err(SubscribeError::Revision(revision));
@@ -124,18 +124,22 @@ impl Subscription {
                     if before > current {
                         return Err(SubscribeError::Future { given, current });
                     }
-                    let owed = Some(TopicError::Compacted(given));
-                    return Ok(Self::from_the_beginning(topic, given, owed));
+                    // Which life of the topic the revision is of, so that another one is told apart,
+                    // whose revisions may all be lower.
+                    let epoch = head(topic, now.held.as_ref())?.map(|(epoch, _)| epoch);
+                    let since = epoch.map_or(0, |_| given);
+                    return Ok(Self {
+                        since,
+                        owed: Some(TopicError::Compacted(given)),
+                        ..Self::from_the_beginning(topic, epoch)
+                    });
                 }
                 Err(error) => return Err(SubscribeError::Etcd(error.into())),
             },
         };
-        let order = match &head.held {
+        let order = match self::head(topic, head.held.as_ref())? {
             None => Order::behind(None, 0),
-            Some(kv) => match topic.names.read(&kv.key, &kv.value) {
-                Ok(Record::Head { epoch, sequence }) => Order::behind(Some(epoch), sequence),
-                _ => return Err(SubscribeError::Broken(topic.names.head().to_owned())),
-            },
+            Some((epoch, sequence)) => Order::behind(Some(epoch), sequence),
         };
         let after = topic.names.message(order.last().unwrap_or_default());
         let revision = at.map_or(head.revision, |(_, before)| before);
@@ -150,14 +154,14 @@ impl Subscription {
         })
     }
 
-    fn from_the_beginning(topic: &Topic, since: i64, owed: Option<TopicError>) -> Self {
+    fn from_the_beginning(topic: &Topic, epoch: Option<Epoch>) -> Self {
         let prefix = topic.names.prefix().to_owned();
         Self {
             tail: topic.keys.tail(prefix, None, 0),
             topic: topic.clone(),
-            order: Order::from_the_beginning(),
-            since,
-            owed,
+            order: Order::from_the_beginning(epoch),
+            since: 0,
+            owed: None,
             read: None,
         }
     }
@@ -240,5 +244,14 @@ impl Subscription {
                 Some(Err(TopicError::Anew))
             }
         }
+    }
+}
+
+/// Reads a topic's head: its epoch, and the number of its last message.
+fn head(topic: &Topic, held: Option<&KeyValue>) -> Result<Option<(Epoch, u64)>, SubscribeError> {
+    let Some(kv) = held else { return Ok(None) };
+    match topic.names.read(&kv.key, &kv.value) {
+        Ok(Record::Head { epoch, sequence }) => Ok(Some((epoch, sequence))),
+        _ => Err(SubscribeError::Broken(topic.names.head().to_owned())),
     }
 }
