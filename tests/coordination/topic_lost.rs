@@ -196,9 +196,14 @@ async fn who_began_at_a_revision_is_told_all_of_a_topic_that_began_anew(etcd: &m
     let mut since = soon(topic.subscribe(Start::Revision(last))).await.unwrap();
     assert_eq!(next(&mut since).await, Err(TopicError::Compacted(last)));
     expect(&mut since, 6..=7).await;
+    // This one has read nothing of the topic that there was.
+    let mut unread = soon(topic.subscribe(Start::Revision(last))).await.unwrap();
+    assert_eq!(next(&mut unread).await, Err(TopicError::Compacted(last)));
     etcd.wipe().await;
     send_first(&topic).await;
     send(&topic, 2..=2).await;
-    assert_eq!(next(&mut since).await, Err(TopicError::Anew));
-    expect(&mut since, 1..=2).await;
+    for mut subscription in [since, unread] {
+        assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
+        expect(&mut subscription, 1..=2).await;
+    }
 }
