@@ -10,7 +10,7 @@ use crate::{
     etcd::{KeyRange, KeyValue},
     follower::{Follower, Reader},
     keys::KeysError,
-    watch::{Freshness, Watch},
+    watch::Watch,
 };
 
 /// What is put under a prefix, from a revision on.
@@ -95,12 +95,6 @@ impl Tail {
         self.follower.set_floor(None);
         self.follower.restart(Watch::new());
         self.follower.reader().0.clear();
-    }
-
-    /// Returns whether etcd is heard.
-    pub fn freshness(&mut self) -> &Freshness {
-        let (_, watch) = self.follower.known();
-        watch.freshness()
     }
 }
 
