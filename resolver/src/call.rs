@@ -7,6 +7,8 @@
 //!   ends in a sent request or in a wait, and never spins. One that the server says it did not
 //!   process does so once (gRPC's A6), if its body was whole before it was sent; another endpoint
 //!   that can be called is preferred then.
+//! - A call that fails at once counts against its task's turn, so that one who repeats it in a loop
+//!   starves nobody.
 //! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits
 //!   for ever.
 
@@ -15,7 +17,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 use h2::RecvStream;
 use http::Response;
 use tokio::{
-    task::yield_now,
+    task::{coop::consume_budget, yield_now},
     time::{Instant, timeout_at},
 };
 
@@ -147,10 +149,15 @@ impl Calls {
         if self.vacancy.is_awaited() {
             yield_now().await;
         }
-        match self.look(wait_for_ready, refuser)? {
-            Pick::Picked(picked) => Ok(picked),
+        match self.look(wait_for_ready, refuser) {
+            Ok(Pick::Picked(picked)) => Ok(picked),
             // Hardly any call has to, and none is to be larger for it. It takes whatever comes first.
-            Pick::Blocked(_) => Box::pin(self.wait(deadline, wait_for_ready)).await,
+            Ok(Pick::Blocked(_)) => Box::pin(self.wait(deadline, wait_for_ready)).await,
+            Err(error) => {
+                // A caller who tries again at once would not let those run who connect.
+                consume_budget().await;
+                Err(error)
+            }
         }
     }
 

@@ -307,3 +307,17 @@ async fn a_call_whose_time_is_over_before_it_begins_is_not_sent() {
     within(SOON, servers.wait()).await;
     assert_eq!(requests.load(Ordering::Relaxed), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_repeats_a_call_that_fails_at_once_leaves_others_their_turn() {
+    let network = Network::new();
+    let channel = Channel::balance(["a:1"]).unwrap();
+    let channel = channel.connector(network.connector());
+    let channel = channel.connect_lazy().unwrap();
+    until_it_is(&channel, "a:1", Condition::Failing).await;
+    let other = tokio::spawn(async {});
+    for _ in 0..1000 {
+        call(&channel).await.unwrap_err();
+    }
+    assert!(other.is_finished());
+}

@@ -16,7 +16,7 @@ use switchboard_test_support::{Etcd, RawEtcd, eventually};
 use tokio::{
     runtime::{Builder, Handle},
     sync::{Mutex, OwnedMutexGuard},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// How long anything may take that is to happen at once, on a busy machine.
@@ -171,7 +171,7 @@ pub(crate) async fn put_all(registry: &Registry, keys: &[(&str, &[u8])]) -> i64 
     let written = async {
         loop {
             match registry.keys().commit(transaction.clone()).await {
-                Err(KeysError::Unavailable(_)) => {}
+                Err(KeysError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
                 outcome => return outcome,
             }
         }
