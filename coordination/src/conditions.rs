@@ -160,7 +160,7 @@ impl Conditions {
                     let revision = outcome.revision;
                     return Ok(outcome.succeeded.then_some(Met { revision }));
                 }
-                Err(KeysError::Unavailable(_)) => attempts += 1,
+                Err(KeysError::Unreachable(_) | KeysError::Unavailable(_)) => attempts += 1,
                 Err(error) => return Err(ConditionsError::Etcd(error.into())),
             }
             sleep(pause(attempts)).await;

@@ -25,7 +25,8 @@ impl From<KeysError> for Failure {
         match error {
             KeysError::Denied(cause) => Self::Denied(cause),
             KeysError::Closed => Self::Closed,
-            KeysError::Unavailable(cause)
+            KeysError::Unreachable(cause)
+            | KeysError::Unavailable(cause)
             | KeysError::LeaseNotFound(cause)
             | KeysError::Compacted(cause) => Self::Unavailable(cause),
             other => Self::Unavailable(std::sync::Arc::new(other)),

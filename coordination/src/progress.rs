@@ -178,7 +178,8 @@ impl ProgressReporter {
                 Ok(true) => return Ok(()),
                 // Somebody else has reported, or a report whose outcome was not known has arrived.
                 Ok(false) if attempts == 1 => continue,
-                Ok(false) | Err(KeysError::Unavailable(_)) if Instant::now() < deadline => {}
+                Ok(false) | Err(KeysError::Unreachable(_) | KeysError::Unavailable(_))
+                    if Instant::now() < deadline => {}
                 Ok(false) => {
                     let cause = Failure::Unavailable(Arc::new(Crowded));
                     return Err(self.job.failed(cause));

@@ -11,6 +11,7 @@ mod message;
 mod page_size;
 mod range;
 mod reachable;
+mod selection;
 mod transaction;
 mod watching;
 
@@ -29,14 +30,15 @@ pub(crate) use self::{
     error::{EtcdError, Kind},
     key_stream::KeyStream,
     kv::{KeyPage, Part, Reading, Written},
-    message::{KeyEvent, Message},
+    message::Message,
     page_size::PageSize,
     reachable::Reachable,
     watching::Watching,
 };
 pub use self::{
-    message::KeyValue,
+    message::{KeyEvent, KeyValue},
     range::KeyRange,
+    selection::{By, Selection},
     transaction::{Guard, Operation, Outcome, Transaction},
 };
 use crate::{Credentials, lease::LeaseId};

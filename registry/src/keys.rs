@@ -4,20 +4,26 @@
 //! `switchboard-coordination`: keys that are read and written in transactions, ranges of them that
 //! are followed, and puts of which none may be missed.
 
+mod changes;
+mod followed;
+mod tenure;
+
 use std::{sync::Arc, time::Duration};
 
 use switchboard_resolver::Cause;
-use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::{
+    changes::Changes,
+    followed::{Followed, KeySnapshot},
+    tenure::Tenure,
+};
 use crate::{
     Registry,
     etcd::{EtcdError, Kind},
-    follower::Reader,
-    watcher::{Listing, View, Watcher},
 };
 pub use crate::{
-    etcd::{Guard, KeyRange, KeyValue, Operation, Outcome, Transaction},
+    etcd::{By, Guard, KeyEvent, KeyRange, KeyValue, Operation, Outcome, Selection, Transaction},
     name::{KeyPath, Segment},
     tail::Tail,
     watch::Freshness,
@@ -44,7 +50,10 @@ pub enum KeysError {
     /// The revision is no longer known.
     #[error("etcd has compacted that revision")]
     Compacted(#[source] Cause),
-    /// etcd cannot be reached, or cannot answer. A write may have gone through.
+    /// etcd cannot be reached. Nothing was read or written.
+    #[error("etcd cannot be reached")]
+    Unreachable(#[source] Cause),
+    /// etcd does not answer, or cannot do what it is asked for now. A write may have gone through.
     #[error("etcd does not answer")]
     Unavailable(#[source] Cause),
     /// The registry was closed.
@@ -62,26 +71,16 @@ pub struct Reading {
     pub held: Option<KeyValue>,
 }
 
-/// What a range held at a revision.
+/// Some keys of a range, as they were at a revision.
 #[derive(Debug, Clone)]
-pub struct KeySnapshot(Arc<Listing<Arc<KeyValue>>>);
-
-/// A range of keys, followed until this is dropped.
-pub struct Followed {
-    view: watch::Receiver<View<Arc<KeyValue>>>,
-    _stop: DropGuard,
-    /// Following goes on while this lives, whatever becomes of the other handles.
-    _registry: Registry,
-}
-
-struct Whole;
-
-impl Reader for Whole {
-    type Value = Arc<KeyValue>;
-
-    fn read(&mut self, kv: &KeyValue) -> Result<Option<Self::Value>, Box<dyn std::error::Error>> {
-        Ok(Some(Arc::new(kv.clone())))
-    }
+#[non_exhaustive]
+pub struct Selected {
+    /// The revision that etcd is at now.
+    pub revision: i64,
+    /// The keys, in the order that was asked for.
+    pub keys: Vec<KeyValue>,
+    /// Whether there are more than were asked for.
+    pub more: bool,
 }
 
 impl Keys {
@@ -147,15 +146,65 @@ impl Keys {
         Ok(id)
     }
 
+    /// Reads some keys of a range, linearizably.
+    ///
+    /// # Errors
+    ///
+    /// etcd refuses or does not answer, or does not know the revision.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it changes nothing.
+    pub async fn select(&self, selection: &Selection) -> Result<Selected, KeysError> {
+        let page = self.0.shared.etcd.select(selection).await?;
+        Ok(Selected {
+            revision: page.revision,
+            keys: page.keys,
+            more: page.more,
+        })
+    }
+
     /// Follows a range of keys.
     pub fn follow(&self, range: KeyRange) -> Followed {
-        let (watcher, view) = Watcher::new(self.0.shared.etcd.clone(), range, Whole);
-        let stop = self.spawn(|stop| watcher.run(stop));
-        Followed {
-            view,
-            _stop: stop,
-            _registry: self.0.clone(),
-        }
+        Followed::new(&self.0, range)
+    }
+
+    /// Waits until a range has changed after `revision`, and returns how. Where that is nothing, it
+    /// may have changed unnoticed: a watch broke, or was silent for 10 s. So whoever waits for
+    /// something looks again.
+    ///
+    /// # Errors
+    ///
+    /// etcd refuses or cannot be reached, or the registry was closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it changes nothing.
+    pub async fn changed(
+        &self,
+        range: &KeyRange,
+        revision: i64,
+        changes: Changes,
+    ) -> Result<Vec<KeyEvent>, KeysError> {
+        changes::wait(&self.0, range, revision, changes).await
+    }
+
+    /// Waits until the registry holds a lease to write under.
+    ///
+    /// # Errors
+    ///
+    /// etcd refuses it, or the registry was closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling it changes nothing.
+    pub async fn tenure(&self) -> Result<Tenure, KeysError> {
+        Tenure::begin(&self.0).await
+    }
+
+    /// Returns what all who use `T` on this registry share.
+    pub fn shared<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        self.0.shared.commons.get()
     }
 
     /// Follows what is put under `prefix`, behind the key `after`, from `revision` on; 0 stands for
@@ -165,57 +214,13 @@ impl Keys {
     }
 }
 
-impl Followed {
-    /// Returns what the range held last, once it has been read.
-    pub fn snapshot(&self) -> Option<KeySnapshot> {
-        self.view.borrow().listing.clone().map(KeySnapshot)
-    }
-
-    /// Returns whether that is what it holds now.
-    pub fn freshness(&self) -> Freshness {
-        self.view.borrow().freshness.clone()
-    }
-
-    /// Waits until the snapshot or its freshness has changed since this last returned.
-    ///
-    /// # Errors
-    ///
-    /// The registry was closed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelling it misses nothing: the next call returns at once.
-    pub async fn changed(&mut self) -> Result<(), KeysError> {
-        self.view.changed().await.map_err(|_| KeysError::Closed)
-    }
-}
-
-impl KeySnapshot {
-    /// Returns the revision at which this was so.
-    pub fn revision(&self) -> i64 {
-        self.0.revision
-    }
-
-    /// Returns the keys, in order, and what they hold.
-    pub fn keys(&self) -> &[Arc<KeyValue>] {
-        &self.0.values
-    }
-}
-
-impl std::fmt::Debug for Followed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Followed")
-            .field("view", &*self.view.borrow())
-            .finish_non_exhaustive()
-    }
-}
-
 impl From<EtcdError> for KeysError {
     fn from(error: EtcdError) -> Self {
         match error.kind {
             Kind::Denied => Self::Denied(error.into_cause()),
             Kind::LeaseNotFound => Self::LeaseNotFound(error.into_cause()),
             Kind::Compacted => Self::Compacted(error.into_cause()),
+            Kind::Unsent => Self::Unreachable(error.into_cause()),
             _ => Self::Unavailable(error.into_cause()),
         }
     }

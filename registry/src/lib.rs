@@ -21,12 +21,13 @@
 //! | publishing | `lease`, done by `session`; `publication`, done by `publisher`, which takes `turns` and asks `key_watcher` |
 //! | discovering | `watch`, done by `follower`; `watcher` shows it; `following` shares that; `instances`, `feeder`, `services` |
 //! | dialing and serving | `dial`; `serve`, `terminate` |
-//! | other keys | `keys`, `tail` |
+//! | other keys | `keys`, `tail`; `commons` |
 //! | requests to etcd | `etcd`; `retry`, `trouble` |
 
 mod advertise;
 mod builder;
 mod clock;
+mod commons;
 mod config;
 mod credentials;
 mod dial;

@@ -16,6 +16,7 @@ use crate::{
     Publisher, RegistryBuilder, RegistryConfig, RegistryError, ServiceName, ServicesError, Target,
     TargetError,
     advertise::{Advertised, Machine},
+    commons::Commons,
     etcd::Etcd,
     following::Followings,
     instances,
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     key_watcher: OnceLock<KeyWatcher>,
     strays: OnceLock<Strays>,
     pub(crate) turns: Turns,
+    pub(crate) commons: Commons,
     /// How many publications may be at etcd at a time.
     pub(crate) gate: Arc<Semaphore>,
     pub(crate) ending: Ending,
@@ -305,6 +307,7 @@ impl Shared {
             key_watcher: OnceLock::new(),
             strays: OnceLock::new(),
             turns: Turns::default(),
+            commons: Commons::default(),
             gate: Arc::new(Semaphore::new(AT_ONCE)),
             ending: Ending {
                 asked: CancellationToken::new(),

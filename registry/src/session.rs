@@ -27,6 +27,8 @@ pub(crate) struct Session {
 pub(crate) struct SessionState {
     pub(crate) standing: Standing,
     pub(crate) trouble: Option<Trouble>,
+    /// How often a lease was lost, or might have been.
+    pub(crate) term: u64,
 }
 
 /// When a session ends: asked to, and with nobody left who writes under its lease.
@@ -48,6 +50,7 @@ impl Session {
         let initial = SessionState {
             standing: Standing::Absent,
             trouble: None,
+            term: 0,
         };
         let (state_sender, state) = watch::channel(initial);
         let (doubts, doubted) = mpsc::unbounded_channel();
@@ -217,9 +220,12 @@ impl Keeper {
             if state.standing == standing && is_same {
                 return false;
             }
+            let was_held = matches!(state.standing, Standing::Held { .. });
+            let is_held = matches!(standing, Standing::Held { .. });
             *state = SessionState {
                 standing,
                 trouble: self.trouble.clone(),
+                term: state.term + u64::from(was_held && !is_held),
             };
             true
         });

@@ -171,7 +171,9 @@ pub(crate) async fn put_all(registry: &Registry, keys: &[(&str, &[u8])]) -> i64 
     let written = async {
         loop {
             match registry.keys().commit(transaction.clone()).await {
-                Err(KeysError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
+                Err(KeysError::Unreachable(_) | KeysError::Unavailable(_)) => {
+                    sleep(Duration::from_millis(20)).await
+                }
                 outcome => return outcome,
             }
         }

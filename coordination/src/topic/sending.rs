@@ -146,6 +146,7 @@ impl Sending<'_> {
                     }
                 }
                 Err(KeysError::LeaseNotFound(_)) => return Err(SendError::Expired),
+                Err(KeysError::Unreachable(cause)) => Some(cause),
                 Err(KeysError::Unavailable(cause)) => {
                     doubt = Some(cause.clone());
                     Some(cause)
@@ -199,7 +200,9 @@ impl Sending<'_> {
 
     /// What an attempt found that came too late: the head, and what has the number.
     fn found(&self, outcome: Outcome) -> Result<[Option<KeyValue>; 2], SendError> {
-        <[_; 2]>::try_from(outcome.found).map_err(|_| self.broken())
+        let found = outcome.found.into_iter().map(|kvs| kvs.into_iter().next());
+        let found: Vec<_> = found.collect();
+        found.try_into().map_err(|_| self.broken())
     }
 
     fn head(&self, kv: &KeyValue) -> Result<Head, SendError> {

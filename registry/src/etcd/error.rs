@@ -1,9 +1,9 @@
 //! What goes wrong with a request to etcd, told by what can be done about it.
 
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc};
 
 use etcd_client::Error;
-use switchboard_resolver::Cause;
+use switchboard_resolver::{CallError, CallErrorKind, Cause};
 
 use crate::{credentials::PasswordError, trouble::Trouble};
 
@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     TooLarge,
     /// It will not pass by itself: tell the operator. Nothing was read or written.
     Denied,
+    /// Away: nothing was sent.
+    Unsent,
     /// Away, overloaded, or nobody knows: try again later. A write may have gone through.
     Other,
 }
@@ -102,6 +104,7 @@ impl From<Error> for EtcdError {
                         let told = format!("no etcd: {told} (expected: a server of etcd's API v3)");
                         Self::new(Kind::Denied, told)
                     }
+                    tonic::Code::Unavailable if is_unsent(&status) => Self::new(Kind::Unsent, told),
                     _ => Self::new(kind_of(status.message()), told),
                 }
             }
@@ -118,6 +121,18 @@ impl From<PasswordError> for EtcdError {
     fn from(error: PasswordError) -> Self {
         Self::new(Kind::Denied, error.to_string())
     }
+}
+
+/// Returns whether the channel knows that no server has processed the request.
+fn is_unsent(status: &tonic::Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if let Some(failed) = error.downcast_ref::<CallError>() {
+            return failed.kind() == CallErrorKind::Unsent;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Tells errors by etcd's messages (`api/v3rpc/rpctypes/error.go`), since some arrive without their

@@ -1,11 +1,11 @@
 //! Requests that read and write keys.
 
 use etcd_client::{
-    Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, GetOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use super::{
-    Etcd, EtcdError, KeyRange, KeyValue, LIST_TIMEOUT, PageSize, REQUEST_TIMEOUT,
+    Etcd, EtcdError, KeyRange, KeyValue, LIST_TIMEOUT, PageSize, REQUEST_TIMEOUT, Selection,
     message::revision,
     transaction::{Outcome, Transaction},
 };
@@ -99,12 +99,7 @@ impl Etcd {
         let page = self.request(&self.kv, LIST_TIMEOUT, |mut client| async move {
             client.get(from.as_slice(), Some(options.clone())).await
         });
-        let mut page = page.await?;
-        Ok(KeyPage {
-            revision: self::revision(page.header()),
-            keys: page.take_kvs().into_iter().map(KeyValue::from).collect(),
-            more: page.more(),
-        })
+        Ok(page.await?.into())
     }
 
     /// Reads the current revision from a majority. It is asked by way of a key that the user may
@@ -123,6 +118,16 @@ impl Etcd {
         let key = KeyRange::Key(key.to_owned());
         self.list(&key, None, revision, PageSize::default(), Part::Whole)
             .await
+    }
+
+    /// Reads some keys of a range, linearizably.
+    pub(crate) async fn select(&self, selection: &Selection) -> Result<KeyPage, EtcdError> {
+        let read = self.request(&self.kv, LIST_TIMEOUT, |mut client| async move {
+            client
+                .get(selection.start(), Some(selection.options()))
+                .await
+        });
+        Ok(read.await?.into())
     }
 
     /// Does what a transaction asks for.
@@ -153,6 +158,20 @@ pub(crate) struct KeyPage {
     pub(crate) revision: i64,
     pub(crate) keys: Vec<KeyValue>,
     pub(crate) more: bool,
+}
+
+impl From<GetResponse> for KeyPage {
+    fn from(mut response: GetResponse) -> Self {
+        Self {
+            revision: revision(response.header()),
+            keys: response
+                .take_kvs()
+                .into_iter()
+                .map(KeyValue::from)
+                .collect(),
+            more: response.more(),
+        }
+    }
 }
 
 /// What keys hold, at a revision.

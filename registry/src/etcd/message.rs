@@ -17,6 +17,8 @@ pub struct KeyValue {
     pub lease: LeaseId,
     /// The revision of its last change.
     pub revision: i64,
+    /// The revision that brought it: a key that is deleted and put again has another one.
+    pub created: i64,
 }
 
 impl KeyValue {
@@ -27,15 +29,23 @@ impl KeyValue {
             value: value.into(),
             lease: 0,
             revision: 0,
+            created: 0,
         }
     }
 }
 
 /// One change of one key.
-#[derive(Debug)]
-pub(crate) enum KeyEvent {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyEvent {
+    /// The key holds this now.
     Put(KeyValue),
-    Delete { key: Vec<u8>, revision: i64 },
+    /// The key is gone.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+        /// The revision at which it went.
+        revision: i64,
+    },
 }
 
 /// What a watch says.
@@ -58,19 +68,21 @@ impl From<&etcd_client::KeyValue> for KeyValue {
             value: kv.value().to_vec(),
             lease: kv.lease(),
             revision: kv.mod_revision(),
+            created: kv.create_revision(),
         }
     }
 }
 
 impl From<etcd_client::KeyValue> for KeyValue {
     fn from(kv: etcd_client::KeyValue) -> Self {
-        let (lease, revision) = (kv.lease(), kv.mod_revision());
+        let (lease, revision, created) = (kv.lease(), kv.mod_revision(), kv.create_revision());
         let (key, value) = kv.into_key_value();
         Self {
             key,
             value,
             lease,
             revision,
+            created,
         }
     }
 }

@@ -4,7 +4,7 @@ use etcd_client::{
     Compare, CompareOp, DeleteOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
-use super::{KeyValue, message::revision};
+use super::{KeyRange, KeyValue, Selection, message::revision};
 use crate::lease::LeaseId;
 
 /// What etcd is to do in one step, at one revision.
@@ -34,8 +34,9 @@ pub struct Outcome {
     pub succeeded: bool,
     /// The revision that etcd is at since.
     pub revision: i64,
-    /// What was read, for each of the operations that were done: nothing for those that write.
-    pub found: Vec<Option<KeyValue>>,
+    /// What was read or taken, for each of the operations that were done: nothing for those that
+    /// only write.
+    pub found: Vec<Vec<KeyValue>>,
 }
 
 impl Transaction {
@@ -69,6 +70,27 @@ impl Guard {
         Self(Compare::mod_revision(key, CompareOp::Equal, revision))
     }
 
+    /// The key was last changed before `revision`, or there is none.
+    pub fn changed_before(key: &str, revision: i64) -> Self {
+        Self(Compare::mod_revision(key, CompareOp::Less, revision))
+    }
+
+    /// The key is there since `revision`, whatever it held meanwhile; at 0, there is none.
+    pub fn created_at(key: &str, revision: i64) -> Self {
+        Self(Compare::create_revision(key, CompareOp::Equal, revision))
+    }
+
+    /// The key is under this lease.
+    pub fn under_lease(key: &str, lease: LeaseId) -> Self {
+        Self(Compare::lease(key, CompareOp::Equal, lease))
+    }
+
+    /// There is no key in the range.
+    pub fn none_in(range: &KeyRange) -> Self {
+        let absent = Compare::create_revision(range.start(), CompareOp::Equal, 0);
+        Self(absent.with_range(range.end()))
+    }
+
     /// The key holds this value.
     pub fn holds(key: &str, value: &[u8]) -> Self {
         Self(Compare::value(key, CompareOp::Equal, value))
@@ -93,9 +115,20 @@ impl Operation {
         Self(TxnOp::delete(first, Some(options)))
     }
 
+    /// Deletes a key, and returns what it held.
+    pub fn take(key: &str) -> Self {
+        let options = DeleteOptions::new().with_prev_key();
+        Self(TxnOp::delete(key, Some(options)))
+    }
+
     /// Reads a key.
     pub fn get(key: &str) -> Self {
         Self(TxnOp::get(key, None))
+    }
+
+    /// Reads some keys of a range.
+    pub fn select(selection: &Selection) -> Self {
+        Self(TxnOp::get(selection.start(), Some(selection.options())))
     }
 }
 
@@ -111,9 +144,11 @@ impl From<Transaction> for Txn {
 impl From<TxnResponse> for Outcome {
     fn from(response: TxnResponse) -> Self {
         let found = response.op_responses().into_iter().map(|it| match it {
-            TxnOpResponse::Get(get) => get.kvs().first().map(KeyValue::from),
-            _ => None,
+            TxnOpResponse::Get(mut get) => get.take_kvs(),
+            TxnOpResponse::Delete(mut delete) => delete.take_prev_kvs(),
+            _ => Vec::new(),
         });
+        let found = found.map(|kvs| kvs.into_iter().map(KeyValue::from).collect());
         Self {
             succeeded: response.succeeded(),
             revision: revision(response.header()),

@@ -1,13 +1,27 @@
 //! A watch on a range of keys, over a stream of its own.
 
-use etcd_client::{WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{WatchFilterType, WatchOptions, WatchResponse, WatchStream};
 
 use super::{Etcd, EtcdError, KeyRange, Kind, Message, REQUEST_TIMEOUT, bounded};
 
 impl Etcd {
     /// Watches a range of keys, from a revision on. etcd's first message has come.
     pub(crate) async fn watch(&self, range: &KeyRange, from: i64) -> Result<Watching, EtcdError> {
+        self.watch_for(range, from, None).await
+    }
+
+    /// Watches a range of keys for changes that are not of the kind `left_out`.
+    pub(crate) async fn watch_for(
+        &self,
+        range: &KeyRange,
+        from: i64,
+        left_out: Option<WatchFilterType>,
+    ) -> Result<Watching, EtcdError> {
         let options = WatchOptions::new().with_start_revision(from);
+        let options = match left_out {
+            Some(filter) => options.with_filters([filter]),
+            None => options,
+        };
         let options = match range {
             KeyRange::Key(_) => options,
             KeyRange::Under(_) => options.with_prefix(),

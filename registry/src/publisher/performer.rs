@@ -251,7 +251,9 @@ impl Performer {
     }
 
     fn take_session(&mut self) {
-        let SessionState { standing, trouble } = self.session.borrow_and_update().clone();
+        let SessionState {
+            standing, trouble, ..
+        } = self.session.borrow_and_update().clone();
         self.publication.session(standing, trouble);
         if let Standing::Held { id, .. } = standing
             && id != self.lease
@@ -370,6 +372,7 @@ impl Performer {
             value,
             lease,
             revision,
+            ..
         } = held;
         let theirs = self.place.decode(self.instance.service(), &key, &value);
         let same_server =
