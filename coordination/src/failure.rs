@@ -1,6 +1,6 @@
 //! Why etcd did not do what a recipe asked for, told by what a caller can do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use switchboard_registry::keys::{FIRST_READING, Followed, Freshness, KeySnapshot, KeysError};
 use switchboard_resolver::{Backoff, Cause};
@@ -54,6 +54,40 @@ pub(crate) const RETRY: Backoff = Backoff {
     jitter: 0.2,
 };
 
+/// Does what etcd is to do at once, and gives it up after [`PATIENCE`].
+pub(crate) async fn patiently<T, E: From<Failure>>(
+    done: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let done = tokio::time::timeout(PATIENCE, done).await;
+    done.unwrap_or_else(|_| Err(Failure::Unavailable(Arc::new(NoAnswer(PATIENCE))).into()))
+}
+
+/// The pauses between attempts, the next one longer than the last.
+#[derive(Debug, Default)]
+pub(crate) struct Pause(u32);
+
+impl Pause {
+    /// Pauses after an error that passes.
+    ///
+    /// # Errors
+    ///
+    /// It is one that does not.
+    pub(crate) async fn after(&mut self, error: KeysError) -> Result<(), Failure> {
+        match error {
+            KeysError::Denied(_) | KeysError::Closed => Err(error.into()),
+            _ => {
+                self.now().await;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) async fn now(&mut self) {
+        self.0 += 1;
+        tokio::time::sleep(RETRY.delay(self.0, fastrand::f64())).await;
+    }
+}
+
 /// Waits until a range has been read.
 pub(crate) async fn first(followed: &mut Followed) -> Result<KeySnapshot, Failure> {
     let read = async {
@@ -71,7 +105,7 @@ pub(crate) async fn first(followed: &mut Followed) -> Result<KeySnapshot, Failur
         Ok(read) => read,
         Err(_) => Err(Failure::Unavailable(match followed.freshness() {
             Freshness::Unread { cause: Some(cause) } => cause,
-            _ => std::sync::Arc::new(NoAnswer(FIRST_READING)),
+            _ => Arc::new(NoAnswer(FIRST_READING)),
         })),
     }
 }

@@ -7,6 +7,7 @@
 //! | [`Topic`] | messages to whoever listens, each once and in order |
 //! | [`Progress`] | how far a job is, and who waits for that |
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
+//! | [`Lock`] | one at a time, over all processes |
 //! | [`Members`] | who is alive, who joins and who leaves |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
@@ -14,14 +15,19 @@
 
 mod conditions;
 mod config;
+mod entry;
 mod failure;
+mod line;
+mod lock;
 mod members;
 mod progress;
 mod topic;
 
 pub use conditions::{Conditions, ConditionsError, Met};
 pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
+pub use entry::Lost;
 pub use failure::Failure;
+pub use lock::{Lock, LockError, LockGuard};
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

@@ -7,6 +7,7 @@
 
 mod conditions;
 mod config;
+mod lock;
 mod members;
 mod progress;
 mod server;

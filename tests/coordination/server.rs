@@ -22,6 +22,9 @@ use tokio::{
 /// How long anything may take that is to happen at once, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// How long the leases of the tests' registries are.
+pub(crate) const TTL: Duration = Duration::from_secs(2);
+
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Real,
@@ -103,7 +106,7 @@ impl Server {
     /// Connects a registry of its own, as another process has it.
     pub(crate) async fn registry(&self) -> Registry {
         let registry = Registry::builder(&*self.endpoint).unwrap();
-        let registry = registry.ttl(Duration::from_secs(2));
+        let registry = registry.ttl(TTL);
         registry.connect().await.expect("etcd is there")
     }
 
