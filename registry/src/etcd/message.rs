@@ -36,6 +36,7 @@ impl KeyValue {
 
 /// One change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyEvent {
     /// The key holds this now.
     Put(KeyValue),

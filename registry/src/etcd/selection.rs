@@ -14,6 +14,7 @@ pub struct Selection {
 
 /// In which order keys are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum By {
     /// The order of keys.
     Key,

@@ -17,6 +17,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Changes {
     /// Whatever happens.
     All,
