@@ -22,6 +22,7 @@ on_both! {
     without_a_key_the_default_counts_and_comes_back_when_the_key_goes,
     without_a_default_the_key_must_be_there_and_the_last_value_stays_when_it_goes,
     keys_below_one_are_fields_and_change_together,
+    a_key_of_a_great_many_segments_is_rejected,
     a_value_stays_while_etcd_is_away_and_the_next_one_comes,
     what_is_stored_is_read,
     what_cannot_be_stored_is_refused_and_nothing_is_written,
@@ -225,6 +226,23 @@ async fn keys_below_one_are_fields_and_change_together(etcd: &mut Server) {
     let rejected = state.wait_for(|it| it.rejected.as_deref().is_some_and(too_large));
     drop(soon(rejected).await.unwrap());
     assert_eq!(*config.current(), shop(20, false));
+}
+
+async fn a_key_of_a_great_many_segments_is_rejected(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    put(&registry, "/shop/limits/calls", "1").await;
+    let config = Config::<serde_json::Value>::below(&registry, "/shop").unwrap();
+    let mut config = soon(config.load()).await.unwrap();
+    let deep = format!("/shop{}", "/a".repeat(500_000));
+    put(&registry, &deep, "1").await;
+    let invalid = rejected(&config).await;
+    assert!(
+        matches!(invalid, InvalidConfig::Unreadable { .. }),
+        "{invalid:.80}"
+    );
+    delete(&registry, &deep).await;
+    put(&registry, "/shop/limits/calls", "2").await;
+    assert_eq!(soon(config.changed()).await.unwrap()["limits"]["calls"], 2);
 }
 
 async fn a_value_stays_while_etcd_is_away_and_the_next_one_comes(etcd: &mut Server) {
