@@ -4,7 +4,7 @@ use switchboard::coordination::{SendError, Start, SubscribeError, Topic, TopicEr
 
 use crate::{
     on_both,
-    server::{Server, soon},
+    server::{Server, delete, soon},
     topic::{expect, expect_nothing, next, send, topic},
 };
 
@@ -16,9 +16,12 @@ on_both! {
     a_revision_that_is_none_is_refused,
     a_topic_of_which_nothing_is_left_is_a_gap,
     a_wiped_etcd_is_a_topic_that_begins_anew,
+    a_topic_whose_head_was_deleted_begins_anew_once,
     a_sender_knows_another_head_at_the_revision_of_the_one_it_knew,
     who_began_at_a_revision_is_told_all_of_a_topic_that_began_anew,
 }
+
+const HEAD: &str = "/switchboard/topics/prices/head";
 
 async fn what_was_trimmed_and_compacted_unread_is_a_gap(etcd: &mut Server) {
     let topic = topic(&etcd.registry().await);
@@ -149,6 +152,24 @@ async fn a_wiped_etcd_is_a_topic_that_begins_anew(etcd: &mut Server) {
     assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
     expect(&mut subscription, 1..=2).await;
     expect_nothing(&mut subscription).await;
+}
+
+async fn a_topic_whose_head_was_deleted_begins_anew_once(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let topic = topic(&registry);
+    send(&topic, 1..=3).await;
+    let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut subscription, 1..=3).await;
+    delete(&registry, HEAD).await;
+    send(&topic, 1..=2).await;
+    assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
+    expect(&mut subscription, 1..=2).await;
+    expect_nothing(&mut subscription).await;
+    send(&topic, 3..=4).await;
+    expect(&mut subscription, 3..=4).await;
+    let mut late = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut late, 1..=4).await;
+    expect_nothing(&mut late).await;
 }
 
 /// Sends the first message of a topic after a wipe. Where the connection ended under the first attempt,

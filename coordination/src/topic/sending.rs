@@ -185,6 +185,11 @@ impl Sending<'_> {
             let known = write_head(epoch, last);
             transaction = transaction.when(Guard::holds(names.head(), &known));
         }
+        if head.last.is_none() {
+            // Messages of a topic whose head was deleted are none of this one.
+            let (second, end) = (names.message(sequence + 1), names.head());
+            transaction = transaction.then(Operation::delete_between(&second, end));
+        }
         let transaction = transaction
             .then(Operation::put(&key, value, self.lease))
             .then(Operation::put(
