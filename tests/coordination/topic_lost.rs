@@ -4,7 +4,7 @@ use switchboard::coordination::{SendError, Start, SubscribeError, Topic, TopicEr
 
 use crate::{
     on_both,
-    server::{Server, delete, soon},
+    server::{Server, delete, put, soon},
     topic::{expect, expect_nothing, next, send, topic},
 };
 
@@ -17,11 +17,16 @@ on_both! {
     a_topic_of_which_nothing_is_left_is_a_gap,
     a_wiped_etcd_is_a_topic_that_begins_anew,
     a_topic_whose_head_was_deleted_begins_anew_once,
+    an_etcd_that_was_restored_is_a_topic_that_begins_anew,
     a_sender_knows_another_head_at_the_revision_of_the_one_it_knew,
     who_began_at_a_revision_is_told_all_of_a_topic_that_began_anew,
 }
 
 const HEAD: &str = "/switchboard/topics/prices/head";
+
+fn message_key(sequence: u64) -> String {
+    format!("/switchboard/topics/prices/{sequence:020}")
+}
 
 async fn what_was_trimmed_and_compacted_unread_is_a_gap(etcd: &mut Server) {
     let topic = topic(&etcd.registry().await);
@@ -170,6 +175,31 @@ async fn a_topic_whose_head_was_deleted_begins_anew_once(etcd: &mut Server) {
     let mut late = soon(topic.subscribe(Start::Beginning)).await.unwrap();
     expect(&mut late, 1..=4).await;
     expect_nothing(&mut late).await;
+}
+
+/// It holds what it held some time before.
+async fn an_etcd_that_was_restored_is_a_topic_that_begins_anew(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let topic = topic(&registry);
+    send(&topic, 1..=2).await;
+    let keys = [message_key(1), message_key(2), HEAD.to_owned()];
+    let mut backup = Vec::new();
+    for key in &keys {
+        backup.push(etcd.value(key).await.unwrap());
+    }
+    send(&topic, 3..=5).await;
+    let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut subscription, 1..=5).await;
+    etcd.wipe().await;
+    for (key, value) in keys.iter().zip(&backup) {
+        put(&registry, key, value).await;
+    }
+    assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
+    expect(&mut subscription, 1..=2).await;
+    let topic = crate::topic::topic(&etcd.registry().await);
+    send(&topic, 3..=6).await;
+    expect(&mut subscription, 3..=6).await;
+    expect_nothing(&mut subscription).await;
 }
 
 /// Sends the first message of a topic after a wipe. Where the connection ended under the first attempt,

@@ -6,6 +6,7 @@
 //! message of a lower number     the epoch                      was told before
 //! message of a higher number    the epoch                      told, after a gap
 //! head of a higher number       the epoch                      a gap: they were deleted unread
+//! head of a lower number        the epoch                      the topic began anew: etcd was restored
 //! either                        another epoch                  the topic began anew
 //! message                       no number: from the beginning  told, with what is lost before it unknown
 //! ```
@@ -78,6 +79,11 @@ impl Order {
         }
         match self.last {
             Some(last) if sequence > last => self.gap(last + 1, sequence),
+            // It is not read again once a later one was: lists and what comes after them only go on.
+            Some(last) if sequence < last => {
+                self.last = Some(0);
+                Ruling::Anew
+            }
             Some(_) => Ruling::Nothing,
             // Whatever was sent before was gone before this began.
             None => {
@@ -151,6 +157,16 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_goes_back_is_a_topic_that_begins_anew() {
+        let (mut order, epoch) = (Order::behind(None, 0), epoch());
+        assert_eq!(order.message(epoch, 1), Ruling::Tell);
+        assert_eq!(order.message(epoch, 2), Ruling::Tell);
+        assert_eq!(order.head(epoch, 1), Ruling::Anew);
+        assert_eq!(order.message(epoch, 1), Ruling::Tell);
+        assert_eq!(order.head(epoch, 1), Ruling::Nothing);
+    }
+
+    #[test]
     fn the_largest_numbers_do_no_harm() {
         let (mut order, epoch) = (Order::behind(None, u64::MAX), epoch());
         assert_eq!(order.message(epoch, u64::MAX), Ruling::Nothing);
@@ -167,6 +183,8 @@ mod tests {
             let (mut order, epoch) = (Order::behind(None, 0), epoch());
             let mut accounted = 0;
             for (sequence, is_head) in reads {
+                // Heads do not go back.
+                let sequence = if is_head { sequence.max(accounted) } else { sequence };
                 loop {
                     let ruling = match is_head {
                         true => order.head(epoch, sequence),
