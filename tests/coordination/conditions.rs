@@ -20,6 +20,7 @@ on_both! {
     who_waits_goes_on_after_etcd_was_away,
     what_are_no_conditions_is_refused,
     waiting_ends_with_the_registry,
+    confirming_ends_with_the_registry,
 }
 
 fn conditions(registry: &Registry) -> Conditions {
@@ -123,4 +124,23 @@ async fn waiting_ends_with_the_registry(etcd: &mut Server) {
         matches!(&error, ConditionsError::Etcd(cause) if is_closed(cause)),
         "{error}"
     );
+}
+
+async fn confirming_ends_with_the_registry(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let conditions = Conditions::new(&registry).holds("/shop/a", "1").unwrap();
+    let mut waiting = Box::pin(conditions.met());
+    assert!(is_waiting(&mut waiting).await);
+    put(&registry, "/shop/a", "1").await;
+    // It is heard of meanwhile.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    etcd.freeze();
+    assert!(is_waiting(&mut waiting).await, "etcd does not confirm it");
+    let (error, ()) = tokio::join!(soon(waiting), soon(registry.close()));
+    let error = error.unwrap_err();
+    assert!(
+        matches!(&error, ConditionsError::Etcd(cause) if is_closed(cause)),
+        "{error}"
+    );
+    etcd.thaw();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use switchboard::{
     Registry,
-    coordination::{Message, SendError, Start, Subscription, Topic, TopicError},
+    coordination::{Failure, Message, SendError, Start, Subscription, Topic, TopicError},
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -25,6 +25,7 @@ on_both! {
     topics_whose_names_begin_alike_are_apart,
     what_cannot_be_sent_is_refused_and_nothing_is_written,
     a_subscription_ends_with_the_registry,
+    what_is_sent_after_the_registry_was_closed_is_not_sent,
 }
 
 pub(crate) fn topic(registry: &Registry) -> Topic {
@@ -249,4 +250,23 @@ async fn a_subscription_ends_with_the_registry(etcd: &mut Server) {
     soon(registry.close()).await;
     assert_eq!(next(&mut one).await, Err(TopicError::Closed));
     assert!(soon(other.next()).await.is_none());
+}
+
+async fn what_is_sent_after_the_registry_was_closed_is_not_sent(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let topic = topic(&registry);
+    send(&topic, 1..=1).await;
+    soon(registry.close()).await;
+    let at_once = Duration::from_secs(1);
+    let minute = Duration::from_secs(60);
+    for error in [
+        timeout(at_once, topic.send("2")).await.unwrap(),
+        timeout(at_once, topic.send_for("2", minute)).await.unwrap(),
+    ] {
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, SendError::Etcd(Failure::Closed)),
+            "{error:?}"
+        );
+    }
 }
