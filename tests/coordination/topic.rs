@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use switchboard::{
     Registry,
     coordination::{Failure, Message, SendError, Start, Subscription, Topic, TopicError},
@@ -26,6 +26,7 @@ on_both! {
     what_cannot_be_sent_is_refused_and_nothing_is_written,
     a_subscription_ends_with_the_registry,
     what_is_sent_after_the_registry_was_closed_is_not_sent,
+    those_who_wait_for_each_other_give_up_together,
 }
 
 pub(crate) fn topic(registry: &Registry) -> Topic {
@@ -269,4 +270,24 @@ async fn what_is_sent_after_the_registry_was_closed_is_not_sent(etcd: &mut Serve
             "{error:?}"
         );
     }
+}
+
+async fn those_who_wait_for_each_other_give_up_together(etcd: &mut Server) {
+    let topic = topic(&etcd.registry().await);
+    send(&topic, 1..=1).await;
+    etcd.freeze();
+    let sending = (0..5).map(|number| {
+        let topic = topic.clone();
+        async move { topic.send(number.to_string()).await }
+    });
+    for sent in soon(join_all(sending)).await {
+        assert!(
+            matches!(
+                sent,
+                Err(SendError::Unknown(_) | SendError::Etcd(Failure::Unavailable(_)))
+            ),
+            "{sent:?}"
+        );
+    }
+    etcd.thaw();
 }
