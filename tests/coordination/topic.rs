@@ -27,6 +27,7 @@ on_both! {
     a_subscription_ends_with_the_registry,
     what_is_sent_after_the_registry_was_closed_is_not_sent,
     those_who_wait_for_each_other_give_up_together,
+    a_message_for_a_time_is_sent_when_etcd_is_back,
 }
 
 pub(crate) fn topic(registry: &Registry) -> Topic {
@@ -290,4 +291,16 @@ async fn those_who_wait_for_each_other_give_up_together(etcd: &mut Server) {
         );
     }
     etcd.thaw();
+}
+
+async fn a_message_for_a_time_is_sent_when_etcd_is_back(etcd: &mut Server) {
+    let topic = topic(&etcd.registry().await);
+    etcd.freeze();
+    let sending = soon(topic.send_for("1", Duration::from_secs(60)));
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        etcd.thaw();
+    };
+    let (sent, ()) = tokio::join!(sending, back);
+    assert_eq!(sent.unwrap().sequence, 1);
 }

@@ -87,8 +87,7 @@ pub(super) async fn send(
         Retention::For(time) => {
             // etcd's are whole seconds.
             let whole = Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0));
-            let granted = topic.keys.grant(whole).await;
-            Some(granted.map_err(|error| SendError::Etcd(error.into()))?)
+            Some(grant(topic, whole, deadline).await?)
         }
     };
     // Those before it may take as long as it has.
@@ -101,6 +100,20 @@ pub(super) async fn send(
         mark: Mark::random(),
     };
     sending.run(&mut head, deadline).await
+}
+
+/// Grants the lease of a message that is to go; again, while etcd is away. One that was granted in vain
+/// ends by itself.
+async fn grant(topic: &Topic, time: Duration, deadline: Instant) -> Result<i64, SendError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match topic.keys.grant(time).await {
+            Err(KeysError::Unavailable(_)) if Instant::now() < deadline => {}
+            granted => return granted.map_err(|error| SendError::Etcd(error.into())),
+        }
+        sleep(RETRY.delay(attempts, fastrand::f64())).await;
+    }
 }
 
 /// Tells that the time for it is over, and that it was not sent.
