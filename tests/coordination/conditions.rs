@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use switchboard::{
     Registry,
-    coordination::{Conditions, ConditionsError},
+    coordination::{Conditions, ConditionsError, Failure},
 };
 use tokio::time::timeout;
 
@@ -21,6 +21,7 @@ on_both! {
     what_are_no_conditions_is_refused,
     waiting_ends_with_the_registry,
     confirming_ends_with_the_registry,
+    values_that_etcd_does_not_compare_are_told_of,
 }
 
 fn conditions(registry: &Registry) -> Conditions {
@@ -143,4 +144,20 @@ async fn confirming_ends_with_the_registry(etcd: &mut Server) {
         "{error}"
     );
     etcd.thaw();
+}
+
+async fn values_that_etcd_does_not_compare_are_told_of(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let large = vec![b'x'; 1 << 20];
+    put(&registry, "/shop/a", &large).await;
+    put(&registry, "/shop/b", &large).await;
+    let conditions = Conditions::new(&registry)
+        .holds("/shop/a", &*large)
+        .and_then(|it| it.holds("/shop/b", &*large))
+        .unwrap();
+    let error = soon(conditions.met()).await.unwrap_err();
+    assert!(
+        matches!(error, ConditionsError::Etcd(Failure::Denied(_))),
+        "{error}"
+    );
 }
