@@ -7,12 +7,14 @@
 //! message of a higher number    the epoch                      told, after a gap
 //! head of a higher number       the epoch                      a gap: they were deleted unread
 //! head of a lower number        the epoch                      the topic began anew: etcd was restored
-//! either                        another epoch                  the topic began anew
+//! head                          another epoch                  the topic began anew
+//! message                       another epoch                  none of this topic, unless its head tells so
 //! message                       no number: from the beginning  told, with what is lost before it unknown
 //! ```
 //!
 //! A message comes before the head that counts it, since one transaction puts both in this order, and
-//! since lists have heads last.
+//! since lists have heads last. Which epoch it is the head alone tells: a message of another one may have
+//! been left over, or put there by somebody.
 
 use super::record::Epoch;
 
@@ -59,8 +61,8 @@ impl Order {
     }
 
     pub(super) fn message(&mut self, epoch: Epoch, sequence: u64) -> Ruling {
-        if self.is_anew(epoch) {
-            return Ruling::Anew;
+        if *self.epoch.get_or_insert(epoch) != epoch {
+            return Ruling::Nothing;
         }
         if self.last.is_some_and(|last| sequence <= last) {
             return Ruling::Nothing;
@@ -151,6 +153,7 @@ mod tests {
     fn a_topic_that_begins_anew_is_told_of_once_and_then_from_its_first_message() {
         let mut order = Order::behind(Some(epoch()), 41);
         let anew = epoch();
+        assert_eq!(order.message(anew, 2), Ruling::Nothing);
         assert_eq!(order.head(anew, 2), Ruling::Anew);
         assert_eq!(order.message(anew, 2), Ruling::Gap { first: 1, last: 1 });
         assert_eq!(order.message(anew, 2), Ruling::Tell);
