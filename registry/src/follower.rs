@@ -94,14 +94,8 @@ impl<R: Reader> Follower<R> {
     }
 
     /// Leaves keys up to this one out of lists from now on.
-    pub(crate) fn set_floor(&mut self, floor: Option<Vec<u8>>) {
-        self.floor = floor;
-    }
-
-    /// Begins anew, with another watch.
-    pub(crate) fn restart(&mut self, watch: Watch<Option<R::Value>>) {
-        self.watch = watch;
-        self.stream = None;
+    pub(crate) fn set_floor(&mut self, floor: Vec<u8>) {
+        self.floor = Some(floor);
     }
 
     /// Takes in what etcd has said already, without waiting.

@@ -2,8 +2,13 @@
 //!
 //! It has no task: whoever asks for the next put drives it, and one who does not ask is not sent any
 //! more than fits into a stream's window. A page of a list is held until it was asked for.
+//!
+//! What it is doing at etcd outlives a call that is cancelled: one who gives up again and again would
+//! begin it anew each time, and never come to its end.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, future::ready};
+
+use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
     Registry,
@@ -21,8 +26,12 @@ use crate::{
 ///
 /// So keys that are counted show whether anything was missed.
 pub struct Tail {
-    follower: Follower<Puts>,
     registry: Registry,
+    range: KeyRange,
+    /// Keys up to this one are to be left out from the next step on.
+    floor: Option<Vec<u8>>,
+    /// What is being done; it hands back who does it.
+    step: BoxFuture<'static, Follower<Puts>>,
 }
 
 /// The puts that were not handed on yet.
@@ -45,13 +54,11 @@ impl Tail {
         after: Option<Vec<u8>>,
         revision: i64,
     ) -> Self {
-        let etcd = registry.shared.etcd.clone();
-        let watch = Watch::at(revision);
-        let mut follower = Follower::new(etcd, range, Puts::default(), watch);
-        follower.set_floor(after);
         Self {
-            follower,
+            step: begin(registry, &range, Watch::at(revision)),
             registry: registry.clone(),
+            range,
+            floor: after,
         }
     }
 
@@ -67,35 +74,53 @@ impl Tail {
     pub async fn next(&mut self) -> Result<KeyValue, KeysError> {
         let closing = self.registry.shared.ending.asked.clone();
         loop {
-            if self.follower.reader().0.is_empty() {
+            let mut follower = tokio::select! {
+                biased;
+                follower = &mut self.step => follower,
+                () = closing.cancelled() => return Err(KeysError::Closed),
+            };
+            if follower.reader().0.is_empty() {
                 // Nobody may have asked for long, which says nothing of etcd.
-                self.follower.take_what_is_there();
+                follower.take_what_is_there();
             }
-            if let Some(put) = self.follower.reader().0.pop_front() {
+            if let Some(put) = follower.reader().0.pop_front() {
+                self.step = ready(follower).boxed();
                 return Ok(put);
             }
-            let step = self.follower.next();
-            let (_, watch) = self.follower.known();
-            watch.keep_newest();
-            tokio::select! {
-                biased;
-                () = closing.cancelled() => return Err(KeysError::Closed),
-                () = self.follower.perform(step) => {}
+            if let Some(floor) = self.floor.take() {
+                follower.set_floor(floor);
             }
+            let step = follower.next();
+            let (_, watch) = follower.known();
+            watch.keep_newest();
+            self.step = async move {
+                follower.perform(step).await;
+                follower
+            }
+            .boxed();
         }
     }
 
     /// Leaves keys up to this one out, should the range have to be read anew.
     pub fn pass_over(&mut self, key: impl Into<Vec<u8>>) {
-        self.follower.set_floor(Some(key.into()));
+        self.floor = Some(key.into());
     }
 
     /// Begins anew, with all that is there now.
     pub fn restart(&mut self) {
-        self.follower.set_floor(None);
-        self.follower.restart(Watch::new());
-        self.follower.reader().0.clear();
+        self.floor = None;
+        self.step = begin(&self.registry, &self.range, Watch::new());
     }
+}
+
+fn begin(
+    registry: &Registry,
+    range: &KeyRange,
+    watch: Watch<Option<()>>,
+) -> BoxFuture<'static, Follower<Puts>> {
+    let etcd = registry.shared.etcd.clone();
+    let follower = Follower::new(etcd, range.clone(), Puts::default(), watch);
+    ready(follower).boxed()
 }
 
 impl std::fmt::Debug for Tail {

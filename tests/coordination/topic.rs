@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all};
 use switchboard::{
     Registry,
     coordination::{Failure, Message, SendError, Start, Subscription, Topic, TopicError},
@@ -21,6 +21,7 @@ on_both! {
     many_senders_are_numbered_without_a_gap,
     a_message_that_was_sent_for_a_time_goes,
     who_gives_up_waiting_loses_nothing,
+    who_gives_up_at_once_each_time_gets_on,
     what_others_put_there_is_no_message,
     topics_whose_names_begin_alike_are_apart,
     what_cannot_be_sent_is_refused_and_nothing_is_written,
@@ -178,6 +179,28 @@ async fn who_gives_up_waiting_loses_nothing(etcd: &mut Server) {
         received.push(next(&mut subscription).await.unwrap().sequence);
     }
     assert!(received.iter().copied().eq(1..=50), "{received:?}");
+}
+
+async fn who_gives_up_at_once_each_time_gets_on(etcd: &mut Server) {
+    let topic = topic(&etcd.registry().await);
+    send(&topic, 1..=3).await;
+    let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    let receive = async {
+        let mut received = Vec::new();
+        while received.len() < 6 {
+            match subscription.next().now_or_never() {
+                Some(message) => {
+                    received.push(message.unwrap().sequence);
+                    if received.len() == 3 {
+                        send(&topic, 4..=6).await;
+                    }
+                }
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+        received
+    };
+    assert_eq!(soon(receive).await, [1, 2, 3, 4, 5, 6]);
 }
 
 async fn what_others_put_there_is_no_message(etcd: &mut Server) {
