@@ -20,7 +20,7 @@ pub use self::{
 };
 use crate::{
     Registry,
-    etcd::{EtcdError, Kind},
+    etcd::{Etcd, EtcdError, Kind},
 };
 pub use crate::{
     etcd::{By, Guard, KeyEvent, KeyRange, KeyValue, Operation, Outcome, Selection, Transaction},
@@ -104,13 +104,13 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// etcd refuses or does not answer, or does not know that revision.
+    /// etcd refuses or does not answer, or does not know that revision; or the registry was closed.
     ///
     /// # Cancel safety
     ///
     /// Cancelling it changes nothing.
     pub async fn read(&self, key: &str, revision: i64) -> Result<Reading, KeysError> {
-        let page = self.0.shared.etcd.read_at(key, revision).await?;
+        let page = self.etcd()?.read_at(key, revision).await?;
         Ok(Reading {
             revision: page.revision,
             held: page.keys.into_iter().next(),
@@ -122,27 +122,27 @@ impl Keys {
     /// # Errors
     ///
     /// etcd refuses; or it does not answer, and nobody knows whether the transaction has gone
-    /// through.
+    /// through; or the registry was closed before.
     ///
     /// # Cancel safety
     ///
     /// If it is cancelled, nobody knows whether the transaction has gone through.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, KeysError> {
-        Ok(self.0.shared.etcd.commit(transaction).await?)
+        Ok(self.etcd()?.commit(transaction).await?)
     }
 
     /// Grants a lease that nobody renews, in whole seconds; returns its id.
     ///
     /// # Errors
     ///
-    /// etcd refuses or does not answer.
+    /// etcd refuses or does not answer; or the registry was closed.
     ///
     /// # Cancel safety
     ///
     /// If it is cancelled, a lease may be left, which ends by itself.
     pub async fn grant(&self, ttl: Duration) -> Result<i64, KeysError> {
         let id = fastrand::i64(1..=i64::MAX);
-        self.0.shared.etcd.grant(id, ttl).await?;
+        self.etcd()?.grant(id, ttl).await?;
         Ok(id)
     }
 
@@ -156,7 +156,7 @@ impl Keys {
     ///
     /// Cancelling it changes nothing.
     pub async fn select(&self, selection: &Selection) -> Result<Selected, KeysError> {
-        let page = self.0.shared.etcd.select(selection).await?;
+        let page = self.etcd()?.select(selection).await?;
         Ok(Selected {
             revision: page.revision,
             keys: page.keys,
@@ -211,6 +211,15 @@ impl Keys {
     /// what is there now.
     pub fn tail(&self, prefix: String, after: Option<Vec<u8>>, revision: i64) -> Tail {
         Tail::new(&self.0, KeyRange::Under(prefix), after, revision)
+    }
+
+    /// Returns the connection, unless it is closed: then an answer is not to be waited for.
+    fn etcd(&self) -> Result<&Etcd, KeysError> {
+        let shared = &self.0.shared;
+        match shared.ending.asked.is_cancelled() {
+            true => Err(KeysError::Closed),
+            false => Ok(&shared.etcd),
+        }
     }
 }
 
