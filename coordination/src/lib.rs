@@ -8,6 +8,7 @@
 //! | [`Progress`] | how far a job is, and who waits for that |
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Members`] | who is alive, who joins and who leaves |
+//! | [`Stm`] | to read and write several keys as if nobody else did |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
 //! or a connection. Keys lie under `/switchboard/`, except where the caller names them.
@@ -17,6 +18,7 @@ mod config;
 mod failure;
 mod members;
 mod progress;
+mod stm;
 mod topic;
 
 pub use conditions::{Conditions, ConditionsError, Met};
@@ -24,4 +26,5 @@ pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig}
 pub use failure::Failure;
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
+pub use stm::{Stm, StmError, StmTransaction};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

@@ -56,7 +56,7 @@ pub enum KeysError {
     /// etcd does not answer, or cannot do what it is asked for now. A write may have gone through.
     #[error("etcd does not answer")]
     Unavailable(#[source] Cause),
-    /// The registry was closed.
+    /// The registry was closed. Nothing was sent.
     #[error("the registry is closed")]
     Closed,
 }
@@ -110,7 +110,8 @@ impl Keys {
     ///
     /// Cancelling it changes nothing.
     pub async fn read(&self, key: &str, revision: i64) -> Result<Reading, KeysError> {
-        let page = self.0.shared.etcd.read_at(key, revision).await?;
+        let read = self.0.shared.etcd.read_at(key, revision).await;
+        let page = read.map_err(|error| self.told(error))?;
         Ok(Reading {
             revision: page.revision,
             held: page.keys.into_iter().next(),
@@ -128,7 +129,8 @@ impl Keys {
     ///
     /// If it is cancelled, nobody knows whether the transaction has gone through.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, KeysError> {
-        Ok(self.0.shared.etcd.commit(transaction).await?)
+        let done = self.0.shared.etcd.commit(transaction).await;
+        done.map_err(|error| self.told(error))
     }
 
     /// Grants a lease that nobody renews, in whole seconds; returns its id.
@@ -156,12 +158,21 @@ impl Keys {
     ///
     /// Cancelling it changes nothing.
     pub async fn select(&self, selection: &Selection) -> Result<Selected, KeysError> {
-        let page = self.0.shared.etcd.select(selection).await?;
+        let read = self.0.shared.etcd.select(selection).await;
+        let page = read.map_err(|error| self.told(error))?;
         Ok(Selected {
             revision: page.revision,
             keys: page.keys,
             more: page.more,
         })
+    }
+
+    /// Tells what was not sent since the registry was closed from what was not since etcd is away.
+    fn told(&self, error: EtcdError) -> KeysError {
+        match error.kind {
+            Kind::Unsent if self.0.shared.ending.asked.is_cancelled() => KeysError::Closed,
+            _ => error.into(),
+        }
     }
 
     /// Follows a range of keys.

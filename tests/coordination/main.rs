@@ -10,6 +10,7 @@ mod config;
 mod members;
 mod progress;
 mod server;
+mod stm;
 mod topic;
 mod topic_lost;
 

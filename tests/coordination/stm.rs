@@ -1,0 +1,495 @@
+//! To read and write several keys as if nobody else did.
+
+use std::time::Duration;
+
+use switchboard::coordination::{Stm, StmError, StmTransaction};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    on_both,
+    server::{Server, delete, is_closed, put, put_all, soon},
+};
+
+on_both! {
+    transfers_keep_the_sum,
+    no_update_is_lost,
+    no_update_is_lost_or_done_twice_while_etcd_restarts,
+    all_is_read_at_one_revision,
+    two_who_rely_on_each_other_do_not_both_go,
+    who_only_reads_is_told_what_was_so_at_once,
+    who_writes_without_reading_notices_others,
+    who_reads_nothing_depends_on_nothing,
+    a_key_that_comes_or_goes_is_noticed,
+    what_was_written_is_read_before_it_is_in_etcd,
+    an_attempt_after_a_conflict_asks_nothing_anew,
+    who_aborts_writes_nothing,
+    bad_keys_write_nothing,
+    what_is_too_much_for_etcd_is_refused_before,
+    a_compaction_in_the_middle_begins_anew,
+    a_wipe_in_the_middle_begins_anew,
+    a_restart_in_the_middle_does_no_harm,
+    an_unknown_outcome_is_told_and_not_tried_again,
+    a_cancelled_transaction_is_done_wholly_or_not_at_all,
+    a_closed_registry_ends_it,
+}
+
+const ADA: &str = "/shop/accounts/ada";
+const BOB: &str = "/shop/accounts/bob";
+
+async fn stm(etcd: &Server) -> Stm {
+    Stm::new(&etcd.registry().await)
+}
+
+async fn number(tx: &mut StmTransaction, key: &str) -> Result<i64, StmError> {
+    let value = tx.get(key).await?;
+    Ok(value.map_or(0, |value| {
+        String::from_utf8(value).unwrap().parse().unwrap()
+    }))
+}
+
+async fn increment(stm: &Stm, key: &str) -> Result<i64, StmError> {
+    stm.run(async |tx: &mut StmTransaction| {
+        let next = number(tx, key).await? + 1;
+        tx.put(key, next.to_string())?;
+        Ok(next)
+    })
+    .await
+}
+
+async fn value(etcd: &Server, key: &str) -> i64 {
+    let value = etcd.value(key).await.unwrap();
+    String::from_utf8(value).unwrap().parse().unwrap()
+}
+
+async fn transfers_keep_the_sum(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    put_all(&registry, &[(ADA, b"100"), (BOB, b"100")]).await;
+    let mut tasks = JoinSet::new();
+    for task in 0..8 {
+        let stm = stm(etcd).await;
+        let (from, to) = if task % 2 == 0 {
+            (ADA, BOB)
+        } else {
+            (BOB, ADA)
+        };
+        tasks.spawn(async move {
+            for amount in 1..=10 {
+                let transfer = async |tx: &mut StmTransaction| {
+                    let (has, gets) = (number(tx, from).await?, number(tx, to).await?);
+                    assert_eq!(has + gets, 200, "at one revision");
+                    tx.put(from, (has - amount - task).to_string())?;
+                    tx.put(to, (gets + amount + task).to_string())
+                };
+                stm.run(transfer).await.unwrap();
+            }
+        });
+    }
+    soon(tasks.join_all()).await;
+    let (ada, bob) = (value(etcd, ADA).await, value(etcd, BOB).await);
+    assert_eq!(ada + bob, 200);
+    // Each task has moved 55, and ten times its number.
+    assert_eq!(ada, 100 - 10 * (2 + 4 + 6) + 10 * (1 + 3 + 5 + 7));
+}
+
+async fn no_update_is_lost(etcd: &mut Server) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..6 {
+        let stm = stm(etcd).await;
+        tasks.spawn(async move {
+            for _ in 0..15 {
+                increment(&stm, "/counter").await.unwrap();
+            }
+        });
+    }
+    soon(tasks.join_all()).await;
+    assert_eq!(value(etcd, "/counter").await, 6 * 15);
+}
+
+async fn no_update_is_lost_or_done_twice_while_etcd_restarts(etcd: &mut Server) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        let stm = stm(etcd).await;
+        tasks.spawn(async move {
+            let (mut done, mut unknown) = (0, 0);
+            for _ in 0..25 {
+                match increment(&stm, "/counter").await {
+                    Ok(_) => done += 1,
+                    Err(StmError::Unknown(_)) => unknown += 1,
+                    Err(error) => panic!("{error:?}"),
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            (done, unknown)
+        });
+    }
+    for _ in 0..2 {
+        sleep(Duration::from_millis(100)).await;
+        etcd.restart().await;
+    }
+    let all = timeout(Duration::from_secs(60), tasks.join_all())
+        .await
+        .unwrap();
+    let (done, unknown) = all.iter().fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+    assert_eq!(done + unknown, 4 * 25);
+    let counted = value(etcd, "/counter").await;
+    assert!(
+        (done..=done + unknown).contains(&counted),
+        "{counted}: {done} done, {unknown} unknown"
+    );
+}
+
+async fn all_is_read_at_one_revision(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    put_all(&other, &[("/a", b"1"), ("/b", b"1")]).await;
+    let mut seen = Vec::new();
+    let run = stm(etcd).await.run(async |tx: &mut StmTransaction| {
+        let a = number(tx, "/a").await?;
+        if seen.is_empty() {
+            put_all(&other, &[("/a", b"2"), ("/b", b"2")]).await;
+        }
+        let b = number(tx, "/b").await?;
+        seen.push((a, b, number(tx, "/a").await?));
+        tx.put("/c", (a + b).to_string())
+    });
+    soon(run).await.unwrap();
+    assert_eq!(seen, [(1, 1, 1), (2, 2, 2)]);
+    assert_eq!(value(etcd, "/c").await, 4);
+}
+
+async fn two_who_rely_on_each_other_do_not_both_go(etcd: &mut Server) {
+    /// Goes off call, if somebody else is on call.
+    async fn leave(tx: &mut StmTransaction, who: &str, other: &str) -> Result<bool, StmError> {
+        let is_on_call = tx.get(other).await?.is_some();
+        if is_on_call {
+            tx.delete(who)?;
+        }
+        Ok(is_on_call)
+    }
+    let (one, two) = (stm(etcd).await, stm(etcd).await);
+    put_all(&etcd.registry().await, &[(ADA, b"on"), (BOB, b"on")]).await;
+    let mut runs = 0;
+    let ada = one.run(async |tx: &mut StmTransaction| {
+        let leaves = leave(tx, ADA, BOB).await?;
+        runs += 1;
+        if runs == 1 {
+            let bob = two.run(async |tx: &mut StmTransaction| leave(tx, BOB, ADA).await);
+            assert!(leaves && soon(bob).await.unwrap(), "both may, each alone");
+        }
+        Ok::<_, StmError>(leaves)
+    });
+    assert!(!soon(ada).await.unwrap());
+    assert_eq!(runs, 2);
+    assert!(etcd.value(ADA).await.is_some() && etcd.value(BOB).await.is_none());
+}
+
+async fn who_only_reads_is_told_what_was_so_at_once(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    put_all(&other, &[("/a", b"1"), ("/b", b"1")]).await;
+    let mut runs = 0;
+    let before = etcd.revision().await;
+    let read = stm(etcd).await.run(async |tx: &mut StmTransaction| {
+        runs += 1;
+        let a = number(tx, "/a").await?;
+        if runs == 1 {
+            put(&other, "/a", "2").await;
+        }
+        Ok::<_, StmError>((a, number(tx, "/b").await?))
+    });
+    assert_eq!(soon(read).await.unwrap(), (2, 1));
+    assert_eq!(runs, 2);
+    assert_eq!(etcd.revision().await, before + 1, "it has written nothing");
+}
+
+async fn who_writes_without_reading_notices_others(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    let mut runs = 0;
+    let write = stm(etcd).await.run(async |tx: &mut StmTransaction| {
+        runs += 1;
+        let a = number(tx, "/a").await?;
+        if runs == 1 {
+            put(&other, "/b", "theirs").await;
+        }
+        tx.put("/b", format!("ours, {a}"))
+    });
+    soon(write).await.unwrap();
+    assert_eq!(runs, 2);
+    assert_eq!(etcd.value("/b").await.unwrap(), b"ours, 0");
+}
+
+async fn who_reads_nothing_depends_on_nothing(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    let before = etcd.revision().await;
+    let mut runs = 0;
+    let stm = stm(etcd).await;
+    let write = stm.run(async |tx: &mut StmTransaction| {
+        runs += 1;
+        put(&other, "/a", "theirs").await;
+        tx.put("/a", "ours")?;
+        tx.put("/b", "ours")
+    });
+    soon(write).await.unwrap();
+    assert_eq!(runs, 1);
+    assert_eq!(etcd.value("/a").await.unwrap(), b"ours");
+    assert_eq!(etcd.revision().await, before + 2, "both at one revision");
+    // And one that does nothing asks nobody.
+    let nothing = stm.run(async |_: &mut StmTransaction| Ok::<_, StmError>(7));
+    assert_eq!(soon(nothing).await.unwrap(), 7);
+}
+
+async fn a_key_that_comes_or_goes_is_noticed(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    let stm = stm(etcd).await;
+    let mut seen = Vec::new();
+    let run = stm.run(async |tx: &mut StmTransaction| {
+        seen.push(tx.get("/a").await?.is_some());
+        match seen.len() {
+            1 => drop(put(&other, "/a", "1").await),
+            2 => delete(&other, "/a").await,
+            _ => {}
+        }
+        tx.put("/b", "2")
+    });
+    soon(run).await.unwrap();
+    assert_eq!(seen, [false, true, false]);
+}
+
+async fn what_was_written_is_read_before_it_is_in_etcd(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    put_all(&other, &[("/a", b"1"), ("/gone", b"1")]).await;
+    let run = stm(etcd).await.run(async |tx: &mut StmTransaction| {
+        assert_eq!(number(tx, "/a").await?, 1);
+        tx.put("/a", "2")?;
+        assert_eq!(number(tx, "/a").await?, 2);
+        tx.put("/a", "3")?;
+        assert_eq!(number(tx, "/a/").await?, 3, "the same key");
+        tx.delete("/gone")?;
+        assert_eq!(tx.get("/gone").await?, None);
+        tx.put("/made", "1")?;
+        tx.delete("/made")
+    });
+    soon(run).await.unwrap();
+    assert_eq!(value(etcd, "/a").await, 3);
+    assert_eq!(etcd.value("/gone").await, None);
+    assert_eq!(etcd.value("/made").await, None);
+}
+
+/// What the commit that failed has brought is used: what has changed since is noticed by the next one.
+async fn an_attempt_after_a_conflict_asks_nothing_anew(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    let mut seen = Vec::new();
+    let run = stm(etcd).await.run(async |tx: &mut StmTransaction| {
+        let runs = seen.len();
+        if runs == 1 {
+            put(&other, "/a", "2").await;
+        }
+        seen.push(number(tx, "/a").await?);
+        if runs == 0 {
+            put(&other, "/a", "1").await;
+        }
+        tx.put("/b", "1")
+    });
+    soon(run).await.unwrap();
+    assert_eq!(seen, [0, 1, 2]);
+}
+
+async fn who_aborts_writes_nothing(etcd: &mut Server) {
+    #[derive(Debug)]
+    enum Refused {
+        Poor,
+        Stm(StmError),
+    }
+    impl From<StmError> for Refused {
+        fn from(error: StmError) -> Self {
+            Self::Stm(error)
+        }
+    }
+    let stm = stm(etcd).await;
+    put(&etcd.registry().await, ADA, "5").await;
+    let before = etcd.revision().await;
+    let pay = async |amount| {
+        let pay = stm.run(async |tx: &mut StmTransaction| {
+            let left = number(tx, ADA).await? - amount;
+            tx.put(ADA, left.to_string())?;
+            tx.put(BOB, amount.to_string())?;
+            match left {
+                0.. => Ok(left),
+                _ => Err(Refused::Poor),
+            }
+        });
+        soon(pay).await
+    };
+    assert!(matches!(pay(6).await, Err(Refused::Poor)));
+    assert_eq!(etcd.revision().await, before);
+    assert_eq!(pay(5).await.unwrap(), 0);
+    // The error of another one has not become its own.
+    let refused = stm.run(async |tx: &mut StmTransaction| Ok::<_, Refused>(tx.put("", "1")?));
+    assert!(matches!(refused.await, Err(Refused::Stm(StmError::Key(_)))));
+}
+
+async fn bad_keys_write_nothing(etcd: &mut Server) {
+    let stm = stm(etcd).await;
+    let before = etcd.revision().await;
+    for key in ["", "/", "/a//b", "/a\n"] {
+        let read = stm.run(async |tx: &mut StmTransaction| {
+            tx.put("/a", "1")?;
+            tx.get(key).await
+        });
+        assert!(matches!(soon(read).await, Err(StmError::Key(_))), "{key:?}");
+        // Nor if the closure makes nothing of it.
+        let write = stm.run(async |tx: &mut StmTransaction| {
+            let (put, delete) = (tx.put(key, "1"), tx.delete(key));
+            assert!(put.is_err() && delete.is_err());
+            assert!(tx.put("/a", "1").is_err() && tx.get("/a").await.is_err());
+            Ok::<_, StmError>(())
+        });
+        assert!(matches!(soon(write).await, Err(StmError::Key(_))));
+    }
+    let server = "/microservices/greeter/1";
+    let write = stm.run(async |tx: &mut StmTransaction| tx.put(server, "no server"));
+    let error = soon(write).await.unwrap_err();
+    assert!(error.to_string().contains("clients of kratos"), "{error}");
+    let read = stm.run(async |tx: &mut StmTransaction| tx.get(server).await);
+    assert_eq!(soon(read).await.unwrap(), None);
+    assert_eq!(etcd.revision().await, before);
+}
+
+async fn what_is_too_much_for_etcd_is_refused_before(etcd: &mut Server) {
+    let stm = stm(etcd).await;
+    let before = etcd.revision().await;
+    let keys = async |keys: u32| {
+        let write = stm.run(async |tx: &mut StmTransaction| {
+            number(tx, "/0").await?;
+            (0..keys).try_for_each(|key| tx.put(format!("/{key}"), "1"))
+        });
+        soon(write).await
+    };
+    let error = keys(129).await.unwrap_err();
+    assert!(matches!(error, StmError::TooManyKeys), "{error:?}");
+    let bytes = async |bytes: usize| {
+        let write = stm.run(async |tx: &mut StmTransaction| tx.put("/large", vec![0; bytes]));
+        soon(write).await
+    };
+    let error = bytes(3 << 19).await.unwrap_err();
+    assert!(matches!(error, StmError::TooLarge(_)), "{error:?}");
+    assert_eq!(etcd.revision().await, before);
+    // What is not too much, by a little, etcd takes.
+    keys(128).await.unwrap();
+    bytes((3 << 19) - 256).await.unwrap();
+    assert_eq!(etcd.revision().await, before + 2);
+}
+
+/// Reads one key, sees something done to etcd, reads another one and writes both.
+async fn interrupted(etcd: &mut Server, interrupt: impl AsyncFn(&mut Server)) -> Vec<(i64, i64)> {
+    let stm = stm(etcd).await;
+    let mut seen = Vec::new();
+    let run = stm.run(async |tx: &mut StmTransaction| {
+        let a = number(tx, "/a").await?;
+        if seen.is_empty() {
+            interrupt(etcd).await;
+        }
+        // What is there though it does not count yet, since the reading may fail.
+        seen.push((a, -1));
+        let b = number(tx, "/b").await?;
+        *seen.last_mut().unwrap() = (a, b);
+        tx.put("/a", (a + 10).to_string())?;
+        tx.put("/b", (b + 10).to_string())
+    });
+    soon(run).await.unwrap();
+    seen
+}
+
+async fn a_compaction_in_the_middle_begins_anew(etcd: &mut Server) {
+    let other = etcd.registry().await;
+    put_all(&other, &[("/a", b"1"), ("/b", b"1")]).await;
+    let compact = async |etcd: &mut Server| {
+        put_all(&other, &[("/a", b"2"), ("/b", b"2")]).await;
+        etcd.compact().await;
+    };
+    assert_eq!(interrupted(etcd, compact).await, [(1, -1), (2, 2)]);
+    assert_eq!((value(etcd, "/a").await, value(etcd, "/b").await), (12, 12));
+}
+
+async fn a_wipe_in_the_middle_begins_anew(etcd: &mut Server) {
+    put_all(&etcd.registry().await, &[("/a", b"1"), ("/b", b"1")]).await;
+    let seen = interrupted(etcd, async |etcd: &mut Server| etcd.wipe().await).await;
+    assert_eq!(seen, [(1, -1), (0, 0)]);
+    assert_eq!(value(etcd, "/a").await, 10);
+}
+
+async fn a_restart_in_the_middle_does_no_harm(etcd: &mut Server) {
+    put_all(&etcd.registry().await, &[("/a", b"1"), ("/b", b"1")]).await;
+    let seen = interrupted(etcd, async |etcd: &mut Server| etcd.restart().await).await;
+    assert_eq!(seen, [(1, 1)]);
+    assert_eq!((value(etcd, "/a").await, value(etcd, "/b").await), (11, 11));
+}
+
+async fn an_unknown_outcome_is_told_and_not_tried_again(etcd: &mut Server) {
+    put(&etcd.registry().await, "/counter", "1").await;
+    let stm = stm(etcd).await;
+    let mut runs = 0;
+    let write = stm.run(async |tx: &mut StmTransaction| {
+        runs += 1;
+        let next = number(tx, "/counter").await? + 1;
+        etcd.freeze();
+        tx.put("/counter", next.to_string())
+    });
+    let error = soon(write).await.unwrap_err();
+    etcd.thaw();
+    assert!(matches!(error, StmError::Unknown(_)), "{error:?}");
+    assert_eq!(runs, 1);
+    // Whether or not it has arrived, it counts once.
+    let next = soon(increment(&stm, "/counter")).await.unwrap();
+    assert!((2..=3).contains(&next), "{next}");
+}
+
+async fn a_cancelled_transaction_is_done_wholly_or_not_at_all(etcd: &mut Server) {
+    let stm = stm(etcd).await;
+    let mut cancelled = 0;
+    for round in 0..60 {
+        let run = stm.run(async |tx: &mut StmTransaction| {
+            let (a, b) = (number(tx, "/a").await?, number(tx, "/b").await?);
+            tx.put("/a", (a + 1).to_string())?;
+            tx.put("/b", (b + 1).to_string())
+        });
+        match timeout(Duration::from_micros(round * 50), run).await {
+            Ok(done) => done.unwrap(),
+            Err(_) => cancelled += 1,
+        }
+        let both = stm.run(async |tx: &mut StmTransaction| {
+            Ok::<_, StmError>((number(tx, "/a").await?, number(tx, "/b").await?))
+        });
+        let (a, b) = soon(both).await.unwrap();
+        assert_eq!(a, b);
+    }
+    assert!(cancelled > 0);
+}
+
+async fn a_closed_registry_ends_it(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let before = etcd.revision().await;
+    let stm = Stm::new(&registry);
+    for closes_before_commit in [false, true] {
+        let mut registry = Some(registry.clone());
+        let run = stm.run(async |tx: &mut StmTransaction| {
+            if !closes_before_commit {
+                number(tx, "/a").await?;
+            }
+            if let Some(registry) = registry.take() {
+                registry.close().await;
+            }
+            if !closes_before_commit {
+                number(tx, "/b").await?;
+            }
+            tx.put("/a", "1")
+        });
+        // At once, and not when nobody has answered for 10 s.
+        let run = timeout(Duration::from_secs(5), run).await.unwrap();
+        let error = run.unwrap_err();
+        let is_closed = matches!(&error, StmError::Etcd(cause) if is_closed(cause));
+        assert!(is_closed, "{error:?}");
+    }
+    assert_eq!(etcd.revision().await, before);
+}
