@@ -9,14 +9,17 @@
 mod attempt;
 mod error;
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use switchboard_registry::{
     NameError, Registry,
     keys::{Guard, KeyPath, KeyValue, Keys, KeysError, Operation, Reading, Transaction},
 };
 use switchboard_resolver::Backoff;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use self::attempt::{Attempt, Commit, Held, Look, Unchanged};
 pub use self::error::StmError;
@@ -51,13 +54,13 @@ const APART: Backoff = Backoff {
 /// }
 ///
 /// let stm = Stm::new(&registry);
-/// stm.run(async |tx| tx.put("/shop/accounts/ada", "10")).await?;
+/// stm.run(|mut tx| async move { tx.put("/shop/accounts/ada", "10") }).await?;
 ///
 /// let left = stm
-///     .run(async |tx| {
+///     .run(|mut tx| async move {
 ///         let (ada, bob) = (
-///             balance(tx, "/shop/accounts/ada").await?,
-///             balance(tx, "/shop/accounts/bob").await?,
+///             balance(&mut tx, "/shop/accounts/ada").await?,
+///             balance(&mut tx, "/shop/accounts/bob").await?,
 ///         );
 ///         let Some(left) = ada.checked_sub(3) else {
 ///             return Err(format!("ada has {ada}").into()); // and nothing is written
@@ -77,13 +80,18 @@ pub struct Stm {
 
 /// What a closure reads and writes by; see [`Stm::run`].
 ///
-/// Once one of its methods has failed, nothing will be written, and all that read fail alike.
+/// Once one of its methods has failed, all of them fail alike, and nothing will be written.
 #[derive(Debug)]
 pub struct StmTransaction {
     keys: Keys,
     attempt: Attempt,
     failed: Option<StmError>,
+    /// Where the attempt goes when the closure is done with it.
+    back: Option<oneshot::Sender<Result<Attempt, StmError>>>,
 }
+
+/// What has become of a transaction that a closure was handed.
+struct End(oneshot::Receiver<Result<Attempt, StmError>>);
 
 impl Stm {
     /// Makes one on this registry's connection.
@@ -96,7 +104,8 @@ impl Stm {
     /// Runs a transaction, as often as it takes: until nobody else has changed what it reads or
     /// writes. Its writes are in etcd when this returns.
     ///
-    /// The closure may be run several times, so it is to do nothing but read and write through what it
+    /// The closure takes what it reads and writes by, and returns a future that drops it. It may be
+    /// run several times, so it is to do nothing but read and write through what it
     /// is handed: a message that it sends may be sent twice, for a transaction that is not committed
     /// at all. It is to be quick, too, since whatever changes meanwhile is for nothing. What it returns is what
     /// this returns. If that is an error, nothing is written; what it has read was so at one
@@ -116,30 +125,24 @@ impl Stm {
     /// # Cancel safety
     ///
     /// If it is cancelled, all of its writes may have been done, or none.
-    pub async fn run<T, E>(
-        &self,
-        mut work: impl AsyncFnMut(&mut StmTransaction) -> Result<T, E>,
-    ) -> Result<T, E>
+    pub async fn run<T, E, F>(&self, mut work: impl FnMut(StmTransaction) -> F) -> Result<T, E>
     where
+        F: Future<Output = Result<T, E>>,
         E: From<StmError>,
     {
         let mut attempt = Attempt::default();
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let mut transaction = StmTransaction {
-                keys: self.keys.clone(),
-                attempt,
-                failed: None,
-            };
-            let done = work(&mut transaction).await;
-            attempt = match transaction.failed {
-                Some(StmError::Outdated) => Attempt::default(),
+            let (transaction, end) = StmTransaction::begin(&self.keys, attempt);
+            let done = work(transaction).await;
+            attempt = match end.now() {
+                Err(StmError::Outdated) => Attempt::default(),
                 // Whatever the closure makes of it.
-                Some(error) => return Err(error.into()),
-                None => {
+                Err(error) => return Err(error.into()),
+                Ok(attempt) => {
                     let done = done?;
-                    match self.commit(transaction.attempt).await? {
+                    match self.commit(attempt).await? {
                         Committed::Yes => return Ok(done),
                         Committed::No(next) => next,
                     }
@@ -182,6 +185,17 @@ enum Committed {
 }
 
 impl StmTransaction {
+    fn begin(keys: &Keys, attempt: Attempt) -> (Self, End) {
+        let (back, end) = oneshot::channel();
+        let transaction = Self {
+            keys: keys.clone(),
+            attempt,
+            failed: None,
+            back: Some(back),
+        };
+        (transaction, End(end))
+    }
+
     /// Reads a key: what this transaction has written to it, or else what it held at the revision of
     /// the first reading. etcd is asked once for each key.
     ///
@@ -282,6 +296,24 @@ impl StmTransaction {
     }
 }
 
+impl Drop for StmTransaction {
+    fn drop(&mut self) {
+        let attempt = mem::take(&mut self.attempt);
+        let ended = self.failed.take().map_or(Ok(attempt), Err);
+        if let Some(back) = self.back.take() {
+            // Nobody waits for it where `run` was cancelled.
+            let _ = back.send(ended);
+        }
+    }
+}
+
+impl End {
+    /// Returns what there is to commit, if anything.
+    fn now(mut self) -> Result<Attempt, StmError> {
+        self.0.try_recv().unwrap_or(Err(StmError::Kept))
+    }
+}
+
 /// For how long what may be repeated is repeated.
 struct Patience {
     ends: Instant,
@@ -364,7 +396,7 @@ mod tests {
         let stm = stm(&etcd).await;
         etcd.freeze();
         let begin = Instant::now();
-        let read = stm.run(async |tx| tx.get("/a").await).await;
+        let read = stm.run(|mut tx| async move { tx.get("/a").await }).await;
         let error = read.unwrap_err();
         assert!(
             matches!(error, StmError::Etcd(Failure::Unavailable(_))),
@@ -376,7 +408,7 @@ mod tests {
             "{took:?}"
         );
         // One that comes back in time is waited for.
-        let (read, ()) = tokio::join!(stm.run(async |tx| tx.get("/a").await), async {
+        let (read, ()) = tokio::join!(stm.run(|mut tx| async move { tx.get("/a").await }), async {
             sleep(PATIENCE / 2).await;
             etcd.thaw();
         });
@@ -387,24 +419,38 @@ mod tests {
     async fn a_commit_without_an_answer_is_not_sent_again() {
         let etcd = EmbeddedEtcd::start();
         let stm = stm(&etcd).await;
-        stm.run(async |tx| tx.put("/a", "0")).await.unwrap();
-        let mut runs = 0;
-        let write = stm.run(async |tx: &mut StmTransaction| {
+        stm.run(|mut tx| async move { tx.put("/a", "0") })
+            .await
+            .unwrap();
+        let (mut runs, etcd) = (0, &etcd);
+        let write = stm.run(|mut tx| {
             runs += 1;
-            tx.get("/a").await?;
-            etcd.refuse(1, Code::Unavailable);
-            tx.put("/a", "1")
+            async move {
+                tx.get("/a").await?;
+                etcd.refuse(1, Code::Unavailable);
+                tx.put("/a", "1")
+            }
         });
         let error = write.await.unwrap_err();
         assert!(matches!(error, StmError::Unknown(_)), "{error:?}");
-        let read = async |tx: &mut StmTransaction| {
+        assert_eq!(runs, 1);
+        // What only reads may be sent again.
+        let read = stm.run(|mut tx| async move {
             let value = tx.get("/a").await;
-            // What only reads may be sent again.
             etcd.refuse(1, Code::Unavailable);
             value
-        };
-        assert_eq!(stm.run(read).await.unwrap().as_deref(), Some(&b"0"[..]));
-        assert_eq!(runs, 1);
+        });
+        assert_eq!(read.await.unwrap().as_deref(), Some(&b"0"[..]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_closure_keeps_is_not_committed() {
+        let etcd = EmbeddedEtcd::start();
+        let stm = stm(&etcd).await;
+        let kept = stm.run(|mut tx| async move { tx.put("/a", "1").map(|()| tx) });
+        let error = kept.await.unwrap_err();
+        assert!(matches!(error, StmError::Kept), "{error:?}");
+        assert_eq!(etcd.revision(), 1);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! To read and write several keys as if nobody else did.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
 
 use switchboard::coordination::{Stm, StmError, StmTransaction};
 use tokio::{
+    sync,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -39,6 +43,29 @@ on_both! {
 const ADA: &str = "/shop/accounts/ada";
 const BOB: &str = "/shop/accounts/bob";
 
+/// What each run of a closure has seen.
+struct Seen<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Seen<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Seen<T> {
+    fn add(&self, seen: T) {
+        self.all().push(seen);
+    }
+
+    fn runs(&self) -> usize {
+        self.all().len()
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<T>> {
+        self.0.lock().unwrap()
+    }
+}
+
 async fn stm(etcd: &Server) -> Stm {
     Stm::new(&etcd.registry().await)
 }
@@ -51,8 +78,8 @@ async fn number(tx: &mut StmTransaction, key: &str) -> Result<i64, StmError> {
 }
 
 async fn increment(stm: &Stm, key: &str) -> Result<i64, StmError> {
-    stm.run(async |tx: &mut StmTransaction| {
-        let next = number(tx, key).await? + 1;
+    stm.run(|mut tx| async move {
+        let next = number(&mut tx, key).await? + 1;
         tx.put(key, next.to_string())?;
         Ok(next)
     })
@@ -77,8 +104,8 @@ async fn transfers_keep_the_sum(etcd: &mut Server) {
         };
         tasks.spawn(async move {
             for amount in 1..=10 {
-                let transfer = async |tx: &mut StmTransaction| {
-                    let (has, gets) = (number(tx, from).await?, number(tx, to).await?);
+                let transfer = |mut tx: StmTransaction| async move {
+                    let (has, gets) = (number(&mut tx, from).await?, number(&mut tx, to).await?);
                     assert_eq!(has + gets, 200, "at one revision");
                     tx.put(from, (has - amount - task).to_string())?;
                     tx.put(to, (gets + amount + task).to_string())
@@ -144,18 +171,18 @@ async fn no_update_is_lost_or_done_twice_while_etcd_restarts(etcd: &mut Server) 
 async fn all_is_read_at_one_revision(etcd: &mut Server) {
     let other = etcd.registry().await;
     put_all(&other, &[("/a", b"1"), ("/b", b"1")]).await;
-    let mut seen = Vec::new();
-    let run = stm(etcd).await.run(async |tx: &mut StmTransaction| {
-        let a = number(tx, "/a").await?;
-        if seen.is_empty() {
-            put_all(&other, &[("/a", b"2"), ("/b", b"2")]).await;
+    let (stm, seen, other) = (stm(etcd).await, &Seen::default(), &other);
+    let run = stm.run(|mut tx| async move {
+        let a = number(&mut tx, "/a").await?;
+        if seen.runs() == 0 {
+            put_all(other, &[("/a", b"2"), ("/b", b"2")]).await;
         }
-        let b = number(tx, "/b").await?;
-        seen.push((a, b, number(tx, "/a").await?));
+        let b = number(&mut tx, "/b").await?;
+        seen.add((a, b, number(&mut tx, "/a").await?));
         tx.put("/c", (a + b).to_string())
     });
     soon(run).await.unwrap();
-    assert_eq!(seen, [(1, 1, 1), (2, 2, 2)]);
+    assert_eq!(*seen.all(), [(1, 1, 1), (2, 2, 2)]);
     assert_eq!(value(etcd, "/c").await, 4);
 }
 
@@ -170,101 +197,102 @@ async fn two_who_rely_on_each_other_do_not_both_go(etcd: &mut Server) {
     }
     let (one, two) = (stm(etcd).await, stm(etcd).await);
     put_all(&etcd.registry().await, &[(ADA, b"on"), (BOB, b"on")]).await;
-    let mut runs = 0;
-    let ada = one.run(async |tx: &mut StmTransaction| {
-        let leaves = leave(tx, ADA, BOB).await?;
-        runs += 1;
-        if runs == 1 {
-            let bob = two.run(async |tx: &mut StmTransaction| leave(tx, BOB, ADA).await);
+    let (seen, two) = (&Seen::default(), &two);
+    let ada = one.run(|mut tx| async move {
+        let leaves = leave(&mut tx, ADA, BOB).await?;
+        seen.add(leaves);
+        if seen.runs() == 1 {
+            let bob = two.run(|mut tx| async move { leave(&mut tx, BOB, ADA).await });
             assert!(leaves && soon(bob).await.unwrap(), "both may, each alone");
         }
         Ok::<_, StmError>(leaves)
     });
     assert!(!soon(ada).await.unwrap());
-    assert_eq!(runs, 2);
+    assert_eq!(*seen.all(), [true, false]);
     assert!(etcd.value(ADA).await.is_some() && etcd.value(BOB).await.is_none());
 }
 
 async fn who_only_reads_is_told_what_was_so_at_once(etcd: &mut Server) {
     let other = etcd.registry().await;
     put_all(&other, &[("/a", b"1"), ("/b", b"1")]).await;
-    let mut runs = 0;
+    let (stm, seen, other) = (stm(etcd).await, &Seen::default(), &other);
     let before = etcd.revision().await;
-    let read = stm(etcd).await.run(async |tx: &mut StmTransaction| {
-        runs += 1;
-        let a = number(tx, "/a").await?;
-        if runs == 1 {
-            put(&other, "/a", "2").await;
+    let read = stm.run(|mut tx| async move {
+        let a = number(&mut tx, "/a").await?;
+        seen.add(a);
+        if seen.runs() == 1 {
+            put(other, "/a", "2").await;
         }
-        Ok::<_, StmError>((a, number(tx, "/b").await?))
+        Ok::<_, StmError>((a, number(&mut tx, "/b").await?))
     });
     assert_eq!(soon(read).await.unwrap(), (2, 1));
-    assert_eq!(runs, 2);
+    assert_eq!(*seen.all(), [1, 2]);
     assert_eq!(etcd.revision().await, before + 1, "it has written nothing");
 }
 
 async fn who_writes_without_reading_notices_others(etcd: &mut Server) {
     let other = etcd.registry().await;
-    let mut runs = 0;
-    let write = stm(etcd).await.run(async |tx: &mut StmTransaction| {
-        runs += 1;
-        let a = number(tx, "/a").await?;
-        if runs == 1 {
-            put(&other, "/b", "theirs").await;
+    let (stm, seen, other) = (stm(etcd).await, &Seen::default(), &other);
+    let write = stm.run(|mut tx| async move {
+        let a = number(&mut tx, "/a").await?;
+        seen.add(a);
+        if seen.runs() == 1 {
+            put(other, "/b", "theirs").await;
         }
         tx.put("/b", format!("ours, {a}"))
     });
     soon(write).await.unwrap();
-    assert_eq!(runs, 2);
+    assert_eq!(seen.runs(), 2);
     assert_eq!(etcd.value("/b").await.unwrap(), b"ours, 0");
 }
 
 async fn who_reads_nothing_depends_on_nothing(etcd: &mut Server) {
     let other = etcd.registry().await;
     let before = etcd.revision().await;
-    let mut runs = 0;
-    let stm = stm(etcd).await;
-    let write = stm.run(async |tx: &mut StmTransaction| {
+    let (stm, mut runs, other) = (stm(etcd).await, 0, &other);
+    let write = stm.run(|mut tx| {
         runs += 1;
-        put(&other, "/a", "theirs").await;
-        tx.put("/a", "ours")?;
-        tx.put("/b", "ours")
+        async move {
+            put(other, "/a", "theirs").await;
+            tx.put("/a", "ours")?;
+            tx.put("/b", "ours")
+        }
     });
     soon(write).await.unwrap();
     assert_eq!(runs, 1);
     assert_eq!(etcd.value("/a").await.unwrap(), b"ours");
     assert_eq!(etcd.revision().await, before + 2, "both at one revision");
     // And one that does nothing asks nobody.
-    let nothing = stm.run(async |_: &mut StmTransaction| Ok::<_, StmError>(7));
+    let nothing = stm.run(|_tx| async move { Ok::<_, StmError>(7) });
     assert_eq!(soon(nothing).await.unwrap(), 7);
 }
 
 async fn a_key_that_comes_or_goes_is_noticed(etcd: &mut Server) {
     let other = etcd.registry().await;
-    let stm = stm(etcd).await;
-    let mut seen = Vec::new();
-    let run = stm.run(async |tx: &mut StmTransaction| {
-        seen.push(tx.get("/a").await?.is_some());
-        match seen.len() {
-            1 => drop(put(&other, "/a", "1").await),
-            2 => delete(&other, "/a").await,
+    let (stm, seen, other) = (stm(etcd).await, &Seen::default(), &other);
+    let run = stm.run(|mut tx| async move {
+        seen.add(tx.get("/a").await?.is_some());
+        match seen.runs() {
+            1 => drop(put(other, "/a", "1").await),
+            2 => delete(other, "/a").await,
             _ => {}
         }
         tx.put("/b", "2")
     });
     soon(run).await.unwrap();
-    assert_eq!(seen, [false, true, false]);
+    assert_eq!(*seen.all(), [false, true, false]);
 }
 
 async fn what_was_written_is_read_before_it_is_in_etcd(etcd: &mut Server) {
     let other = etcd.registry().await;
     put_all(&other, &[("/a", b"1"), ("/gone", b"1")]).await;
-    let run = stm(etcd).await.run(async |tx: &mut StmTransaction| {
-        assert_eq!(number(tx, "/a").await?, 1);
+    let stm = stm(etcd).await;
+    let run = stm.run(|mut tx| async move {
+        assert_eq!(number(&mut tx, "/a").await?, 1);
         tx.put("/a", "2")?;
-        assert_eq!(number(tx, "/a").await?, 2);
+        assert_eq!(number(&mut tx, "/a").await?, 2);
         tx.put("/a", "3")?;
-        assert_eq!(number(tx, "/a/").await?, 3, "the same key");
+        assert_eq!(number(&mut tx, "/a/").await?, 3, "the same key");
         tx.delete("/gone")?;
         assert_eq!(tx.get("/gone").await?, None);
         tx.put("/made", "1")?;
@@ -279,20 +307,20 @@ async fn what_was_written_is_read_before_it_is_in_etcd(etcd: &mut Server) {
 /// What the commit that failed has brought is used: what has changed since is noticed by the next one.
 async fn an_attempt_after_a_conflict_asks_nothing_anew(etcd: &mut Server) {
     let other = etcd.registry().await;
-    let mut seen = Vec::new();
-    let run = stm(etcd).await.run(async |tx: &mut StmTransaction| {
-        let runs = seen.len();
+    let (stm, seen, other) = (stm(etcd).await, &Seen::default(), &other);
+    let run = stm.run(|mut tx| async move {
+        let runs = seen.runs();
         if runs == 1 {
-            put(&other, "/a", "2").await;
+            put(other, "/a", "2").await;
         }
-        seen.push(number(tx, "/a").await?);
+        seen.add(number(&mut tx, "/a").await?);
         if runs == 0 {
-            put(&other, "/a", "1").await;
+            put(other, "/a", "1").await;
         }
         tx.put("/b", "1")
     });
     soon(run).await.unwrap();
-    assert_eq!(seen, [0, 1, 2]);
+    assert_eq!(*seen.all(), [0, 1, 2]);
 }
 
 async fn who_aborts_writes_nothing(etcd: &mut Server) {
@@ -309,9 +337,9 @@ async fn who_aborts_writes_nothing(etcd: &mut Server) {
     let stm = stm(etcd).await;
     put(&etcd.registry().await, ADA, "5").await;
     let before = etcd.revision().await;
-    let pay = async |amount| {
-        let pay = stm.run(async |tx: &mut StmTransaction| {
-            let left = number(tx, ADA).await? - amount;
+    let pay = async |amount: i64| {
+        let pay = stm.run(|mut tx| async move {
+            let left = number(&mut tx, ADA).await? - amount;
             tx.put(ADA, left.to_string())?;
             tx.put(BOB, amount.to_string())?;
             match left {
@@ -325,7 +353,7 @@ async fn who_aborts_writes_nothing(etcd: &mut Server) {
     assert_eq!(etcd.revision().await, before);
     assert_eq!(pay(5).await.unwrap(), 0);
     // The error of another one has not become its own.
-    let refused = stm.run(async |tx: &mut StmTransaction| Ok::<_, Refused>(tx.put("", "1")?));
+    let refused = stm.run(|mut tx| async move { Ok::<_, Refused>(tx.put("", "1")?) });
     assert!(matches!(refused.await, Err(Refused::Stm(StmError::Key(_)))));
 }
 
@@ -333,13 +361,13 @@ async fn bad_keys_write_nothing(etcd: &mut Server) {
     let stm = stm(etcd).await;
     let before = etcd.revision().await;
     for key in ["", "/", "/a//b", "/a\n"] {
-        let read = stm.run(async |tx: &mut StmTransaction| {
+        let read = stm.run(|mut tx| async move {
             tx.put("/a", "1")?;
             tx.get(key).await
         });
         assert!(matches!(soon(read).await, Err(StmError::Key(_))), "{key:?}");
         // Nor if the closure makes nothing of it.
-        let write = stm.run(async |tx: &mut StmTransaction| {
+        let write = stm.run(|mut tx| async move {
             let (put, delete) = (tx.put(key, "1"), tx.delete(key));
             assert!(put.is_err() && delete.is_err());
             assert!(tx.put("/a", "1").is_err() && tx.get("/a").await.is_err());
@@ -348,10 +376,10 @@ async fn bad_keys_write_nothing(etcd: &mut Server) {
         assert!(matches!(soon(write).await, Err(StmError::Key(_))));
     }
     let server = "/microservices/greeter/1";
-    let write = stm.run(async |tx: &mut StmTransaction| tx.put(server, "no server"));
+    let write = stm.run(|mut tx| async move { tx.put(server, "no server") });
     let error = soon(write).await.unwrap_err();
     assert!(error.to_string().contains("clients of kratos"), "{error}");
-    let read = stm.run(async |tx: &mut StmTransaction| tx.get(server).await);
+    let read = stm.run(|mut tx| async move { tx.get(server).await });
     assert_eq!(soon(read).await.unwrap(), None);
     assert_eq!(etcd.revision().await, before);
 }
@@ -360,8 +388,8 @@ async fn what_is_too_much_for_etcd_is_refused_before(etcd: &mut Server) {
     let stm = stm(etcd).await;
     let before = etcd.revision().await;
     let keys = async |keys: u32| {
-        let write = stm.run(async |tx: &mut StmTransaction| {
-            number(tx, "/0").await?;
+        let write = stm.run(|mut tx| async move {
+            number(&mut tx, "/0").await?;
             (0..keys).try_for_each(|key| tx.put(format!("/{key}"), "1"))
         });
         soon(write).await
@@ -369,7 +397,7 @@ async fn what_is_too_much_for_etcd_is_refused_before(etcd: &mut Server) {
     let error = keys(129).await.unwrap_err();
     assert!(matches!(error, StmError::TooManyKeys), "{error:?}");
     let bytes = async |bytes: usize| {
-        let write = stm.run(async |tx: &mut StmTransaction| tx.put("/large", vec![0; bytes]));
+        let write = stm.run(|mut tx| async move { tx.put("/large", vec![0; bytes]) });
         soon(write).await
     };
     let error = bytes(3 << 19).await.unwrap_err();
@@ -383,22 +411,22 @@ async fn what_is_too_much_for_etcd_is_refused_before(etcd: &mut Server) {
 
 /// Reads one key, sees something done to etcd, reads another one and writes both.
 async fn interrupted(etcd: &mut Server, interrupt: impl AsyncFn(&mut Server)) -> Vec<(i64, i64)> {
-    let stm = stm(etcd).await;
-    let mut seen = Vec::new();
-    let run = stm.run(async |tx: &mut StmTransaction| {
-        let a = number(tx, "/a").await?;
-        if seen.is_empty() {
-            interrupt(etcd).await;
+    let (stm, seen) = (stm(etcd).await, &Seen::default());
+    let (etcd, interrupt) = (&sync::Mutex::new(etcd), &interrupt);
+    let run = stm.run(|mut tx| async move {
+        let a = number(&mut tx, "/a").await?;
+        if seen.runs() == 0 {
+            interrupt(&mut **etcd.lock().await).await;
         }
-        // What is there though it does not count yet, since the reading may fail.
-        seen.push((a, -1));
-        let b = number(tx, "/b").await?;
-        *seen.last_mut().unwrap() = (a, b);
+        // The next reading may fail.
+        seen.add((a, -1));
+        let b = number(&mut tx, "/b").await?;
+        *seen.all().last_mut().unwrap() = (a, b);
         tx.put("/a", (a + 10).to_string())?;
         tx.put("/b", (b + 10).to_string())
     });
     soon(run).await.unwrap();
-    seen
+    seen.all().clone()
 }
 
 async fn a_compaction_in_the_middle_begins_anew(etcd: &mut Server) {
@@ -430,11 +458,14 @@ async fn an_unknown_outcome_is_told_and_not_tried_again(etcd: &mut Server) {
     put(&etcd.registry().await, "/counter", "1").await;
     let stm = stm(etcd).await;
     let mut runs = 0;
-    let write = stm.run(async |tx: &mut StmTransaction| {
+    let frozen = &Mutex::new(&mut *etcd);
+    let write = stm.run(|mut tx| {
         runs += 1;
-        let next = number(tx, "/counter").await? + 1;
-        etcd.freeze();
-        tx.put("/counter", next.to_string())
+        async move {
+            let next = number(&mut tx, "/counter").await? + 1;
+            frozen.lock().unwrap().freeze();
+            tx.put("/counter", next.to_string())
+        }
     });
     let error = soon(write).await.unwrap_err();
     etcd.thaw();
@@ -449,8 +480,8 @@ async fn a_cancelled_transaction_is_done_wholly_or_not_at_all(etcd: &mut Server)
     let stm = stm(etcd).await;
     let mut cancelled = 0;
     for round in 0..60 {
-        let run = stm.run(async |tx: &mut StmTransaction| {
-            let (a, b) = (number(tx, "/a").await?, number(tx, "/b").await?);
+        let run = stm.run(|mut tx| async move {
+            let (a, b) = (number(&mut tx, "/a").await?, number(&mut tx, "/b").await?);
             tx.put("/a", (a + 1).to_string())?;
             tx.put("/b", (b + 1).to_string())
         });
@@ -458,8 +489,8 @@ async fn a_cancelled_transaction_is_done_wholly_or_not_at_all(etcd: &mut Server)
             Ok(done) => done.unwrap(),
             Err(_) => cancelled += 1,
         }
-        let both = stm.run(async |tx: &mut StmTransaction| {
-            Ok::<_, StmError>((number(tx, "/a").await?, number(tx, "/b").await?))
+        let both = stm.run(|mut tx| async move {
+            Ok::<_, StmError>((number(&mut tx, "/a").await?, number(&mut tx, "/b").await?))
         });
         let (a, b) = soon(both).await.unwrap();
         assert_eq!(a, b);
@@ -468,22 +499,23 @@ async fn a_cancelled_transaction_is_done_wholly_or_not_at_all(etcd: &mut Server)
 }
 
 async fn a_closed_registry_ends_it(etcd: &mut Server) {
-    let registry = etcd.registry().await;
     let before = etcd.revision().await;
-    let stm = Stm::new(&registry);
     for closes_before_commit in [false, true] {
-        let mut registry = Some(registry.clone());
-        let run = stm.run(async |tx: &mut StmTransaction| {
-            if !closes_before_commit {
-                number(tx, "/a").await?;
+        let registry = etcd.registry().await;
+        let stm = Stm::new(&registry);
+        let mut registry = Some(registry);
+        let run = stm.run(|mut tx| {
+            let registry = registry.take();
+            async move {
+                number(&mut tx, "/a").await?;
+                if let Some(registry) = registry {
+                    registry.close().await;
+                }
+                if !closes_before_commit {
+                    number(&mut tx, "/b").await?;
+                }
+                tx.put("/a", "1")
             }
-            if let Some(registry) = registry.take() {
-                registry.close().await;
-            }
-            if !closes_before_commit {
-                number(tx, "/b").await?;
-            }
-            tx.put("/a", "1")
         });
         // At once, and not when nobody has answered for 10 s.
         let run = timeout(Duration::from_secs(5), run).await.unwrap();

@@ -29,6 +29,9 @@ pub enum StmError {
     /// it: once the closure has returned, it is run again.
     #[error("what was read is out of date, and the transaction will be run again")]
     Outdated,
+    /// The closure has returned, and what it was handed is still held. Nothing was written.
+    #[error("the transaction is still held (expected: the closure to drop it)")]
+    Kept,
     /// Nobody knows whether it was committed.
     #[error("a transaction may or may not have been committed")]
     Unknown(#[source] Cause),
