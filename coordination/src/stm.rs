@@ -48,29 +48,30 @@ const APART: Backoff = Backoff {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let etcd = switchboard_embedded::EmbeddedEtcd::start();
 /// # let registry = switchboard_registry::Registry::builder("etcd:2379")?.connector(etcd.connector()).connect().await?;
-/// async fn balance(tx: &mut StmTransaction, key: &str) -> Result<u64, Box<dyn std::error::Error>> {
+/// type Error = Box<dyn std::error::Error>;
+///
+/// async fn balance(tx: &mut StmTransaction, key: &str) -> Result<u64, Error> {
 ///     let value = tx.get(key).await?.unwrap_or_else(|| b"0".to_vec());
 ///     Ok(String::from_utf8(value)?.parse()?)
 /// }
 ///
-/// let stm = Stm::new(&registry);
-/// stm.run(|mut tx| async move { tx.put("/shop/accounts/ada", "10") }).await?;
-///
-/// let left = stm
-///     .run(|mut tx| async move {
-///         let (ada, bob) = (
-///             balance(&mut tx, "/shop/accounts/ada").await?,
-///             balance(&mut tx, "/shop/accounts/bob").await?,
-///         );
-///         let Some(left) = ada.checked_sub(3) else {
-///             return Err(format!("ada has {ada}").into()); // and nothing is written
-///         };
-///         tx.put("/shop/accounts/ada", left.to_string())?;
-///         tx.put("/shop/accounts/bob", (bob + 3).to_string())?;
+/// /// Moves an amount, and returns what is left.
+/// async fn transfer(stm: &Stm, from: &str, to: &str, amount: u64) -> Result<u64, Error> {
+///     stm.run(|mut tx| async move {
+///         let (has, gets) = (balance(&mut tx, from).await?, balance(&mut tx, to).await?);
+///         let left = has.checked_sub(amount).ok_or("too little is there")?; // and nothing is written
+///         tx.put(from, left.to_string())?;
+///         tx.put(to, (gets + amount).to_string())?;
 ///         Ok(left)
 ///     })
-///     .await?;
-/// assert_eq!(left, 7);
+///     .await
+/// }
+///
+/// let stm = Stm::new(&registry);
+/// let (ada, bob) = ("/shop/accounts/ada", "/shop/accounts/bob");
+/// stm.run(|mut tx| async move { tx.put(ada, "10") }).await?;
+/// assert_eq!(transfer(&stm, ada, bob, 3).await?, 7);
+/// assert!(transfer(&stm, ada, bob, 8).await.is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -104,12 +105,11 @@ impl Stm {
     /// Runs a transaction, as often as it takes: until nobody else has changed what it reads or
     /// writes. Its writes are in etcd when this returns.
     ///
-    /// The closure takes what it reads and writes by, and returns a future that drops it. It may be
-    /// run several times, so it is to do nothing but read and write through what it
-    /// is handed: a message that it sends may be sent twice, for a transaction that is not committed
-    /// at all. It is to be quick, too, since whatever changes meanwhile is for nothing. What it returns is what
-    /// this returns. If that is an error, nothing is written; what it has read was so at one
-    /// revision, though it may have changed since.
+    /// The closure takes what it reads and writes by, and its future drops that when it is done. It may
+    /// be run several times, so it is to do nothing but read and write: a message that it sends may be
+    /// sent twice, or for a transaction that is not committed at all. It is to be quick, too: the longer
+    /// it takes, the likelier it is to be run again. What it returns is what this returns. If that is
+    /// an error, nothing is written; what it has read was so at one revision, and may have changed since.
     ///
     /// Those who are in each other's way too often wait for some milliseconds, at random, and go on
     /// without a limit: one of them is always through. Where that is not good enough, bound it by

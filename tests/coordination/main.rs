@@ -11,6 +11,7 @@ mod members;
 mod progress;
 mod server;
 mod stm;
+mod stm_interrupted;
 mod topic;
 mod topic_lost;
 
