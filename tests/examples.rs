@@ -60,6 +60,17 @@ async fn conditions_let_nobody_go_before_all_are_met_at_once() {
 }
 
 #[tokio::test]
+async fn transfers_of_many_keep_the_sum_and_one_without_cover_writes_nothing() {
+    let expected = [
+        "25 transfers",
+        "and it was 300 each time",
+        "1000 from ada to bob: ada has",
+        "nothing was written; in the end there are 300",
+    ];
+    shows("stm", &expected).await;
+}
+
+#[tokio::test]
 async fn members_are_told_who_comes_goes_and_crashes() {
     let expected = [
         "cyd has joined",

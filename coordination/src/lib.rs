@@ -9,6 +9,7 @@
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
 //! | [`Members`] | who is alive, who joins and who leaves |
+//! | [`Stm`] | to read and write several keys as if nobody else did |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
 //! or a connection. Keys lie under `/switchboard/`, except where the caller names them.
@@ -21,6 +22,7 @@ mod line;
 mod lock;
 mod members;
 mod progress;
+mod stm;
 mod topic;
 
 pub use conditions::{Conditions, ConditionsError, Met};
@@ -30,4 +32,5 @@ pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
+pub use stm::{Stm, StmError, StmTransaction};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

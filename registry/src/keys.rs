@@ -20,7 +20,7 @@ pub use self::{
 };
 use crate::{
     Registry,
-    etcd::{Etcd, EtcdError, Kind},
+    etcd::{EtcdError, Kind},
 };
 pub use crate::{
     etcd::{By, Guard, KeyEvent, KeyRange, KeyValue, Operation, Outcome, Selection, Transaction},
@@ -56,7 +56,7 @@ pub enum KeysError {
     /// etcd does not answer, or cannot do what it is asked for now. A write may have gone through.
     #[error("etcd does not answer")]
     Unavailable(#[source] Cause),
-    /// The registry was closed.
+    /// The registry was closed. Nothing was sent.
     #[error("the registry is closed")]
     Closed,
 }
@@ -100,6 +100,11 @@ impl Keys {
         stop.drop_guard()
     }
 
+    /// Returns whether the registry was closed: nothing is read or written any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.shared.ending.asked.is_cancelled()
+    }
+
     /// Reads a key, linearizably, as it was at `revision`; 0 stands for the current one.
     ///
     /// # Errors
@@ -110,7 +115,7 @@ impl Keys {
     ///
     /// Cancelling it changes nothing.
     pub async fn read(&self, key: &str, revision: i64) -> Result<Reading, KeysError> {
-        let page = self.etcd()?.read_at(key, revision).await?;
+        let page = self.ask(self.0.shared.etcd.read_at(key, revision)).await?;
         Ok(Reading {
             revision: page.revision,
             held: page.keys.into_iter().next(),
@@ -128,7 +133,7 @@ impl Keys {
     ///
     /// If it is cancelled, nobody knows whether the transaction has gone through.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, KeysError> {
-        Ok(self.etcd()?.commit(transaction).await?)
+        self.ask(self.0.shared.etcd.commit(transaction)).await
     }
 
     /// Grants a lease that nobody renews, in whole seconds; returns its id.
@@ -142,7 +147,7 @@ impl Keys {
     /// If it is cancelled, a lease may be left, which ends by itself.
     pub async fn grant(&self, ttl: Duration) -> Result<i64, KeysError> {
         let id = fastrand::i64(1..=i64::MAX);
-        self.etcd()?.grant(id, ttl).await?;
+        self.ask(self.0.shared.etcd.grant(id, ttl)).await?;
         Ok(id)
     }
 
@@ -156,7 +161,7 @@ impl Keys {
     ///
     /// Cancelling it changes nothing.
     pub async fn select(&self, selection: &Selection) -> Result<Selected, KeysError> {
-        let page = self.etcd()?.select(selection).await?;
+        let page = self.ask(self.0.shared.etcd.select(selection)).await?;
         Ok(Selected {
             revision: page.revision,
             keys: page.keys,
@@ -213,13 +218,18 @@ impl Keys {
         Tail::new(&self.0, KeyRange::Under(prefix), after, revision)
     }
 
-    /// Returns the connection, unless it is closed: then an answer is not to be waited for.
-    fn etcd(&self) -> Result<&Etcd, KeysError> {
-        let shared = &self.0.shared;
-        match shared.ending.asked.is_cancelled() {
-            true => Err(KeysError::Closed),
-            false => Ok(&shared.etcd),
+    /// Does what etcd is asked for, unless the registry is closed: then nothing is sent any more.
+    async fn ask<T>(
+        &self,
+        asked: impl Future<Output = Result<T, EtcdError>>,
+    ) -> Result<T, KeysError> {
+        if self.is_closed() {
+            return Err(KeysError::Closed);
         }
+        asked.await.map_err(|error| match error.kind {
+            Kind::Unsent if self.is_closed() => KeysError::Closed,
+            _ => error.into(),
+        })
     }
 }
 

@@ -11,6 +11,8 @@ mod lock;
 mod members;
 mod progress;
 mod server;
+mod stm;
+mod stm_interrupted;
 mod topic;
 mod topic_lost;
 
