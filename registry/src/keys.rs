@@ -100,6 +100,11 @@ impl Keys {
         stop.drop_guard()
     }
 
+    /// Returns whether the registry was closed: nothing is read or written any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.shared.ending.asked.is_cancelled()
+    }
+
     /// Reads a key, linearizably, as it was at `revision`; 0 stands for the current one.
     ///
     /// # Errors

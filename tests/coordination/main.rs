@@ -5,11 +5,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
+mod barrier;
 mod conditions;
 mod config;
+mod deaf;
 mod lock;
 mod members;
 mod progress;
+mod queue;
 mod server;
 mod topic;
 mod topic_lost;
