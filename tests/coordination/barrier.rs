@@ -6,7 +6,6 @@ use switchboard::{
     Registry,
     coordination::{Barrier, BarrierError},
 };
-use switchboard_test_support::eventually;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -15,7 +14,7 @@ use tokio::{
 use crate::{
     deaf::Deaf,
     on_both,
-    server::{SOON, Server, delete, is_closed, put, soon},
+    server::{Server, delete, is_closed, put, soon},
 };
 
 on_both! {
@@ -135,13 +134,8 @@ async fn a_hold_whose_answer_was_lost_is_our_own(etcd: &mut Server) {
     let registry = deaf.registry().await;
     let barrier = barrier(&registry);
     soon(barrier.wait()).await.unwrap();
-    deaf.lose_answers();
-    let losing = async {
-        let there = async || etcd.value(NAME).await.ok_or("not yet");
-        eventually(SOON, "it is held", there).await;
-        deaf.break_connections();
-    };
-    let (held, ()) = tokio::join!(soon(barrier.hold()), losing);
+    let done = async || etcd.value(NAME).await.is_some();
+    let held = deaf.unheard(barrier.hold(), done).await;
     held.unwrap();
     let error = soon(barrier.hold()).await.unwrap_err();
     assert!(matches!(error, BarrierError::Held(_)), "{error}");

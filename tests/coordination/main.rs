@@ -13,6 +13,8 @@ mod lock;
 mod members;
 mod progress;
 mod queue;
+mod queue_lost;
+mod queue_many;
 mod server;
 mod topic;
 mod topic_lost;

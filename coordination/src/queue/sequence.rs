@@ -99,6 +99,8 @@ impl Pushing<'_> {
             let number = match known.and_then(|it| it.last) {
                 None => 0,
                 Some(LARGEST..) => {
+                    // Who pops them leaves room again.
+                    *known = None;
                     return Err(PushError::Full {
                         queue: self.place.name().to_owned(),
                         priority: self.priority,
