@@ -8,6 +8,7 @@
 //! | [`Progress`] | how far a job is, and who waits for that |
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
+//! | [`Election`] | one leader at a time, over all processes, and who that is |
 //! | [`Members`] | who is alive, who joins and who leaves |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
@@ -15,6 +16,7 @@
 
 mod conditions;
 mod config;
+mod election;
 mod entry;
 mod failure;
 mod line;
@@ -25,6 +27,9 @@ mod topic;
 
 pub use conditions::{Conditions, ConditionsError, Met};
 pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
+pub use election::{
+    Election, ElectionError, Leader, Leadership, ObserveError, Observer, ProclaimError,
+};
 pub use entry::Lost;
 pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};
