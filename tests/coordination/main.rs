@@ -7,7 +7,11 @@
 
 mod conditions;
 mod config;
+mod detour;
+mod election;
+mod election_observed;
 mod lock;
+mod lock_late;
 mod members;
 mod progress;
 mod server;

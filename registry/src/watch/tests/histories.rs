@@ -270,7 +270,9 @@ impl<'a> World<'a> {
                     self.history.listed.get_or_insert(self.fixture.now);
                 }
                 let input = if page.more { "page" } else { "last page" };
-                self.tell(input, |it| it.watch.page(page, it.now));
+                self.tell(input, |it| {
+                    it.watch.page(page, it.now);
+                });
             }
             Step::Open { from } if from < self.history.compacted => {
                 self.is_beyond_telling |= self.knows_another_history();
