@@ -9,6 +9,7 @@ mod conditions;
 mod config;
 mod detour;
 mod election;
+mod election_late;
 mod election_observed;
 mod lock;
 mod lock_late;
