@@ -294,10 +294,13 @@ async fn a_lock_is_lost_before_its_lease_can_be(etcd: &mut Server) {
     );
     assert!(!guard.is_held());
     etcd.thaw();
-    // What was lost stays lost, though the lease may have been renewed.
-    lock(&etcd.registry().await).await.unlock().await.unwrap();
+    // What was lost stays lost, though the lease may have been renewed: then the key is there until the
+    // guard is gone.
+    let other = Lock::new(&registry, "/other").unwrap();
+    soon(other.lock()).await.unwrap().unlock().await.unwrap();
     assert!(!guard.is_held());
     assert_eq!(guard.unlock().await.unwrap_err(), Lost::Lease);
+    lock(&etcd.registry().await).await.unlock().await.unwrap();
     lock(&registry).await.unlock().await.unwrap();
 }
 
