@@ -250,7 +250,8 @@ impl<T> Watch<T> {
             if !self.goes_on_in(revision, &pages) {
                 self.leave_history(now);
             }
-            is_known = revision == self.revision;
+            // In one of another history nothing may be there that is not known; nor what is.
+            is_known = revision == self.revision && pages.len() == self.entries.len();
             self.replace(pages);
             self.revision = revision;
             self.begin = self.resumption.begin(revision);

@@ -114,3 +114,21 @@ fn where_no_put_was_ever_seen_it_goes_on_with_nothing_at_that_revision() {
     };
     assert!(!fixture.watch.page(page, fixture.now));
 }
+
+#[test]
+fn a_list_of_that_revision_that_lacks_what_was_known_is_of_another_history() {
+    let mut fixture = listening();
+    fixture.next();
+    fixture.page(10, vec![put("a", "1", 4)], false);
+    fixture.next();
+    fixture.watch.opened(10, fixture.now);
+    fixture.too_large();
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), FIRST_PAGE);
+    let page = Page {
+        revision: 10,
+        entries: vec![],
+        more: false,
+    };
+    assert!(!fixture.watch.page(page, fixture.now));
+}
