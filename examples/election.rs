@@ -71,7 +71,7 @@ async fn show() -> anyhow::Result<()> {
     );
     ensure!(took < TTL + Duration::from_secs(2), "{took:?}");
 
-    println!("\nit wakes up, and believes that it leads still");
+    println!("\nbob wakes up, and believes that it leads still");
     match leads.proclaim("bob, at till 1").await {
         Err(error @ ProclaimError::Lost(_)) => println!("  bob is told: {error}"),
         other => bail!("bob: {other:?}"),
