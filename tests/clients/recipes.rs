@@ -130,10 +130,8 @@ async fn barriers(shared: &Shared) {
     shared.go(&["hold", name, "-"]).await;
     let refused = barrier.hold().await;
     assert!(matches!(refused, Err(BarrierError::Held(_))), "{refused:?}");
-    let (waited, _) = tokio::join!(
-        timeout(LIMIT, barrier.wait()),
-        shared.go(&["release", name, "-"])
-    );
+    let release = ["release", name, "-"];
+    let (waited, _) = tokio::join!(timeout(LIMIT, barrier.wait()), shared.go(&release));
     waited.expect("in time").expect("released");
     barrier.hold().await.expect("held");
     shared.go(&["release", name, "-"]).await;
