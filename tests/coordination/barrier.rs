@@ -26,6 +26,7 @@ on_both! {
     it_is_go_s,
     a_hold_whose_answer_was_lost_is_our_own,
     a_hold_that_lands_late_holds_up_nobody,
+    a_release_that_lands_late_releases_nobody_who_came_after,
     who_waits_goes_on_whatever_becomes_of_etcd,
     a_wiped_etcd_holds_no_barrier,
     waiting_ends_with_the_registry,
@@ -144,23 +145,24 @@ async fn a_hold_whose_answer_was_lost_is_our_own(etcd: &mut Server) {
 }
 
 async fn a_hold_that_lands_late_holds_up_nobody(etcd: &mut Server) {
-    let registry = etcd.registry().await;
-    let barrier = barrier(&registry);
+    let deaf = Deaf::to(etcd).await;
+    let barrier = barrier(&deaf.registry().await);
     soon(barrier.wait()).await.unwrap();
-    etcd.freeze();
-    let freezing = async {
-        // Longer than etcd's answer is waited for.
-        sleep(Duration::from_secs(3)).await;
-        etcd.thaw();
-    };
-    let (held, ()) = tokio::join!(soon(barrier.hold()), freezing);
-    held.unwrap();
+    deaf.late(barrier.hold()).await.unwrap();
     soon(barrier.release()).await.unwrap();
-    for _ in 0..10 {
-        soon(barrier.wait()).await.unwrap();
-        sleep(Duration::from_millis(20)).await;
-    }
+    deaf.land().await;
     assert_eq!(etcd.value(NAME).await, None);
+    soon(barrier.wait()).await.unwrap();
+}
+
+async fn a_release_that_lands_late_releases_nobody_who_came_after(etcd: &mut Server) {
+    let deaf = Deaf::to(etcd).await;
+    let barrier = barrier(&deaf.registry().await);
+    soon(barrier.hold()).await.unwrap();
+    deaf.late(barrier.release()).await.unwrap();
+    soon(barrier.hold()).await.unwrap();
+    deaf.land().await;
+    assert!(etcd.value(NAME).await.is_some());
 }
 
 async fn who_waits_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {

@@ -1,5 +1,7 @@
 //! A way to etcd on which questions and answers can be lost.
 
+use std::time::Duration;
+
 use switchboard::Registry;
 use switchboard_test_support::eventually;
 use tokio::{
@@ -22,6 +24,8 @@ enum Way {
     AnswersHeld,
     AnswersLost,
     QuestionsLost,
+    /// Questions arrive long after the connection has ended on which they were asked.
+    QuestionsHeld,
 }
 
 /// Passes on what is said, or does not.
@@ -29,6 +33,7 @@ pub(crate) struct Deaf {
     address: String,
     way: watch::Sender<Way>,
     cut: watch::Sender<()>,
+    land: watch::Sender<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -37,7 +42,9 @@ impl Deaf {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (way, cut) = (watch::Sender::new(Way::Open), watch::Sender::new(()));
-        let (endpoint, ways, cuts) = (etcd.endpoint().to_owned(), way.clone(), cut.clone());
+        let land = watch::Sender::new(());
+        let (endpoint, ways) = (etcd.endpoint().to_owned(), way.clone());
+        let (cuts, lands) = (cut.clone(), land.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
@@ -46,13 +53,15 @@ impl Deaf {
                 let Ok(there) = TcpStream::connect(&endpoint).await else {
                     continue;
                 };
-                connections.spawn(connect(here, there, ways.subscribe(), cuts.subscribe()));
+                let (cuts, lands) = (cuts.subscribe(), lands.subscribe());
+                connections.spawn(connect(here, there, ways.subscribe(), cuts, lands));
             }
         });
         Self {
             address,
             way,
             cut,
+            land,
             _tasks: tasks,
         }
     }
@@ -85,11 +94,27 @@ impl Deaf {
     ) -> T {
         self.way.send_replace(Way::QuestionsLost);
         let losing = async {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             then.await;
             self.cut();
         };
         tokio::join!(soon(what), losing).0
+    }
+
+    /// Does `what`, the first question of which etcd hears only when it [lands](Self::land).
+    pub(crate) async fn late<T>(&self, what: impl Future<Output = T>) -> T {
+        self.way.send_replace(Way::QuestionsHeld);
+        let losing = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.cut();
+        };
+        tokio::join!(soon(what), losing).0
+    }
+
+    /// Lets etcd hear what was held back, and waits as long as that may take.
+    pub(crate) async fn land(&self) {
+        self.land.send_replace(());
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 
     /// No answer arrives until [`release`](Self::release).
@@ -122,28 +147,45 @@ async fn connect(
     there: TcpStream,
     way: watch::Receiver<Way>,
     mut cut: watch::Receiver<()>,
+    mut land: watch::Receiver<()>,
 ) {
-    let ((from_here, to_here), (from_there, to_there)) = (here.into_split(), there.into_split());
+    let ((from_here, to_here), (mut from_there, mut to_there)) =
+        (here.into_split(), there.into_split());
+    let mut held = Vec::new();
     tokio::select! {
         biased;
         _ = cut.changed() => {}
-        () = pass(from_here, to_there, way.clone(), Way::QuestionsLost) => {}
-        () = pass(from_there, to_here, way, Way::AnswersLost) => {}
+        () = ask(from_here, &mut to_there, way.clone(), &mut held) => {}
+        () = answer(&mut from_there, to_here, way) => {}
+    }
+    if !held.is_empty() && land.changed().await.is_ok() && to_there.write_all(&held).await.is_ok() {
+        let _ = from_there.read_to_end(&mut held).await;
     }
 }
 
-async fn pass(
+async fn ask(
     mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut way: watch::Receiver<Way>,
-    lost: Way,
+    to: &mut OwnedWriteHalf,
+    way: watch::Receiver<Way>,
+    held: &mut Vec<u8>,
 ) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if lost == Way::AnswersLost {
-            let _ = way.wait_for(|way| *way != Way::AnswersHeld).await;
+        let way = *way.borrow();
+        match way {
+            Way::QuestionsLost => {}
+            Way::QuestionsHeld => held.extend_from_slice(&buffer[..length]),
+            _ if to.write_all(&buffer[..length]).await.is_ok() => {}
+            _ => return,
         }
-        let is_lost = *way.borrow() == lost;
+    }
+}
+
+async fn answer(from: &mut OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let _ = way.wait_for(|way| *way != Way::AnswersHeld).await;
+        let is_lost = *way.borrow() == Way::AnswersLost;
         if !is_lost && to.write_all(&buffer[..length]).await.is_err() {
             return;
         }

@@ -25,6 +25,8 @@ on_both! {
     a_push_by_priority_whose_answer_was_lost_is_found_out,
     a_push_by_priority_that_was_not_heard_is_made_again,
     a_push_by_priority_that_nobody_can_know_of_is_told_of,
+    a_push_by_priority_that_lands_late_is_refused,
+    a_pop_that_lands_late_takes_nothing,
 }
 
 const NAME: &str = "/shop/jobs";
@@ -289,4 +291,25 @@ async fn a_push_by_priority_that_nobody_can_know_of_is_told_of(etcd: &mut Server
     let unknown = push_unheard(etcd, Meanwhile::PoppedAndPushed).await;
     assert!(matches!(unknown, Err(PushError::Unknown { .. })));
     assert_eq!(left(etcd).await, ["theirs"]);
+}
+
+async fn a_push_by_priority_that_lands_late_is_refused(etcd: &mut Server) {
+    let deaf = Deaf::to(etcd).await;
+    let queue = by_priority(&deaf.registry().await);
+    push_first(&queue, "before").await;
+    deaf.late(queue.push(1, "ours")).await.unwrap();
+    assert_eq!(left(etcd).await, ["before", "ours"]);
+    deaf.land().await;
+    assert!(left(etcd).await.is_empty());
+}
+
+async fn a_pop_that_lands_late_takes_nothing(etcd: &mut Server) {
+    let deaf = Deaf::to(etcd).await;
+    let (mut queue, [first, next]) = ahead(etcd, &deaf.registry().await).await;
+    let item = deaf.late(queue.pop()).await.unwrap();
+    assert_eq!(item.key, first.key);
+    // Somebody puts it back under its key.
+    crate::server::put(&etcd.registry().await, &first.key, "again").await;
+    deaf.land().await;
+    assert!(!is_gone(etcd, &first).await && !is_gone(etcd, &next).await);
 }
