@@ -8,6 +8,7 @@
 //! | [`Progress`] | how far a job is, and who waits for that |
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
+//! | [`RwLock`] | many who read, or one who writes, over all processes |
 //! | [`Members`] | who is alive, who joins and who leaves |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
@@ -17,10 +18,13 @@ mod conditions;
 mod config;
 mod entry;
 mod failure;
+mod guard;
 mod line;
 mod lock;
 mod members;
+mod moment;
 mod progress;
+mod rw_lock;
 mod topic;
 
 pub use conditions::{Conditions, ConditionsError, Met};
@@ -30,4 +34,5 @@ pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
+pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

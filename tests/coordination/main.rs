@@ -10,6 +10,7 @@ mod config;
 mod lock;
 mod members;
 mod progress;
+mod rw_lock;
 mod server;
 mod topic;
 mod topic_lost;
