@@ -9,6 +9,7 @@
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
 //! | [`RwLock`] | many who read, or one who writes, over all processes |
+//! | [`DoubleBarrier`] | to begin together and to end together |
 //! | [`Members`] | who is alive, who joins and who leaves |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
@@ -16,6 +17,7 @@
 
 mod conditions;
 mod config;
+mod double_barrier;
 mod entry;
 mod failure;
 mod guard;
@@ -29,6 +31,7 @@ mod topic;
 
 pub use conditions::{Conditions, ConditionsError, Met};
 pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
+pub use double_barrier::{DoubleBarrier, EnterError, Inside, InvalidDoubleBarrier, LeaveError};
 pub use entry::Lost;
 pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};

@@ -7,6 +7,7 @@
 
 mod conditions;
 mod config;
+mod double_barrier;
 mod lock;
 mod members;
 mod progress;
