@@ -60,6 +60,17 @@ async fn conditions_let_nobody_go_before_all_are_met_at_once() {
 }
 
 #[tokio::test]
+async fn transfers_of_many_keep_the_sum_and_one_without_cover_writes_nothing() {
+    let expected = [
+        "25 transfers",
+        "and it was 300 each time",
+        "1000 from ada to bob: ada has",
+        "nothing was written; in the end there are 300",
+    ];
+    shows("stm", &expected).await;
+}
+
+#[tokio::test]
 async fn members_are_told_who_comes_goes_and_crashes() {
     let expected = [
         "cyd has joined",
@@ -97,4 +108,31 @@ async fn a_double_barrier_lets_all_begin_together_and_end_together() {
         "one too many",
     ];
     shows("double_barrier", &expected).await;
+}
+
+#[tokio::test]
+async fn a_queue_s_jobs_are_done_once_and_the_urgent_ones_first() {
+    let expected = [
+        "gus has done",
+        "none twice",
+        "put out the fire",
+        "sweep",
+        "count",
+    ];
+    shows("queue", &expected).await;
+}
+
+#[tokio::test]
+async fn a_barrier_lets_nobody_go_before_it_is_released() {
+    let expected = [
+        "it is held already",
+        "replica 3 waits",
+        "etcd starts again",
+        "the migration releases the barrier",
+        "goes on",
+        "goes on",
+        "goes on",
+        "replica 4 goes on",
+    ];
+    shows("barrier", &expected).await;
 }

@@ -10,11 +10,15 @@
 //! | [`Lock`] | one at a time, over all processes |
 //! | [`RwLock`] | many who read, or one who writes, over all processes |
 //! | [`DoubleBarrier`] | to begin together and to end together |
+//! | [`Queue`], [`PriorityQueue`] | what many push and many pop, each item at most once |
+//! | [`Barrier`] | to wait until somebody lets all go |
 //! | [`Members`] | who is alive, who joins and who leaves |
+//! | [`Stm`] | to read and write several keys as if nobody else did |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
 //! or a connection. Keys lie under `/switchboard/`, except where the caller names them.
 
+mod barrier;
 mod conditions;
 mod config;
 mod double_barrier;
@@ -26,9 +30,12 @@ mod lock;
 mod members;
 mod moment;
 mod progress;
+mod queue;
 mod rw_lock;
+mod stm;
 mod topic;
 
+pub use barrier::{Barrier, BarrierError};
 pub use conditions::{Conditions, ConditionsError, Met};
 pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
 pub use double_barrier::{DoubleBarrier, EnterError, Inside, InvalidDoubleBarrier, LeaveError};
@@ -37,5 +44,7 @@ pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
+pub use queue::{Item, PopError, PriorityQueue, PushError, Pushed, Queue, QueueError};
 pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use stm::{Stm, StmError, StmTransaction};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

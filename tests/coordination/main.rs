@@ -5,14 +5,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
+mod barrier;
 mod conditions;
 mod config;
+mod deaf;
 mod double_barrier;
 mod lock;
 mod members;
 mod progress;
+mod queue;
+mod queue_lost;
+mod queue_many;
 mod rw_lock;
 mod server;
+mod stm;
+mod stm_interrupted;
 mod topic;
 mod topic_lost;
 
