@@ -172,8 +172,11 @@ async fn who_comes_while_others_leave_is_refused(etcd: &mut Server) {
     let mut leaving = pin!(leave(inside.pop().unwrap()));
     // Its key is gone, and `ready` and the first one's are left.
     waits(&mut leaving, etcd, 2).await;
+    soon(three[2].keys().tenure()).await.unwrap();
+    let before = etcd.revision().await;
     let error = soon(barrier(&three[2], 2).enter()).await.unwrap_err();
     assert!(matches!(error, EnterError::Full(2)), "{error}");
+    assert_eq!(etcd.revision().await, before);
     still_waits(&mut leaving).await;
     tokio::join!(leave(inside.remove(0)), leaving);
     let inside = enter_all(etcd, &three[1..]).await;
@@ -393,11 +396,9 @@ async fn who_has_lost_its_place_is_told(etcd: &mut Server) {
 
 async fn waiting_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     let two = registries(etcd, 2).await;
-    let entering = tokio::spawn({
-        let registry = two[0].clone();
-        async move { barrier(&registry, 2).enter().await.unwrap() }
-    });
-    there(etcd, 1).await;
+    let first = barrier(&two[0], 2);
+    let mut entering = pin!(first.enter());
+    waits(&mut entering, etcd, 1).await;
     for fault in 0..3 {
         match fault {
             0 => etcd.restart().await,
@@ -408,19 +409,17 @@ async fn waiting_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
             }
             _ => etcd.wipe().await,
         }
-        there(etcd, 1).await;
-        assert!(!entering.is_finished(), "it is alone");
+        waits(&mut entering, etcd, 1).await;
     }
-    let second = enter(&two[1], 2).await;
-    let first = soon(entering).await.unwrap();
+    let (first, second) = soon(async { tokio::join!(entering, enter(&two[1], 2)) }).await;
     // So does leaving.
-    let leaving = tokio::spawn(second.leave());
-    there(etcd, 2).await;
+    let mut leaving = pin!(second.leave());
+    waits(&mut leaving, etcd, 2).await;
     etcd.restart().await;
     etcd.compact().await;
-    assert!(!leaving.is_finished(), "one has yet to leave");
-    leave(first).await;
-    soon(leaving).await.unwrap().unwrap();
+    still_waits(&mut leaving).await;
+    leave(first.unwrap()).await;
+    soon(leaving).await.unwrap();
     assert!(keys(etcd).await.is_empty());
 }
 

@@ -417,7 +417,8 @@ async fn who_loses_its_lease_while_it_waits_waits_again(etcd: &mut Server) {
 async fn waiting_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     let (here, elsewhere) = (etcd.registry().await, etcd.registry().await);
     let writer = write(&here).await;
-    let waiting = tokio::spawn(async move { lock_of(&elsewhere).read().await.unwrap() });
+    let mut tasks = tokio::task::JoinSet::new();
+    let waiting = tasks.spawn(async move { lock_of(&elsewhere).read().await.unwrap() });
     there(etcd, 2).await;
     for fault in 0..3 {
         match fault {
@@ -434,7 +435,8 @@ async fn waiting_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     }
     soon(writer.lost()).await;
     drop(writer);
-    soon(waiting).await.unwrap().unlock().await.unwrap();
+    let reader = soon(tasks.join_next()).await.unwrap().unwrap();
+    reader.unlock().await.unwrap();
     write(&here).await.unlock().await.unwrap();
 }
 
