@@ -109,6 +109,33 @@ async fn members_are_told_who_comes_goes_and_crashes() {
 }
 
 #[tokio::test]
+async fn who_reads_shares_the_lock_and_who_writes_is_alone() {
+    let expected = [
+        "five read the prices",
+        "apples and pears are 1 now",
+        "apples and pears are 6 now",
+        "never while somebody wrote",
+        "while somebody reads: not now",
+        "when nobody does: has it",
+    ];
+    shows("rw_lock", &expected).await;
+}
+
+#[tokio::test]
+async fn a_double_barrier_lets_all_begin_together_and_end_together() {
+    let expected = [
+        "round 1, 3: I am here",
+        "we begin",
+        "round 1, 3: all are done",
+        "round 2, 3: I am here",
+        "we begin",
+        "round 2, 3: all are done",
+        "one too many",
+    ];
+    shows("double_barrier", &expected).await;
+}
+
+#[tokio::test]
 async fn a_queue_s_jobs_are_done_once_and_the_urgent_ones_first() {
     let expected = [
         "gus has done",

@@ -319,6 +319,19 @@ impl Entry {
         }
     }
 
+    /// Removes it, however long that takes: nobody finds it in etcd when this returns. For those who put
+    /// another one that must not be counted beside this.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it is removed all the same; only the waiting is given up.
+    pub(crate) async fn clear(mut self) {
+        if let Some(removed) = self.begin_removal() {
+            // An error is the end of the registry, which revokes the lease.
+            let _ = removed.await;
+        }
+    }
+
     /// Removes it in the background; the channel tells whether it was there until then.
     fn begin_removal(&mut self) -> Option<tokio::sync::oneshot::Receiver<bool>> {
         let state = mem::replace(&mut self.state, State::Absent);

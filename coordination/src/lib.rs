@@ -9,6 +9,8 @@
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
 //! | [`Election`] | one leader at a time, over all processes, and who that is |
+//! | [`RwLock`] | many who read, or one who writes, over all processes |
+//! | [`DoubleBarrier`] | to begin together and to end together |
 //! | [`Queue`], [`PriorityQueue`] | what many push and many pop, each item at most once |
 //! | [`Barrier`] | to wait until somebody lets all go |
 //! | [`Members`] | who is alive, who joins and who leaves |
@@ -20,20 +22,25 @@
 mod barrier;
 mod conditions;
 mod config;
+mod double_barrier;
 mod election;
 mod entry;
 mod failure;
+mod guard;
 mod line;
 mod lock;
 mod members;
+mod moment;
 mod progress;
 mod queue;
+mod rw_lock;
 mod stm;
 mod topic;
 
 pub use barrier::{Barrier, BarrierError};
 pub use conditions::{Conditions, ConditionsError, Met};
 pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
+pub use double_barrier::{DoubleBarrier, EnterError, Inside, InvalidDoubleBarrier, LeaveError};
 pub use election::{
     Election, ElectionError, Leader, Leadership, ObserveError, Observer, ProclaimError,
 };
@@ -43,5 +50,6 @@ pub use lock::{Lock, LockError, LockGuard};
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
 pub use queue::{Item, PopError, PriorityQueue, PushError, Pushed, Queue, QueueError};
+pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use stm::{Stm, StmError, StmTransaction};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

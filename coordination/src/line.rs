@@ -20,6 +20,7 @@ use crate::{
     Failure,
     entry::{self, Entry, Put},
     failure::Pause,
+    moment,
 };
 
 /// Those who stand in line under a prefix.
@@ -30,6 +31,16 @@ pub(crate) struct Line {
     prefix: String,
     /// Whether a key, without the prefix, is of this line, and not of something below it.
     belongs: fn(&[u8]) -> bool,
+    naming: Naming,
+}
+
+/// How the keys are named of those who get in line here.
+#[derive(Debug, Clone)]
+enum Naming {
+    /// After the registry's lease, under the line's prefix: one of a process at a time.
+    Lease,
+    /// After the [moment], under a prefix of their own, so that there may be any number.
+    Moment(String),
 }
 
 /// Why nobody can get in line.
@@ -53,21 +64,35 @@ impl Line {
             keys,
             prefix,
             belongs,
+            naming: Naming::Lease,
         }
     }
 
-    /// Gets in line by a key that is named after the registry's lease, and waits until that is first,
-    /// while etcd is away too. Who loses the lease begins anew, at the end.
+    /// Names those who get in line here after the [moment], under a prefix that ends in `/`. It may be
+    /// another one than that of those before whom they wait: then they do not wait for each other.
+    pub(crate) fn named_by_moment(mut self, prefix: String) -> Self {
+        self.naming = Naming::Moment(prefix);
+        self
+    }
+
+    /// Gets in line, and waits until one is first, while etcd is away too. Who loses the lease or the key
+    /// begins anew, at the end.
     pub(crate) async fn acquire(&self, value: &[u8]) -> Result<Entry, LineError> {
         loop {
             let tenure = self.keys.tenure().await.map_err(Failure::from)?;
             let key = self.key(&tenure);
-            let turn = entry::turn(&self.keys, &key).await;
-            let mut entry = Entry::new(&self.keys, key, tenure, Some(turn));
+            let turn = match self.naming {
+                Naming::Lease => Some(entry::turn(&self.keys, &key).await),
+                Naming::Moment(_) => None,
+            };
+            let mut entry = Entry::new(&self.keys, key, tenure, turn);
             let standing = match entry.put(value, &[], &[self.newest()]).await? {
                 Put::Done(found) => Some(self.standing(&entry, found)),
                 Put::Found => None,
-                Put::Foreign => return Err(LineError::Foreign(entry.key().to_owned())),
+                Put::Foreign => {
+                    self.foreign(&entry)?;
+                    continue;
+                }
                 Put::Refused | Put::Lost => continue,
             };
             if self.wait(&entry, standing).await? {
@@ -78,32 +103,49 @@ impl Line {
 
     /// Gets in line if nobody is there, so that it is first at once.
     pub(crate) async fn try_acquire(&self, value: &[u8]) -> Result<Option<Entry>, LineError> {
-        let tenure = self.keys.tenure().await.map_err(Failure::from)?;
-        let key = self.key(&tenure);
-        let Some(turn) = entry::try_turn(&self.keys, &key) else {
-            return Ok(None);
-        };
-        let mut entry = Entry::new(&self.keys, key, tenure, Some(turn));
-        let nobody = [Guard::none_in(&self.range())];
-        let standing = match entry.put(value, &nobody, &[]).await? {
-            Put::Done(_) => return Ok(Some(entry)),
-            Put::Found => self.look(&entry).await?,
-            // Somebody is in line, or below it.
-            Put::Refused if self.is_taken().await? => return Ok(None),
-            Put::Refused => match entry.put(value, &[], &[self.newest()]).await? {
+        loop {
+            let tenure = self.keys.tenure().await.map_err(Failure::from)?;
+            let key = self.key(&tenure);
+            let turn = match self.naming {
+                Naming::Lease => match entry::try_turn(&self.keys, &key) {
+                    Some(turn) => Some(turn),
+                    None => return Ok(None),
+                },
+                Naming::Moment(_) => None,
+            };
+            let mut entry = Entry::new(&self.keys, key, tenure, turn);
+            let nobody = [Guard::none_in(&self.range())];
+            let mut put = entry.put(value, &nobody, &[]).await?;
+            if matches!(put, Put::Refused) {
+                // Somebody is in line, or below it.
+                if self.is_taken().await? {
+                    return Ok(None);
+                }
+                put = entry.put(value, &[], &[self.newest()]).await?;
+            }
+            let standing = match put {
                 Put::Done(found) => self.standing(&entry, found),
                 Put::Found => self.look(&entry).await?,
-                Put::Foreign => return Err(LineError::Foreign(entry.key().to_owned())),
+                Put::Foreign => {
+                    self.foreign(&entry)?;
+                    continue;
+                }
                 Put::Refused | Put::Lost => return Ok(None),
-            },
-            Put::Foreign => return Err(LineError::Foreign(entry.key().to_owned())),
-            Put::Lost => return Ok(None),
-        };
-        let standing = match standing.place {
-            Place::Hidden => self.look_through(&entry).await?,
-            _ => standing,
-        };
-        Ok(Some(entry).filter(|_| standing.place == Place::First))
+            };
+            let standing = match standing.place {
+                Place::Hidden => self.look_through(&entry).await?,
+                _ => standing,
+            };
+            return Ok(Some(entry).filter(|_| standing.place == Place::First));
+        }
+    }
+
+    /// Tells whether another key may be tried, where ours is there under a lease that is not.
+    fn foreign(&self, entry: &Entry) -> Result<(), LineError> {
+        match self.naming {
+            Naming::Lease => Err(LineError::Foreign(entry.key().to_owned())),
+            Naming::Moment(_) => Ok(()),
+        }
     }
 
     /// Returns what to read with a put of an entry, for its [standing](Self::standing).
@@ -250,7 +292,10 @@ impl Line {
     }
 
     fn key(&self, tenure: &Tenure) -> String {
-        format!("{}{:x}", self.prefix, tenure.lease())
+        match &self.naming {
+            Naming::Lease => format!("{}{:x}", self.prefix, tenure.lease()),
+            Naming::Moment(prefix) => moment::key(prefix),
+        }
     }
 }
 

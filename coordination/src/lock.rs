@@ -15,6 +15,7 @@ use crate::{
     Failure, Lost,
     entry::Entry,
     failure::patiently,
+    guard::lock_guard,
     line::{Line, LineError, is_segment},
 };
 
@@ -58,7 +59,8 @@ pub enum LockError {
     /// Others had it all the time.
     #[error("the lock was not had within {0:?}")]
     TimedOut(Duration),
-    /// The key of our own is there, under a lease that is not ours: somebody else has put it.
+    /// The key of our own is there, under a lease that is not ours: somebody else has put it. Not with
+    /// an [`RwLock`](crate::RwLock), which takes another key then.
     #[error("{0} is under a lease that is not ours")]
     Foreign(String),
     /// etcd did not do what it was asked for.
@@ -130,55 +132,9 @@ impl LockGuard {
     pub fn token(&self) -> i64 {
         self.0.created()
     }
-
-    /// Returns what holds in etcd for as long as the lock is ours: a transaction with this guard
-    /// cannot go through later.
-    pub fn guard(&self) -> Guard {
-        self.0.guard()
-    }
-
-    /// Returns whether it is still had, as far as is known.
-    pub fn is_held(&self) -> bool {
-        self.0.loss().is_none()
-    }
-
-    /// Waits until it is lost, and returns why. It watches the key from the first time on that this is
-    /// waited for.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelling it changes nothing.
-    pub async fn lost(&self) -> Lost {
-        self.0.lost().await
-    }
-
-    /// Does `work` and returns what comes of it. Drops it where it stands if the lock is lost before it is
-    /// done.
-    ///
-    /// # Errors
-    ///
-    /// The lock is lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of `work`.
-    pub async fn hold<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
-        self.0.hold(work).await
-    }
-
-    /// Gives the lock back. It is another one's to have when this returns.
-    ///
-    /// # Errors
-    ///
-    /// It was lost before that. It is given back all the same, in the background.
-    ///
-    /// # Cancel safety
-    ///
-    /// Once polled it is given back all the same; only the waiting is given up.
-    pub async fn unlock(self) -> Result<(), Lost> {
-        self.0.remove().await
-    }
 }
+
+lock_guard!(LockGuard);
 
 impl From<LineError> for LockError {
     fn from(error: LineError) -> Self {
