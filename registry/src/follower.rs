@@ -7,7 +7,7 @@ mod rejected;
 
 use std::time::Instant;
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 
 use self::rejected::Rejected;
 use crate::{
@@ -44,10 +44,21 @@ pub(crate) struct Follower<R: Reader> {
     /// A key in the range that is none of our business has an entry too: a list goes on after it, a
     /// watch resumes at it, and it takes the place of one that was ours.
     watch: Watch<Option<R::Value>>,
+    /// What etcd was asked and has not answered yet. It outlives whoever gives up waiting, so that one
+    /// who never waits for long gets on all the same.
+    asked: Option<BoxFuture<'static, Answer>>,
     stream: Option<Watching>,
     page_size: PageSize,
     rejected: Rejected,
     rng: fastrand::Rng,
+}
+
+/// What etcd said to a request.
+enum Answer {
+    Listed(Result<KeyPage, EtcdError>),
+    Opened(Result<(Watching, Message), EtcdError>),
+    Confirmed(Result<i64, EtcdError>),
+    LoggedIn(Result<(), EtcdError>),
 }
 
 /// What a follower waits for.
@@ -72,6 +83,7 @@ impl<R: Reader> Follower<R> {
             floor: None,
             reader,
             watch,
+            asked: None,
             stream: None,
             page_size: PageSize::default(),
             rejected: Rejected::default(),
@@ -101,6 +113,7 @@ impl<R: Reader> Follower<R> {
     /// Begins anew, with another watch.
     pub(crate) fn restart(&mut self, watch: Watch<Option<R::Value>>) {
         self.watch = watch;
+        self.asked = None;
         self.stream = None;
     }
 
@@ -122,20 +135,73 @@ impl<R: Reader> Follower<R> {
     ///
     /// # Cancel safety
     ///
-    /// Cancelling it misses nothing: what was not done is what to do next.
+    /// Cancelling it misses nothing: what was not done is what to do next, and goes on meanwhile.
     pub(crate) async fn perform(&mut self, step: Step) {
         let done = match step {
-            Step::List { after, revision } => self.list(after, revision).await,
-            Step::Open { from } => self.open(from).await,
             Step::AskProgress => self.ask_progress().await,
-            Step::Confirm => self.confirm().await,
-            Step::LogIn => self.log_in().await,
             Step::Receive { until } => return self.wait(until, true).await,
             Step::WaitUntil(until) => return self.wait(until, false).await,
+            Step::List { .. } | Step::Open { .. } | Step::Confirm | Step::LogIn => {
+                if self.asked.is_none() {
+                    self.asked = self.ask(step);
+                }
+                let Some(asked) = &mut self.asked else {
+                    return;
+                };
+                let answer = asked.await;
+                self.asked = None;
+                self.hear_answer(answer)
+            }
         };
         if let Err(error) = done {
             self.fail(error);
         }
+    }
+
+    /// Sends a request; `None` for what is none.
+    fn ask(&mut self, step: Step) -> Option<BoxFuture<'static, Answer>> {
+        let (etcd, range) = (self.etcd.clone(), self.range.clone());
+        Some(match step {
+            Step::List { after, revision } => {
+                if after.is_none() {
+                    self.rejected.begin_list();
+                }
+                let (after, size) = (after.or_else(|| self.floor.clone()), self.page_size);
+                async move {
+                    let after = after.as_deref();
+                    let listed = etcd.list(&range, after, revision, size, Part::Whole);
+                    Answer::Listed(listed.await)
+                }
+                .boxed()
+            }
+            Step::Open { from } => {
+                self.stream = None;
+                async move { Answer::Opened(open(&etcd, &range, from).await) }.boxed()
+            }
+            Step::Confirm => {
+                async move { Answer::Confirmed(etcd.revision(range.start()).await) }.boxed()
+            }
+            Step::LogIn => async move { Answer::LoggedIn(etcd.log_in().await) }.boxed(),
+            Step::AskProgress | Step::Receive { .. } | Step::WaitUntil(_) => return None,
+        })
+    }
+
+    fn hear_answer(&mut self, answer: Answer) -> Result<(), EtcdError> {
+        let now = clock::now();
+        match answer {
+            Answer::Listed(listed) => return self.listed(listed),
+            Answer::Opened(opened) => {
+                let (stream, first) = opened?;
+                self.stream = Some(stream);
+                self.take(first);
+            }
+            Answer::Confirmed(revision) => self.watch.confirmed(revision?, now, &mut self.rng),
+            Answer::LoggedIn(done) => {
+                done?;
+                self.watch.logged_in();
+            }
+        }
+        Ok(())
     }
 
     async fn wait(&mut self, until: Instant, is_receiving: bool) {
@@ -159,16 +225,8 @@ impl<R: Reader> Follower<R> {
         }
     }
 
-    async fn list(&mut self, after: Option<Vec<u8>>, revision: i64) -> Result<(), EtcdError> {
-        if after.is_none() {
-            self.rejected.begin_list();
-        }
-        let (after, size) = (after.as_ref().or(self.floor.as_ref()), self.page_size);
-        let after = after.map(Vec::as_slice);
-        let listed = self
-            .etcd
-            .list(&self.range, after, revision, size, Part::Whole);
-        match listed.await {
+    fn listed(&mut self, listed: Result<KeyPage, EtcdError>) -> Result<(), EtcdError> {
+        match listed {
             Ok(response) => {
                 let page = self.page(response);
                 if !page.more {
@@ -183,7 +241,7 @@ impl<R: Reader> Follower<R> {
             }
             Err(error) => {
                 if error.kind == Kind::TooLarge {
-                    self.page_size = size.smaller().unwrap_or(size);
+                    self.page_size = self.page_size.smaller().unwrap_or(self.page_size);
                 }
                 Err(error)
             }
@@ -204,32 +262,11 @@ impl<R: Reader> Follower<R> {
         }
     }
 
-    async fn open(&mut self, from: i64) -> Result<(), EtcdError> {
-        self.stream = None;
-        let mut stream = self.etcd.watch(&self.range, from).await?;
-        let first = stream.message().await?;
-        self.stream = Some(stream);
-        self.take(first);
-        Ok(())
-    }
-
     async fn ask_progress(&mut self) -> Result<(), EtcdError> {
         if let Some(stream) = &mut self.stream {
             stream.ask_progress().await?;
         }
         self.watch.asked(clock::now());
-        Ok(())
-    }
-
-    async fn confirm(&mut self) -> Result<(), EtcdError> {
-        let revision = self.etcd.revision(self.range.start()).await?;
-        self.watch.confirmed(revision, clock::now(), &mut self.rng);
-        Ok(())
-    }
-
-    async fn log_in(&mut self) -> Result<(), EtcdError> {
-        self.etcd.log_in().await?;
-        self.watch.logged_in();
         Ok(())
     }
 
@@ -308,6 +345,13 @@ impl<R: Reader> Follower<R> {
             Trouble::Denied(cause) => self.watch.denied(cause, now),
         }
     }
+}
+
+/// Opens a watch, and waits for what it says first.
+async fn open(etcd: &Etcd, range: &KeyRange, from: i64) -> Result<(Watching, Message), EtcdError> {
+    let mut stream = etcd.watch(range, from).await?;
+    let first = stream.message().await?;
+    Ok((stream, first))
 }
 
 /// Waits for what a watch says; one that is not open has ended.

@@ -1,13 +1,16 @@
 //! Messages to whoever listens.
 
-use std::time::Duration;
+use std::{pin::pin, task::Poll, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, poll};
 use switchboard::{
     Registry,
     coordination::{Message, SendError, Start, Subscription, Topic, TopicError},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::timeout,
+};
 
 use crate::{
     on_both,
@@ -21,6 +24,7 @@ on_both! {
     many_senders_are_numbered_without_a_gap,
     a_message_that_was_sent_for_a_time_goes,
     who_gives_up_waiting_loses_nothing,
+    who_never_waits_for_long_gets_on_all_the_same,
     what_others_put_there_is_no_message,
     topics_whose_names_begin_alike_are_apart,
     what_cannot_be_sent_is_refused_and_nothing_is_written,
@@ -175,6 +179,24 @@ async fn who_gives_up_waiting_loses_nothing(etcd: &mut Server) {
         received.push(next(&mut subscription).await.unwrap().sequence);
     }
     assert!(received.iter().copied().eq(1..=50), "{received:?}");
+}
+
+async fn who_never_waits_for_long_gets_on_all_the_same(etcd: &mut Server) {
+    let topic = topic(&etcd.registry().await);
+    send(&topic, 1..=3).await;
+    let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    let received = async {
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            // As in a `select!` whose other arm is always ready.
+            if let Poll::Ready(message) = poll!(pin!(subscription.next())) {
+                received.push(message.unwrap().sequence);
+            }
+            yield_now().await;
+        }
+        received
+    };
+    assert_eq!(soon(received).await, [1, 2, 3]);
 }
 
 async fn what_others_put_there_is_no_message(etcd: &mut Server) {

@@ -24,9 +24,10 @@ impl Fence {
         self.revision.load(Ordering::Relaxed)
     }
 
-    /// Notes at which revision it was raised.
+    /// Notes at which revision it was raised, as etcd says. What an answer says that was overtaken
+    /// is put right by the next one; where etcd was restored, the later revision is the smaller one.
     pub(super) fn raised(&self, revision: i64) {
-        self.revision.fetch_max(revision, Ordering::Relaxed);
+        self.revision.store(revision, Ordering::Relaxed);
     }
 }
 

@@ -52,9 +52,12 @@ impl Removal {
     async fn remove(&mut self) -> bool {
         let mut pause = Pause::default();
         let mut is_told = false;
+        // Whether what is gone may be gone by an attempt whose answer was lost.
+        let mut may_be_done = false;
         loop {
             match self.attempt().await {
-                Ok(was_there) => return was_there,
+                Ok(was_there) => return was_there || may_be_done,
+                Err(KeysError::Unavailable(_)) => may_be_done = true,
                 Err(KeysError::LeaseNotFound(_)) => self.tenure.doubt(),
                 Err(KeysError::Denied(cause)) if !is_told => {
                     is_told = true;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::WatchFilterType;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{KeyEvent, KeyRange, KeysError};
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
 /// How long a watch may be silent. Nobody knows whether nothing has happened, or a member that was
 /// cut off has yet to hear of it.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// After a watch that broke. Without it, who looks again would do so as fast as watches break.
+const BROKEN: Duration = Duration::from_millis(20);
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +62,12 @@ async fn next(
     loop {
         match watching.message().await {
             Ok(Message::Events(events)) => return Ok(events),
-            Ok(Message::Opened { revision: at }) if at < revision => return Ok(Vec::new()),
             Ok(Message::Opened { .. } | Message::Progress) => {}
             Ok(Message::Cancelled(error)) if error.kind == Kind::Denied => return Err(error),
-            Ok(Message::Cancelled(_)) | Err(_) => return Ok(Vec::new()),
+            Ok(Message::Cancelled(_)) | Err(_) => {
+                sleep(BROKEN).await;
+                return Ok(Vec::new());
+            }
         }
     }
 }
