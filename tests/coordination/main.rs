@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
+mod changes;
 mod conditions;
 mod config;
 mod lock;
