@@ -60,6 +60,42 @@ async fn conditions_let_nobody_go_before_all_are_met_at_once() {
 }
 
 #[tokio::test]
+async fn transfers_of_many_keep_the_sum_and_one_without_cover_writes_nothing() {
+    let expected = [
+        "25 transfers",
+        "and it was 300 each time",
+        "1000 from ada to bob: ada has",
+        "nothing was written; in the end there are 300",
+    ];
+    shows("stm", &expected).await;
+}
+
+#[tokio::test]
+async fn a_lock_is_had_by_one_at_a_time_and_lost_with_its_lease() {
+    let expected = [
+        "with a lock:    100",
+        "another one tries: taken",
+        "the work ends: its",
+        "what the first one writes now is refused",
+    ];
+    shows("lock", &expected).await;
+}
+
+#[tokio::test]
+async fn an_election_has_one_leader_after_the_other() {
+    let expected = [
+        "screen: closed",
+        "screen: ada",
+        "screen: ada, at till 2",
+        "screen: bob",
+        "screen: cyd",
+        "bob is told: the leadership is lost",
+        "screen: closed",
+    ];
+    shows("election", &expected).await;
+}
+
+#[tokio::test]
 async fn members_are_told_who_comes_goes_and_crashes() {
     let expected = [
         "cyd has joined",
@@ -70,4 +106,31 @@ async fn members_are_told_who_comes_goes_and_crashes() {
         "in the end there are bob and cyd.",
     ];
     shows("members", &expected).await;
+}
+
+#[tokio::test]
+async fn a_queue_s_jobs_are_done_once_and_the_urgent_ones_first() {
+    let expected = [
+        "gus has done",
+        "none twice",
+        "put out the fire",
+        "sweep",
+        "count",
+    ];
+    shows("queue", &expected).await;
+}
+
+#[tokio::test]
+async fn a_barrier_lets_nobody_go_before_it_is_released() {
+    let expected = [
+        "it is held already",
+        "replica 3 waits",
+        "etcd starts again",
+        "the migration releases the barrier",
+        "goes on",
+        "goes on",
+        "goes on",
+        "replica 4 goes on",
+    ];
+    shows("barrier", &expected).await;
 }

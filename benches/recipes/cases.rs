@@ -19,6 +19,27 @@ pub(crate) const CASES: &[Case] = &[
     case("lock and unlock, alone", "lock", "alone", 1, 200),
     case("lock handed over between 2", "lock", "two", 2, 100),
     case("lock handed over between 8", "lock", "eight", PEERS, 25),
+    case("campaign and resign, alone", "campaign", "elected", 1, 200),
+    case(
+        "leadership handed over between 2",
+        "campaign",
+        "two-stand",
+        2,
+        100,
+    ),
+    case(
+        "leadership handed over between 8",
+        "campaign",
+        "all-stand",
+        PEERS,
+        25,
+    ),
+    case("push", "push", "queue", 1, 200),
+    case("pop what is there", "pop", "queue", 1, 200),
+    case("push, 8 at once", "push", "shared", PEERS, 25),
+    case("pop, 8 at once", "pop", "shared", PEERS, 25),
+    case("push with a priority", "push_priority", "urgent", 1, 200),
+    case("pop by priority", "pop_priority", "urgent", 1, 200),
 ];
 
 const fn case(

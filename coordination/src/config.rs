@@ -5,6 +5,8 @@ mod document;
 mod error;
 mod format;
 mod place;
+#[cfg(feature = "yaml")]
+mod yaml;
 
 use std::{error::Error, fmt, sync::Arc};
 

@@ -24,6 +24,7 @@ use crate::{
 };
 pub use crate::{
     etcd::{By, Guard, KeyEvent, KeyRange, KeyValue, Operation, Outcome, Selection, Transaction},
+    journal::{Journal, Noted},
     name::{KeyPath, Segment},
     tail::Tail,
     watch::Freshness,
@@ -56,7 +57,7 @@ pub enum KeysError {
     /// etcd does not answer, or cannot do what it is asked for now. A write may have gone through.
     #[error("etcd does not answer")]
     Unavailable(#[source] Cause),
-    /// The registry was closed.
+    /// The registry was closed. Nothing was sent.
     #[error("the registry is closed")]
     Closed,
 }
@@ -100,17 +101,22 @@ impl Keys {
         stop.drop_guard()
     }
 
+    /// Returns whether the registry was closed: nothing is read or written any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.shared.ending.asked.is_cancelled()
+    }
+
     /// Reads a key, linearizably, as it was at `revision`; 0 stands for the current one.
     ///
     /// # Errors
     ///
-    /// etcd refuses or does not answer, or does not know that revision.
+    /// etcd refuses or does not answer, or does not know that revision; or the registry was closed.
     ///
     /// # Cancel safety
     ///
     /// Cancelling it changes nothing.
     pub async fn read(&self, key: &str, revision: i64) -> Result<Reading, KeysError> {
-        let page = self.0.shared.etcd.read_at(key, revision).await?;
+        let page = self.ask(self.0.shared.etcd.read_at(key, revision)).await?;
         Ok(Reading {
             revision: page.revision,
             held: page.keys.into_iter().next(),
@@ -122,27 +128,27 @@ impl Keys {
     /// # Errors
     ///
     /// etcd refuses; or it does not answer, and nobody knows whether the transaction has gone
-    /// through.
+    /// through; or the registry was closed before.
     ///
     /// # Cancel safety
     ///
     /// If it is cancelled, nobody knows whether the transaction has gone through.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, KeysError> {
-        Ok(self.0.shared.etcd.commit(transaction).await?)
+        self.ask(self.0.shared.etcd.commit(transaction)).await
     }
 
     /// Grants a lease that nobody renews, in whole seconds; returns its id.
     ///
     /// # Errors
     ///
-    /// etcd refuses or does not answer.
+    /// etcd refuses or does not answer; or the registry was closed.
     ///
     /// # Cancel safety
     ///
     /// If it is cancelled, a lease may be left, which ends by itself.
     pub async fn grant(&self, ttl: Duration) -> Result<i64, KeysError> {
         let id = fastrand::i64(1..=i64::MAX);
-        self.0.shared.etcd.grant(id, ttl).await?;
+        self.ask(self.0.shared.etcd.grant(id, ttl)).await?;
         Ok(id)
     }
 
@@ -156,7 +162,7 @@ impl Keys {
     ///
     /// Cancelling it changes nothing.
     pub async fn select(&self, selection: &Selection) -> Result<Selected, KeysError> {
-        let page = self.0.shared.etcd.select(selection).await?;
+        let page = self.ask(self.0.shared.etcd.select(selection)).await?;
         Ok(Selected {
             revision: page.revision,
             keys: page.keys,
@@ -211,6 +217,25 @@ impl Keys {
     /// what is there now.
     pub fn tail(&self, prefix: String, after: Option<Vec<u8>>, revision: i64) -> Tail {
         Tail::new(&self.0, KeyRange::Under(prefix), after, revision)
+    }
+
+    /// Follows all that happens to a range of keys, from now on.
+    pub fn journal(&self, range: KeyRange) -> Journal {
+        Journal::new(&self.0, range)
+    }
+
+    /// Does what etcd is asked for, unless the registry is closed: then nothing is sent any more.
+    async fn ask<T>(
+        &self,
+        asked: impl Future<Output = Result<T, EtcdError>>,
+    ) -> Result<T, KeysError> {
+        if self.is_closed() {
+            return Err(KeysError::Closed);
+        }
+        asked.await.map_err(|error| match error.kind {
+            Kind::Unsent if self.is_closed() => KeysError::Closed,
+            _ => error.into(),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use switchboard::{
     Registry,
-    coordination::{Conditions, ConditionsError},
+    coordination::{Conditions, ConditionsError, Failure},
 };
 use tokio::time::timeout;
 
@@ -20,6 +20,8 @@ on_both! {
     who_waits_goes_on_after_etcd_was_away,
     what_are_no_conditions_is_refused,
     waiting_ends_with_the_registry,
+    confirming_ends_with_the_registry,
+    values_that_etcd_does_not_compare_are_told_of,
 }
 
 fn conditions(registry: &Registry) -> Conditions {
@@ -121,6 +123,41 @@ async fn waiting_ends_with_the_registry(etcd: &mut Server) {
     let error = soon(waiting).await.unwrap_err();
     assert!(
         matches!(&error, ConditionsError::Etcd(cause) if is_closed(cause)),
+        "{error}"
+    );
+}
+
+async fn confirming_ends_with_the_registry(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let conditions = Conditions::new(&registry).holds("/shop/a", "1").unwrap();
+    let mut waiting = Box::pin(conditions.met());
+    assert!(is_waiting(&mut waiting).await);
+    put(&registry, "/shop/a", "1").await;
+    // It is heard of meanwhile.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    etcd.freeze();
+    assert!(is_waiting(&mut waiting).await, "etcd does not confirm it");
+    let (error, ()) = tokio::join!(soon(waiting), soon(registry.close()));
+    let error = error.unwrap_err();
+    assert!(
+        matches!(&error, ConditionsError::Etcd(cause) if is_closed(cause)),
+        "{error}"
+    );
+    etcd.thaw();
+}
+
+async fn values_that_etcd_does_not_compare_are_told_of(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let large = vec![b'x'; 1 << 20];
+    put(&registry, "/shop/a", &large).await;
+    put(&registry, "/shop/b", &large).await;
+    let conditions = Conditions::new(&registry)
+        .holds("/shop/a", &*large)
+        .and_then(|it| it.holds("/shop/b", &*large))
+        .unwrap();
+    let error = soon(conditions.met()).await.unwrap_err();
+    assert!(
+        matches!(error, ConditionsError::Etcd(Failure::Denied(_))),
         "{error}"
     );
 }

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use switchboard::{
     Registry,
-    coordination::{Config, ConfigError, InvalidConfig},
+    coordination::{Config, ConfigError, ConfigState, InvalidConfig},
 };
 use tokio::time::timeout;
 
@@ -22,6 +22,8 @@ on_both! {
     without_a_key_the_default_counts_and_comes_back_when_the_key_goes,
     without_a_default_the_key_must_be_there_and_the_last_value_stays_when_it_goes,
     keys_below_one_are_fields_and_change_together,
+    a_key_of_a_great_many_segments_is_rejected,
+    nothing_that_a_value_says_is_told,
     a_value_stays_while_etcd_is_away_and_the_next_one_comes,
     what_is_stored_is_read,
     what_cannot_be_stored_is_refused_and_nothing_is_written,
@@ -225,6 +227,60 @@ async fn keys_below_one_are_fields_and_change_together(etcd: &mut Server) {
     let rejected = state.wait_for(|it| it.rejected.as_deref().is_some_and(too_large));
     drop(soon(rejected).await.unwrap());
     assert_eq!(*config.current(), shop(20, false));
+}
+
+async fn a_key_of_a_great_many_segments_is_rejected(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    put(&registry, "/shop/limits/calls", "1").await;
+    let config = Config::<serde_json::Value>::below(&registry, "/shop").unwrap();
+    let mut config = soon(config.load()).await.unwrap();
+    let deep = format!("/shop{}", "/a".repeat(500_000));
+    put(&registry, &deep, "1").await;
+    let invalid = rejected(&config).await;
+    assert!(
+        matches!(invalid, InvalidConfig::Unreadable { .. }),
+        "{invalid:.80}"
+    );
+    delete(&registry, &deep).await;
+    put(&registry, "/shop/limits/calls", "2").await;
+    assert_eq!(soon(config.changed()).await.unwrap()["limits"]["calls"], 2);
+}
+
+async fn nothing_that_a_value_says_is_told(etcd: &mut Server) {
+    #[derive(Debug, Deserialize)]
+    enum Mode {
+        Fast,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Secrets {
+        _password: Option<String>,
+        _mode: Option<Mode>,
+        _is_set: Option<bool>,
+    }
+    let registry = etcd.registry().await;
+    put(&registry, KEY, "{}").await;
+    let config = Config::<Secrets>::at(&registry, KEY).unwrap();
+    let config = soon(config.load()).await.unwrap();
+    for value in [
+        r#"{"_password": 4711}"#,
+        r#"{"_password": -4711}"#,
+        r#"{"_password": 4711.5}"#,
+        r#"{"_mode": "4711"}"#,
+        r#"{"_mode": "`4711`, expected `4711"}"#,
+        r#"{"_is_set": "\"4711\""}"#,
+        r#"{"_is_set": "\\\"4711"}"#,
+        r#"{"4711": "true"}"#,
+    ] {
+        put(&registry, KEY, value).await;
+        let told = rejected(&config).await;
+        let told = format!("{:#}", anyhow::Error::from(told));
+        assert!(!told.contains("4711"), "{value}: {told}");
+        put(&registry, KEY, "{}").await;
+        let is_put_right = |it: &ConfigState<Secrets>| it.rejected.is_none();
+        let mut state = config.state();
+        drop(soon(state.wait_for(is_put_right)).await.unwrap());
+    }
 }
 
 async fn a_value_stays_while_etcd_is_away_and_the_next_one_comes(etcd: &mut Server) {

@@ -6,12 +6,24 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
 mod changes;
+mod barrier;
 mod conditions;
 mod config;
+mod deaf;
+mod detour;
+mod election;
+mod election_late;
+mod election_observed;
 mod lock;
+mod lock_late;
 mod members;
 mod progress;
+mod queue;
+mod queue_lost;
+mod queue_many;
 mod server;
+mod stm;
+mod stm_interrupted;
 mod topic;
 mod topic_lost;
 

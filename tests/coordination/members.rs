@@ -17,6 +17,7 @@ on_both! {
     members_stay_while_etcd_is_away,
     groups_whose_names_begin_alike_are_apart,
     what_is_no_name_is_refused,
+    a_member_that_etcd_has_no_room_for_is_told_so,
 }
 
 fn member(id: &str) -> Member {
@@ -144,4 +145,17 @@ async fn what_is_no_name_is_refused(etcd: &mut Server) {
         assert!(Members::follow(&registry, name).await.is_err());
     }
     assert_eq!(etcd.revision().await, before);
+}
+
+async fn a_member_that_etcd_has_no_room_for_is_told_so(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    for mebibytes in [2, 4] {
+        let large = member("1").with_metadata("x", "x".repeat(mebibytes << 20));
+        let membership = Members::join(&registry, "workers", large).unwrap();
+        let error = soon(membership.joined()).await.unwrap_err();
+        let told = format!("{:#}", anyhow::Error::from(error));
+        assert!(told.contains("etcd refuses"), "{told}");
+        // A smaller one is taken.
+        soon(membership.update(member("1"))).await.unwrap();
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::{pin::pin, task::Poll, time::Duration};
 
-use futures::{StreamExt, poll};
+use futures::{FutureExt, StreamExt, future::join_all, poll};
 use switchboard::{
     Registry,
-    coordination::{Message, SendError, Start, Subscription, Topic, TopicError},
+    coordination::{Failure, Message, SendError, Start, Subscription, Topic, TopicError},
 };
 use tokio::{
     task::{JoinSet, yield_now},
@@ -29,6 +29,9 @@ on_both! {
     topics_whose_names_begin_alike_are_apart,
     what_cannot_be_sent_is_refused_and_nothing_is_written,
     a_subscription_ends_with_the_registry,
+    what_is_sent_after_the_registry_was_closed_is_not_sent,
+    those_who_wait_for_each_other_give_up_together,
+    a_message_for_a_time_is_sent_when_etcd_is_back,
 }
 
 pub(crate) fn topic(registry: &Registry) -> Topic {
@@ -271,4 +274,55 @@ async fn a_subscription_ends_with_the_registry(etcd: &mut Server) {
     soon(registry.close()).await;
     assert_eq!(next(&mut one).await, Err(TopicError::Closed));
     assert!(soon(other.next()).await.is_none());
+}
+
+async fn what_is_sent_after_the_registry_was_closed_is_not_sent(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let topic = topic(&registry);
+    send(&topic, 1..=1).await;
+    soon(registry.close()).await;
+    let at_once = Duration::from_secs(1);
+    let minute = Duration::from_secs(60);
+    for error in [
+        timeout(at_once, topic.send("2")).await.unwrap(),
+        timeout(at_once, topic.send_for("2", minute)).await.unwrap(),
+    ] {
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, SendError::Etcd(Failure::Closed)),
+            "{error:?}"
+        );
+    }
+}
+
+async fn those_who_wait_for_each_other_give_up_together(etcd: &mut Server) {
+    let topic = topic(&etcd.registry().await);
+    send(&topic, 1..=1).await;
+    etcd.freeze();
+    let sending = (0..5).map(|number| {
+        let topic = topic.clone();
+        async move { topic.send(number.to_string()).await }
+    });
+    for sent in soon(join_all(sending)).await {
+        assert!(
+            matches!(
+                sent,
+                Err(SendError::Unknown(_) | SendError::Etcd(Failure::Unavailable(_)))
+            ),
+            "{sent:?}"
+        );
+    }
+    etcd.thaw();
+}
+
+async fn a_message_for_a_time_is_sent_when_etcd_is_back(etcd: &mut Server) {
+    let topic = topic(&etcd.registry().await);
+    etcd.freeze();
+    let sending = soon(topic.send_for("1", Duration::from_secs(60)));
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        etcd.thaw();
+    };
+    let (sent, ()) = tokio::join!(sending, back);
+    assert_eq!(sent.unwrap().sequence, 1);
 }

@@ -4,7 +4,7 @@ use switchboard::coordination::{SendError, Start, SubscribeError, Topic, TopicEr
 
 use crate::{
     on_both,
-    server::{Server, soon},
+    server::{Server, delete, put, soon},
     topic::{expect, expect_nothing, next, send, topic},
 };
 
@@ -16,8 +16,17 @@ on_both! {
     a_revision_that_is_none_is_refused,
     a_topic_of_which_nothing_is_left_is_a_gap,
     a_wiped_etcd_is_a_topic_that_begins_anew,
+    a_topic_whose_head_was_deleted_begins_anew_once,
+    an_etcd_that_was_restored_is_a_topic_that_begins_anew,
+    a_message_of_another_life_is_none,
     a_sender_knows_another_head_at_the_revision_of_the_one_it_knew,
     who_began_at_a_revision_is_told_all_of_a_topic_that_began_anew,
+}
+
+const HEAD: &str = "/switchboard/topics/prices/head";
+
+fn message_key(sequence: u64) -> String {
+    format!("/switchboard/topics/prices/{sequence:020}")
 }
 
 async fn what_was_trimmed_and_compacted_unread_is_a_gap(etcd: &mut Server) {
@@ -149,6 +158,70 @@ async fn a_wiped_etcd_is_a_topic_that_begins_anew(etcd: &mut Server) {
     assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
     expect(&mut subscription, 1..=2).await;
     expect_nothing(&mut subscription).await;
+}
+
+async fn a_topic_whose_head_was_deleted_begins_anew_once(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let topic = topic(&registry);
+    send(&topic, 1..=3).await;
+    let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut subscription, 1..=3).await;
+    delete(&registry, HEAD).await;
+    send(&topic, 1..=2).await;
+    assert_eq!(etcd.value(&message_key(3)).await, None);
+    assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
+    expect(&mut subscription, 1..=2).await;
+    expect_nothing(&mut subscription).await;
+    send(&topic, 3..=4).await;
+    expect(&mut subscription, 3..=4).await;
+    let mut late = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut late, 1..=4).await;
+    expect_nothing(&mut late).await;
+}
+
+/// It holds what it held some time before.
+async fn an_etcd_that_was_restored_is_a_topic_that_begins_anew(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let topic = topic(&registry);
+    send(&topic, 1..=2).await;
+    let keys = [message_key(1), message_key(2), HEAD.to_owned()];
+    let mut backup = Vec::new();
+    for key in &keys {
+        backup.push(etcd.value(key).await.unwrap());
+    }
+    send(&topic, 3..=5).await;
+    let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut subscription, 1..=5).await;
+    etcd.wipe().await;
+    for (key, value) in keys.iter().zip(&backup) {
+        put(&registry, key, value).await;
+    }
+    assert_eq!(next(&mut subscription).await, Err(TopicError::Anew));
+    expect(&mut subscription, 1..=2).await;
+    let topic = crate::topic::topic(&etcd.registry().await);
+    send(&topic, 3..=6).await;
+    expect(&mut subscription, 3..=6).await;
+    expect_nothing(&mut subscription).await;
+}
+
+async fn a_message_of_another_life_is_none(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let topic = topic(&registry);
+    send(&topic, 1..=2).await;
+    let mut subscription = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut subscription, 1..=2).await;
+    // As somebody has it who copies what there was before.
+    let old = "0123456789abcdef 0123456789abcdef\nold";
+    put(&registry, &message_key(9), old).await;
+    send(&topic, 3..=4).await;
+    let mut late = soon(topic.subscribe(Start::Beginning)).await.unwrap();
+    expect(&mut subscription, 3..=4).await;
+    expect_nothing(&mut subscription).await;
+    expect(&mut late, 1..=4).await;
+    expect_nothing(&mut late).await;
+    send(&topic, 5..=10).await;
+    expect(&mut subscription, 5..=10).await;
+    expect(&mut late, 5..=10).await;
 }
 
 /// Sends the first message of a topic after a wipe. Where the connection ended under the first attempt,

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use switchboard::coordination::Lock;
+use switchboard::coordination::{Election, Lock};
 use switchboard_test_support::{Etcdctl, Process, Signal};
 use tokio::time::timeout;
 
@@ -57,4 +57,58 @@ pub(crate) async fn its_lock_keeps_us_waiting(server: &Server, etcdctl: Etcdctl)
     theirs.signal(Signal::INT);
     let guard = soon(ours).await.unwrap();
     assert!(guard.is_held());
+}
+
+const ELECTION: &str = "/shop/cashier";
+/// Below it are those who stand.
+const CANDIDATES: &str = "/shop/cashier/";
+
+/// Waits until etcdctl tells of this leader, by its key and its value.
+async fn tells(process: &mut Process, value: &str) {
+    let key = line(process).await;
+    assert!(key.starts_with(CANDIDATES), "{key}");
+    assert_eq!(line(process).await, value);
+}
+
+pub(crate) async fn a_leader_of_ours_keeps_it_waiting(server: &Server, etcdctl: Etcdctl) {
+    let registry = server.registry().await;
+    let election = Election::new(&registry, ELECTION).unwrap();
+    let leadership = soon(election.campaign("ours")).await.unwrap();
+    let mut listening = etcdctl.spawn(["elect", "--listen", ELECTION]);
+    tells(&mut listening, "ours").await;
+    soon(leadership.proclaim("ours-again")).await.unwrap();
+    tells(&mut listening, "ours-again").await;
+
+    let mut theirs = etcdctl.spawn(["elect", ELECTION, "theirs"]);
+    server.keys(CANDIDATES, 2).await;
+    waits(&mut theirs).await;
+    leadership.resign().await.unwrap();
+    tells(&mut theirs, "theirs").await;
+    tells(&mut listening, "theirs").await;
+}
+
+pub(crate) async fn its_leader_keeps_us_waiting(server: &Server, etcdctl: Etcdctl) {
+    let registry = server.registry().await;
+    let election = Election::new(&registry, ELECTION).unwrap();
+    let mut observer = election.observe();
+    assert!(soon(observer.next()).await.unwrap().is_none());
+    let mut theirs = etcdctl.spawn(["elect", ELECTION, "theirs"]);
+    tells(&mut theirs, "theirs").await;
+    let leader = soon(observer.next()).await.unwrap().expect("they lead");
+    assert_eq!(leader.value, b"theirs");
+
+    let mut ours = pin!(election.campaign("ours"));
+    tokio::select! {
+        _ = &mut ours => panic!("two lead"),
+        () = server.keys(CANDIDATES, 2) => {}
+    }
+    assert!(timeout(A_WHILE, &mut ours).await.is_err(), "two lead");
+    theirs.signal(Signal::INT);
+    let leadership = soon(ours).await.unwrap();
+    assert!(leadership.token() > leader.token);
+    let leader = soon(observer.next()).await.unwrap().expect("we lead");
+    assert_eq!(
+        (leader.value, leader.token),
+        (b"ours".to_vec(), leadership.token())
+    );
 }

@@ -57,6 +57,16 @@ impl Peer {
         self.done().await
     }
 
+    /// Does a command that must fail, and returns why it does.
+    pub(crate) async fn fails(&mut self, command: &str) -> String {
+        self.begin(command);
+        let line = self.says().await;
+        match line.strip_prefix("error ") {
+            Some(why) => why.to_owned(),
+            None => panic!("line: {line:?} (expected: error)"),
+        }
+    }
+
     /// Begins a command.
     pub(crate) fn begin(&mut self, command: &str) {
         self.0.write_line(command);

@@ -7,9 +7,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
+mod barrier;
+mod election;
 mod etcdctl;
 mod go;
 mod lock;
+mod queue;
 mod server;
 
 use std::time::Duration;
@@ -44,11 +47,23 @@ const OF_GO: &[Check<Go>] = &checks![
     lock::what_is_taken_is_tried_in_vain,
     lock::go_that_is_killed_is_passed_over_after_its_lease,
     lock::a_registry_that_closes_lets_go_in,
+    election::leaders_alternate_and_are_seen_by_both,
+    election::a_leader_in_go_that_is_killed_is_followed_after_its_lease,
+    queue::items_come_in_the_order_in_which_they_were_pushed,
+    queue::who_waits_pops_what_the_other_pushes,
+    queue::what_many_push_and_many_pop_comes_once_and_in_order,
+    queue::what_is_urgent_comes_first_whoever_pushed_it,
+    queue::what_many_push_at_one_priority_comes_once_and_in_order,
+    barrier::all_wait_for_what_rust_holds,
+    barrier::all_wait_for_what_go_holds,
+    barrier::what_one_holds_the_other_releases,
 ];
 
 const OF_ETCDCTL: &[Check<Etcdctl>] = &checks![
     etcdctl::a_lock_of_ours_keeps_it_waiting,
     etcdctl::its_lock_keeps_us_waiting,
+    etcdctl::a_leader_of_ours_keeps_it_waiting,
+    etcdctl::its_leader_keeps_us_waiting,
 ];
 
 /// More than any test takes whose waits have limits of their own.
@@ -72,7 +87,7 @@ fn of<Other, Finding>(
     find: fn(String) -> Finding,
 ) -> Trial
 where
-    Finding: Future<Output = Result<Other, &'static str>>,
+    Finding: Future<Output = Result<Other, &'static str>> + 'static,
 {
     trial(format!("{kind}::{name}"), move || async move {
         let server = Server::start(kind).await;

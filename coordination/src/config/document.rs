@@ -7,6 +7,10 @@ use switchboard_registry::keys::KeyValue;
 
 use super::{InvalidConfig, error::Unquoted, format::Format};
 
+/// How many fields deep a key may lie. A document is read and dropped by recursion, so that a key of a
+/// megabyte of segments would end the process for want of stack.
+const DEEPEST: usize = 100;
+
 /// Reads the keys below `prefix`, all of which start with it.
 pub(super) fn read(prefix: &str, keys: &[Arc<KeyValue>]) -> Result<Value, InvalidConfig> {
     let mut document = Map::new();
@@ -30,6 +34,12 @@ fn add(
         key: key.to_string(),
     };
     let path = key.strip_prefix(prefix).unwrap_or(&key);
+    let depth = path.split('/').count();
+    if depth > DEEPEST {
+        return Err(unreadable(Unquoted::cause(format!(
+            "{depth} segments (expected: at most {DEEPEST})"
+        ))));
+    }
     let (folders, last) = path
         .rsplit_once('/')
         .map_or((None, path), |(a, b)| (Some(a), b));

@@ -114,21 +114,61 @@ impl ConfigError {
 #[error("{0}")]
 pub(super) struct Unquoted(String);
 
+/// What stands for what is left out.
+const LEFT_OUT: char = '\u{2026}';
+
 /// Longer messages quote, whatever they quote it in.
 const LONGEST: usize = 200;
 
 impl Unquoted {
     pub(super) fn cause(error: impl std::fmt::Display) -> Cause {
-        let text = error.to_string();
-        let mut unquoted = String::new();
-        // Parsers have values in double quotes, and names of fields in backticks. serde has numbers
-        // and booleans in backticks too.
-        for (index, part) in text.split('"').enumerate() {
-            unquoted.push_str(if index % 2 == 0 { part } else { "\u{2026}" });
-        }
+        let unquoted = without_strings(&error.to_string());
+        let unquoted = without_bare_values(&unquoted);
         let line = unquoted.lines().next().unwrap_or_default();
         Arc::new(Self(line.chars().take(LONGEST).collect()))
     }
+}
+
+/// Leaves out what is in double quotes, where parsers have strings, and write a quote in one as `\"`.
+fn without_strings(text: &str) -> String {
+    let (mut kept, mut is_string, mut is_escaped) = (String::new(), false, false);
+    for char in text.chars() {
+        match char {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_string => is_escaped = true,
+            '"' => {
+                is_string = !is_string;
+                kept.extend(is_string.then_some(LEFT_OUT));
+            }
+            _ if is_string => {}
+            char => kept.push(char),
+        }
+    }
+    kept
+}
+
+/// Leaves out what serde has in backticks and is not of the program's type (`de::Unexpected`, and
+/// `de::Error`'s `unknown_variant` and `unknown_field`). It may have backticks in it, too.
+fn without_bare_values(text: &str) -> String {
+    const BEFORE: [&str; 6] = [
+        "boolean `",
+        "integer `",
+        "floating point `",
+        "character `",
+        "unknown variant `",
+        "unknown field `",
+    ];
+    const BEHIND: [&str; 2] = ["`, expected ", "`, there are no "];
+    let begin = BEFORE
+        .iter()
+        .filter_map(|it| Some(text.find(it)? + it.len()));
+    let Some(begin) = begin.min() else {
+        return text.to_owned();
+    };
+    let (before, rest) = text.split_at(begin);
+    let end = BEHIND.iter().filter_map(|it| rest.rfind(it)).max();
+    let behind = end.map_or("", |end| &rest[end..]);
+    format!("{before}{LEFT_OUT}{behind}")
 }
 
 #[cfg(test)]
@@ -145,6 +185,23 @@ mod tests {
             ("missing field `port`", "missing field `port`"),
             ("open \"hunter2", "open \u{2026}"),
             ("first\n| hunter2", "first"),
+            (
+                r#"invalid type: string "a\"hunter2\\\"b", expected u32"#,
+                "invalid type: string \u{2026}, expected u32",
+            ),
+            (
+                "invalid type: integer `4711`, expected a string at line 1",
+                "invalid type: integer `\u{2026}`, expected a string at line 1",
+            ),
+            (
+                "unknown variant `hunter2`, expected ``, expected one of `fast`, `slow`",
+                "unknown variant `\u{2026}`, expected one of `fast`, `slow`",
+            ),
+            (
+                "unknown field `hunter2`, there are no fields",
+                "unknown field `\u{2026}`, there are no fields",
+            ),
+            ("unknown variant `hunter2\n`", "unknown variant `\u{2026}"),
         ] {
             assert_eq!(Unquoted::cause(said).to_string(), told);
         }

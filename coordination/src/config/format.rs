@@ -47,7 +47,7 @@ impl Format {
         match self {
             Self::Json => serde_json::from_slice(value).map_err(Unquoted::cause),
             #[cfg(feature = "yaml")]
-            Self::Yaml => serde_norway::from_slice(value).map_err(Unquoted::cause),
+            Self::Yaml => super::yaml::read(value),
             #[cfg(feature = "toml")]
             Self::Toml => {
                 let text = std::str::from_utf8(value).map_err(Unquoted::cause)?;

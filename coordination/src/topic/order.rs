@@ -6,12 +6,15 @@
 //! message of a lower number     the epoch                      was told before
 //! message of a higher number    the epoch                      told, after a gap
 //! head of a higher number       the epoch                      a gap: they were deleted unread
-//! either                        another epoch                  the topic began anew
+//! head of a lower number        the epoch                      the topic began anew: etcd was restored
+//! head                          another epoch                  the topic began anew
+//! message                       another epoch                  none of this topic, unless its head tells so
 //! message                       no number: from the beginning  told, with what is lost before it unknown
 //! ```
 //!
 //! A message comes before the head that counts it, since one transaction puts both in this order, and
-//! since lists have heads last.
+//! since lists have heads last. Which epoch it is the head alone tells: a message of another one may have
+//! been left over, or put there by somebody.
 
 use super::record::Epoch;
 
@@ -58,8 +61,8 @@ impl Order {
     }
 
     pub(super) fn message(&mut self, epoch: Epoch, sequence: u64) -> Ruling {
-        if self.is_anew(epoch) {
-            return Ruling::Anew;
+        if *self.epoch.get_or_insert(epoch) != epoch {
+            return Ruling::Nothing;
         }
         if self.last.is_some_and(|last| sequence <= last) {
             return Ruling::Nothing;
@@ -78,6 +81,11 @@ impl Order {
         }
         match self.last {
             Some(last) if sequence > last => self.gap(last + 1, sequence),
+            // It is not read again once a later one was: lists and what comes after them only go on.
+            Some(last) if sequence < last => {
+                self.last = Some(0);
+                Ruling::Anew
+            }
             Some(_) => Ruling::Nothing,
             // Whatever was sent before was gone before this began.
             None => {
@@ -145,9 +153,20 @@ mod tests {
     fn a_topic_that_begins_anew_is_told_of_once_and_then_from_its_first_message() {
         let mut order = Order::behind(Some(epoch()), 41);
         let anew = epoch();
+        assert_eq!(order.message(anew, 2), Ruling::Nothing);
         assert_eq!(order.head(anew, 2), Ruling::Anew);
         assert_eq!(order.message(anew, 2), Ruling::Gap { first: 1, last: 1 });
         assert_eq!(order.message(anew, 2), Ruling::Tell);
+    }
+
+    #[test]
+    fn a_head_that_goes_back_is_a_topic_that_begins_anew() {
+        let (mut order, epoch) = (Order::behind(None, 0), epoch());
+        assert_eq!(order.message(epoch, 1), Ruling::Tell);
+        assert_eq!(order.message(epoch, 2), Ruling::Tell);
+        assert_eq!(order.head(epoch, 1), Ruling::Anew);
+        assert_eq!(order.message(epoch, 1), Ruling::Tell);
+        assert_eq!(order.head(epoch, 1), Ruling::Nothing);
     }
 
     #[test]
@@ -167,6 +186,8 @@ mod tests {
             let (mut order, epoch) = (Order::behind(None, 0), epoch());
             let mut accounted = 0;
             for (sequence, is_head) in reads {
+                // Heads do not go back.
+                let sequence = if is_head { sequence.max(accounted) } else { sequence };
                 loop {
                     let ruling = match is_head {
                         true => order.head(epoch, sequence),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use switchboard_registry::keys::{Guard, KeyValue, KeysError, Operation, Outcome, Transaction};
 use switchboard_resolver::Cause;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Topic,
@@ -78,6 +78,7 @@ pub(super) async fn send(
     if payload.len() > LARGEST {
         return Err(SendError::TooLarge(payload.len()));
     }
+    let deadline = Instant::now() + PATIENCE;
     let lease = match retention {
         Retention::UntilTrimmed => None,
         Retention::For(time) if time < Duration::from_secs(2) || time > LONGEST => {
@@ -86,18 +87,39 @@ pub(super) async fn send(
         Retention::For(time) => {
             // etcd's are whole seconds.
             let whole = Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0));
-            let granted = topic.keys.grant(whole).await;
-            Some(granted.map_err(|error| SendError::Etcd(error.into()))?)
+            Some(grant(topic, whole, deadline).await?)
         }
     };
-    let mut head = topic.head.lock().await;
+    // Those before it may take as long as it has.
+    let head = timeout_at(deadline, topic.head.lock()).await;
+    let mut head = head.map_err(|_| given_up(None))?;
     let sending = Sending {
         topic,
         payload,
         lease,
         mark: Mark::random(),
     };
-    sending.run(&mut head).await
+    sending.run(&mut head, deadline).await
+}
+
+/// Grants the lease of a message that is to go; again, while etcd is away. One that was granted in vain
+/// ends by itself.
+async fn grant(topic: &Topic, time: Duration, deadline: Instant) -> Result<i64, SendError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match topic.keys.grant(time).await {
+            Err(KeysError::Unavailable(_)) if Instant::now() < deadline => {}
+            granted => return granted.map_err(|error| SendError::Etcd(error.into())),
+        }
+        sleep(RETRY.delay(attempts, fastrand::f64())).await;
+    }
+}
+
+/// Tells that the time for it is over, and that it was not sent.
+fn given_up(cause: Option<Cause>) -> SendError {
+    let cause = cause.unwrap_or_else(|| Arc::new(Crowded));
+    SendError::Etcd(Failure::Unavailable(cause))
 }
 
 /// A message on its way.
@@ -109,8 +131,7 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    async fn run(&self, head: &mut Head) -> Result<Sent, SendError> {
-        let deadline = Instant::now() + PATIENCE;
+    async fn run(&self, head: &mut Head, deadline: Instant) -> Result<Sent, SendError> {
         // Why it is not known what came of an attempt.
         let mut doubt: Option<Cause> = None;
         let mut attempts = 0;
@@ -162,9 +183,7 @@ impl Sending<'_> {
             if Instant::now() >= deadline {
                 return Err(match (failed, doubt) {
                     (_, Some(cause)) => SendError::Unknown(cause),
-                    (cause, None) => SendError::Etcd(Failure::Unavailable(
-                        cause.unwrap_or_else(|| Arc::new(Crowded)),
-                    )),
+                    (cause, None) => given_up(cause),
                 });
             }
             // The first time that another one was faster, the answer has said all there is to know.
@@ -185,6 +204,11 @@ impl Sending<'_> {
             // An etcd that was wiped may have another head at the same revision.
             let known = write_head(epoch, last);
             transaction = transaction.when(Guard::holds(names.head(), &known));
+        }
+        if head.last.is_none() {
+            // Messages of a topic whose head was deleted are none of this one.
+            let (second, end) = (names.message(sequence + 1), names.head());
+            transaction = transaction.then(Operation::delete_between(&second, end));
         }
         let transaction = transaction
             .then(Operation::put(&key, value, self.lease))

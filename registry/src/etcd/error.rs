@@ -138,7 +138,7 @@ fn is_unsent(status: &tonic::Status) -> bool {
 /// Tells errors by etcd's messages (`api/v3rpc/rpctypes/error.go`), since some arrive without their
 /// code: as the reason of a cancelled watch, or as UNKNOWN.
 fn kind_of(message: &str) -> Kind {
-    const KINDS: [(&str, Kind); 11] = [
+    const KINDS: [(&str, Kind); 13] = [
         ("requested lease not found", Kind::LeaseNotFound),
         ("lease already exists", Kind::LeaseExists),
         ("required revision has been compacted", Kind::Compacted),
@@ -151,6 +151,10 @@ fn kind_of(message: &str) -> Kind {
             Kind::Denied,
         ),
         ("permission denied", Kind::Denied),
+        // Of what is larger than `--max-request-bytes`, and of what is so much larger that gRPC does
+        // not read it (grpc-go, `rpc_util.go`).
+        ("request is too large", Kind::Denied),
+        ("received message larger than max", Kind::Denied),
         ("authentication is not enabled", Kind::NoUsers),
         // tonic's own (`codec/decode.rs`).
         ("decoded message length too large", Kind::TooLarge),
@@ -184,6 +188,16 @@ mod tests {
             (
                 Status::unknown("etcdserver: too many requests"),
                 Kind::Other,
+            ),
+            (
+                Status::invalid_argument("etcdserver: request is too large"),
+                Kind::Denied,
+            ),
+            (
+                Status::resource_exhausted(
+                    "grpc: received message larger than max (4194411 vs. 2097152)",
+                ),
+                Kind::Denied,
             ),
             (
                 Status::out_of_range("etcdserver: mvcc: required revision is a future revision"),

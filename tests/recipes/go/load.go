@@ -55,7 +55,16 @@ func (p *peer) loop(what, name string) (func() error, error) {
 			_, err := queue.Dequeue()
 			return err
 		}, nil
+	case "push_priority":
+		queue := recipe.NewPriorityQueue(p.client, name)
+		return func() error { return queue.Enqueue("item", 7) }, nil
+	case "pop_priority":
+		queue := recipe.NewPriorityQueue(p.client, name)
+		return func() error {
+			_, err := queue.Dequeue()
+			return err
+		}, nil
 	default:
-		return nil, fmt.Errorf("load: %s (expected: lock, campaign, push or pop)", what)
+		return nil, fmt.Errorf("load: %s (expected: lock, campaign, push, pop, push_priority or pop_priority)", what)
 	}
 }
