@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
-mod changes;
 mod barrier;
+mod changes;
 mod conditions;
 mod config;
 mod deaf;
