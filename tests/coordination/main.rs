@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
 mod barrier;
+mod changes;
 mod conditions;
 mod config;
 mod deaf;

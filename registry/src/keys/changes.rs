@@ -18,6 +18,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// After a watch that broke. Without it, who looks again would do so as fast as watches break.
 const BROKEN: Duration = Duration::from_millis(20);
 
+/// From where a watch begins that is told of what comes from now on.
+const NOW: i64 = 0;
+
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,11 +60,26 @@ async fn next(
         Changes::Deletes => Some(WatchFilterType::NoPut),
     };
     // One that begins behind all that etcd has done is told of what comes at once, and not in
-    // etcd's next round for those who catch up (`mvcc/watchable_store.go`).
-    let mut watching = etcd.watch_for(range, revision + 1, left_out).await?;
+    // etcd's next round for those who catch up, up to 100 ms later (`mvcc/watchable_store.go`). Where
+    // others write all the time that is one that begins now, and a look at what was before it.
+    let may_look = matches!((range, changes), (KeyRange::Key(_), Changes::Deletes));
+    let from = if may_look { NOW } else { revision + 1 };
+    let mut watching = etcd.watch_for(range, from, left_out).await?;
     loop {
         match watching.message().await {
-            Ok(Message::Events(events)) => return Ok(events),
+            Ok(Message::Events(mut events)) => {
+                // A member that was cut off tells what it hears late.
+                events.retain(|event| event.revision() > revision);
+                if !events.is_empty() {
+                    return Ok(events);
+                }
+            }
+            Ok(Message::Opened { revision: now }) if may_look && now > revision => {
+                let held = etcd.read_at(range.start(), 0).await?.keys;
+                if !held.iter().any(|kv| kv.created <= revision) {
+                    return Ok(Vec::new());
+                }
+            }
             Ok(Message::Opened { .. } | Message::Progress) => {}
             Ok(Message::Cancelled(error)) if error.kind == Kind::Denied => return Err(error),
             Ok(Message::Cancelled(_)) | Err(_) => {
