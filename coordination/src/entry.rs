@@ -328,7 +328,7 @@ impl Entry {
             return None;
         }
         let removal = Removal {
-            keys: self.keys.clone(),
+            keys: self.keys.downgrade(),
             key: self.key.clone(),
             tenure: self.tenure.clone(),
             fence: self.fence.clone(),
@@ -336,7 +336,7 @@ impl Entry {
             is_in_doubt,
             _turn: turn,
         };
-        Some(removal.begin())
+        Some(removal.begin(&self.keys))
     }
 }
 
