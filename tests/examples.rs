@@ -82,3 +82,30 @@ async fn members_are_told_who_comes_goes_and_crashes() {
     ];
     shows("members", &expected).await;
 }
+
+#[tokio::test]
+async fn a_queue_s_jobs_are_done_once_and_the_urgent_ones_first() {
+    let expected = [
+        "gus has done",
+        "none twice",
+        "put out the fire",
+        "sweep",
+        "count",
+    ];
+    shows("queue", &expected).await;
+}
+
+#[tokio::test]
+async fn a_barrier_lets_nobody_go_before_it_is_released() {
+    let expected = [
+        "it is held already",
+        "replica 3 waits",
+        "etcd starts again",
+        "the migration releases the barrier",
+        "goes on",
+        "goes on",
+        "goes on",
+        "replica 4 goes on",
+    ];
+    shows("barrier", &expected).await;
+}

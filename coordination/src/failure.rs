@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use switchboard_registry::keys::{FIRST_READING, Followed, Freshness, KeySnapshot, KeysError};
+use switchboard_registry::keys::{
+    FIRST_READING, Followed, Freshness, KeySnapshot, Keys, KeysError,
+};
 use switchboard_resolver::{Backoff, Cause};
 
 /// Why etcd did not do what it was asked for.
@@ -79,6 +81,22 @@ impl Pause {
                 self.now().await;
                 Ok(())
             }
+        }
+    }
+
+    /// The same, but where the registry was closed it does not pass either.
+    ///
+    /// # Errors
+    ///
+    /// It is one that does not pass.
+    pub(crate) async fn unless_closed(
+        &mut self,
+        keys: &Keys,
+        error: KeysError,
+    ) -> Result<(), Failure> {
+        match keys.is_closed() {
+            true => Err(Failure::Closed),
+            false => self.after(error).await,
         }
     }
 

@@ -8,12 +8,15 @@
 //! | [`Progress`] | how far a job is, and who waits for that |
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
+//! | [`Queue`], [`PriorityQueue`] | what many push and many pop, each item at most once |
+//! | [`Barrier`] | to wait until somebody lets all go |
 //! | [`Members`] | who is alive, who joins and who leaves |
 //! | [`Stm`] | to read and write several keys as if nobody else did |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
 //! or a connection. Keys lie under `/switchboard/`, except where the caller names them.
 
+mod barrier;
 mod conditions;
 mod config;
 mod entry;
@@ -22,9 +25,11 @@ mod line;
 mod lock;
 mod members;
 mod progress;
+mod queue;
 mod stm;
 mod topic;
 
+pub use barrier::{Barrier, BarrierError};
 pub use conditions::{Conditions, ConditionsError, Met};
 pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
 pub use entry::Lost;
@@ -32,5 +37,6 @@ pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
+pub use queue::{Item, PopError, PriorityQueue, PushError, Pushed, Queue, QueueError};
 pub use stm::{Stm, StmError, StmTransaction};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

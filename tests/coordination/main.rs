@@ -5,11 +5,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
+mod barrier;
 mod conditions;
 mod config;
+mod deaf;
 mod lock;
 mod members;
 mod progress;
+mod queue;
+mod queue_lost;
+mod queue_many;
 mod server;
 mod stm;
 mod stm_interrupted;
