@@ -15,10 +15,13 @@
 //! SWITCHBOARD_SEED=7 cargo test --test simulation contention
 //! ```
 
+mod consumers;
 mod contenders;
 mod gate;
+mod items;
 mod ledger;
 mod process;
+mod producers;
 mod script;
 mod world;
 
@@ -32,7 +35,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use self::{
     process::Process,
-    script::{Action, CONTENDERS, END, Script},
+    script::{Action, END, Scene, Script},
     world::World,
 };
 use crate::{
@@ -43,6 +46,9 @@ use crate::{
 
 /// Seeds that have found something since the script last changed.
 const REGRESSIONS: &[u64] = &[];
+
+/// Those of queues.
+const QUEUES: &[u64] = &[];
 
 /// How many seeds are run.
 const SEEDS: u64 = 150;
@@ -57,25 +63,35 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// How long all may take to end.
 const ENDED: Duration = Duration::from_secs(30);
 
-static ACQUIRED: AtomicU64 = AtomicU64::new(0);
-static REFUSED: AtomicU64 = AtomicU64::new(0);
-
-/// Runs a seed, in a runtime of its own.
-fn run(seed: u64, is_shown: bool) -> Outcome {
-    run::within(seed, is_shown, async |trace| {
-        Play::begin(seed, trace).await.play().await
-    })
+/// What was done in all runs of a test.
+struct Counts {
+    acquired: AtomicU64,
+    refused: AtomicU64,
+    popped: AtomicU64,
+    lost: AtomicU64,
 }
 
-/// Runs a seed, and counts what was done.
-fn run_and_count(seed: u64, is_shown: bool) -> Outcome {
+static COUNTS: Counts = Counts {
+    acquired: AtomicU64::new(0),
+    refused: AtomicU64::new(0),
+    popped: AtomicU64::new(0),
+    lost: AtomicU64::new(0),
+};
+
+/// Runs a seed, in a runtime of its own, and counts what was done.
+fn run_scene(scene: Scene, seed: u64, is_shown: bool, counts: Option<&Counts>) -> Outcome {
     run::within(seed, is_shown, async |trace| {
-        let play = Play::begin(seed, trace).await;
+        let play = Play::begin(scene, seed, trace).await;
         let world = play.world.clone();
         let violations = play.play().await;
-        let ledger = &world.state().ledger;
-        ACQUIRED.fetch_add(ledger.acquired(), Ordering::Relaxed);
-        REFUSED.fetch_add(ledger.refused, Ordering::Relaxed);
+        if let Some(counts) = counts {
+            let state = world.state();
+            let count = |counter: &AtomicU64, more| counter.fetch_add(more, Ordering::Relaxed);
+            count(&counts.acquired, state.ledger.acquired());
+            count(&counts.refused, state.ledger.refused);
+            count(&counts.popped, state.items.popped());
+            count(&counts.lost, state.items.lost());
+        }
         violations
     })
 }
@@ -91,13 +107,14 @@ struct Play {
 }
 
 impl Play {
-    async fn begin(seed: u64, trace: &Trace) -> Self {
-        let script = Script::of(seed);
+    async fn begin(scene: Scene, seed: u64, trace: &Trace) -> Self {
+        let all = scene.processes();
+        let script = Script::of(seed, all.len());
         let world = World::new(trace.clone(), script.is_calm);
         let mut rng = Rng::with_seed(seed ^ 0x10c4);
         let empty = alive();
-        let mut processes: Vec<_> = (0..CONTENDERS.len())
-            .map(|index| Process::new(&world, index, rng.fork()))
+        let mut processes: Vec<_> = (0..all.len())
+            .map(|index| Process::new(&world, &all, index, rng.fork()))
             .collect();
         for process in &processes {
             let tenure = process.registry().keys().tenure().await;
@@ -200,12 +217,15 @@ impl Play {
                 }
             }
             EtcdFault::Compact(kept) => {
+                // All history is seen before it is forgotten.
+                drop(self.world.state());
                 etcd.compact(etcd.revision() - i64::from(kept));
             }
             EtcdFault::Wipe => {
                 let mut state = self.world.state();
                 etcd.wipe();
                 state.ledger.wiped();
+                state.items.wiped();
             }
             EtcdFault::ReadOnly(is_read_only) => etcd.read_only(is_read_only),
             EtcdFault::Refuse(calls, code) => etcd.refuse(calls as usize, code),
@@ -242,6 +262,10 @@ impl Play {
         if tasks.await.is_err() {
             self.world.violation(format!("not at rest in {ENDED:?}"));
         }
+        let wrong = self.world.state().items.wrong();
+        for wrong in wrong {
+            self.world.violation(wrong);
+        }
         let etcd = self.world.etcd();
         let left = async || ledger::lines(etcd).len();
         self.see_that_none_are_left("at rest", "keys in line", 0, left)
@@ -258,7 +282,9 @@ impl Play {
         }
         self.world.tasks().wait().await;
         let etcd = self.world.etcd();
-        let left = async || etcd.keys().len();
+        // Go's priority queues leave a key for each priority.
+        let stays = |key: &[u8]| key.starts_with(b"__");
+        let left = async || etcd.keys().iter().filter(|kv| !stays(&kv.key)).count();
         self.see_that_none_are_left("closed", "keys", 0, left).await;
         let tasks = async || alive();
         self.see_that_none_are_left("closed", "tasks", self.empty, tasks)
@@ -299,10 +325,11 @@ fn alive() -> usize {
 
 #[test]
 fn whatever_happens_one_has_a_lock_at_a_time() {
-    crate::survive(run_and_count, REGRESSIONS, SEEDS, "contention");
+    let run = |seed, is_shown| run_scene(Scene::Locks, seed, is_shown, Some(&COUNTS));
+    crate::survive(run, REGRESSIONS, SEEDS, "contention::whatever_happens_one");
     let (acquired, refused) = (
-        ACQUIRED.load(Ordering::Relaxed),
-        REFUSED.load(Ordering::Relaxed),
+        COUNTS.acquired.load(Ordering::Relaxed),
+        COUNTS.refused.load(Ordering::Relaxed),
     );
     println!("{acquired} acquisitions, and {refused} late writes refused");
     if crate::variable("SWITCHBOARD_SEED").is_none() {
@@ -312,10 +339,22 @@ fn whatever_happens_one_has_a_lock_at_a_time() {
 }
 
 #[test]
+fn whatever_happens_nothing_is_popped_twice() {
+    let run = |seed, is_shown| run_scene(Scene::Queues, seed, is_shown, Some(&COUNTS));
+    crate::survive(run, QUEUES, SEEDS, "contention::whatever_happens_nothing");
+    let (popped, lost) = (
+        COUNTS.popped.load(Ordering::Relaxed),
+        COUNTS.lost.load(Ordering::Relaxed),
+    );
+    println!("{popped} items popped, and {lost} lost on the way");
+}
+
+#[test]
 #[cfg_attr(
     not(tokio_unstable),
     ignore = "tokio's own chance follows a seed only with tokio_unstable"
 )]
 fn the_same_seed_of_contention_gives_the_same_trace() {
-    crate::are_repeatable(run);
+    crate::are_repeatable(|seed, is_shown| run_scene(Scene::Locks, seed, is_shown, None));
+    crate::are_repeatable(|seed, is_shown| run_scene(Scene::Queues, seed, is_shown, None));
 }

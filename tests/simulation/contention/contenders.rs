@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use switchboard::coordination::{Failure, Lock, LockError, LockGuard, Lost};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ledger::{Belief, Holding, LOCKS},
+    ledger::{Belief, Held, Holding, LINES},
     process::Hands,
-    script::CONTENDERS,
 };
 use crate::trace::chain;
 
@@ -21,7 +21,7 @@ enum Attempt {
 }
 
 pub(super) async fn behave(mut hands: Hands) {
-    let locks = LOCKS.map(|name| Lock::new(&hands.registry, name).expect("a name"));
+    let locks = [LINES[0], LINES[1]].map(|name| Lock::new(&hands.registry, name).expect("a name"));
     while !hands.world.is_over() {
         let wait = Duration::from_millis(hands.rng.u64(0..300));
         let _ = timeout(wait, hands.world.over().cancelled()).await;
@@ -70,7 +70,7 @@ async fn attempt(hands: &mut Hands, lock: &Lock, which: usize) -> Attempt {
 /// Sees that not more went first than those before it in its process, each with a whole line before.
 fn is_in_order(hands: &Hands, which: usize, before: u64) {
     let went_first = hands.world.state().ledger.had(which) - before;
-    let most = (hands.many + 1) * CONTENDERS.len();
+    let most = (hands.many + 1) * hands.processes;
     if went_first > most as u64 {
         let name = &hands.name;
         hands.world.violation(format!(
@@ -123,28 +123,37 @@ async fn have(hands: &mut Hands, which: usize, guard: LockGuard) {
     }
 }
 
-fn lost_it(hands: &Hands, lost: Lost) {
+pub(super) fn lost_it(hands: &Hands, lost: Lost) {
     let name = &hands.name;
     hands.world.excused(format!("{name} has lost it: {lost}"));
 }
 
 /// Works as long as the lock is held.
-async fn work(hands: &mut Hands, holding: &Holding, most: u32, longest: u64) {
+async fn work(hands: &mut Hands, holding: &Holding<LockGuard>, most: u32, longest: u64) {
     let mut rng = hands.rng.fork();
-    let work = async {
-        for _ in 0..rng.u32(1..=most) {
-            write(hands, holding, Belief::Held);
-            sleep(Duration::from_millis(rng.u64(1..longest))).await;
-        }
-        write(hands, holding, Belief::Held);
-    };
+    let work = steps(hands, &mut rng, holding, most, longest);
     if let Err(lost) = holding.guard.hold(work).await {
         lost_it(hands, lost);
     }
 }
 
+/// What is done under a lock, step by step.
+pub(super) async fn steps<G: Held>(
+    hands: &Hands,
+    rng: &mut Rng,
+    holding: &Holding<G>,
+    most: u32,
+    longest: u64,
+) {
+    for _ in 0..rng.u32(1..=most) {
+        write(hands, holding, Belief::Held);
+        sleep(Duration::from_millis(rng.u64(1..longest))).await;
+    }
+    write(hands, holding, Belief::Held);
+}
+
 /// Works, and looks each time whether the lock is held.
-async fn look_and_work(hands: &mut Hands, holding: &Holding) {
+async fn look_and_work(hands: &mut Hands, holding: &Holding<LockGuard>) {
     for _ in 0..hands.rng.u32(1..4) {
         if !holding.guard.is_held() {
             return;
@@ -155,14 +164,14 @@ async fn look_and_work(hands: &mut Hands, holding: &Holding) {
 }
 
 /// Works on for longer than a lease lives, and never looks.
-async fn work_on(hands: &mut Hands, holding: &Holding) {
+async fn work_on(hands: &mut Hands, holding: &Holding<LockGuard>) {
     for _ in 0..hands.rng.u32(1..8) {
         write(hands, holding, Belief::Stale);
         sleep(Duration::from_millis(hands.rng.u64(1..1_000))).await;
     }
 }
 
-fn write(hands: &Hands, holding: &Holding, belief: Belief) {
+pub(super) fn write<G: Held>(hands: &Hands, holding: &Holding<G>, belief: Belief) {
     let world = &hands.world;
     let written = world.state().ledger.write(holding, belief);
     match written {

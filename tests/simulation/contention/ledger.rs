@@ -8,19 +8,34 @@ use std::{
 use switchboard::coordination::LockGuard;
 use switchboard_embedded::{EmbeddedEtcd, KeyValue};
 
-/// A lock, and one whose line lies below that of the first.
-pub(super) const LOCKS: [&str; 2] = ["/sim/lock", "/sim/lock/inner"];
+/// What one has at a time: a lock, one whose line lies below that of the first, and an election.
+pub(super) const LINES: [&str; 3] = ["/sim/lock", "/sim/lock/inner", "/sim/election"];
 
-/// A lock that somebody was told to have.
-#[derive(Debug, Clone)]
-pub(super) struct Holding {
-    pub(super) who: String,
-    pub(super) lock: usize,
+/// Which of them is the election.
+pub(super) const ELECTION: usize = 2;
+
+/// What one has at a time, and may lose.
+pub(super) trait Held: Send + Sync {
+    fn token(&self) -> i64;
+    fn is_held(&self) -> bool;
+}
+
+/// What somebody was told to have.
+#[derive(Clone)]
+struct Claim {
+    who: String,
+    line: usize,
     /// The store's life in which it was had.
     life: usize,
     /// Which acquisition this is, over all.
     number: u64,
-    pub(super) guard: Arc<LockGuard>,
+    guard: Arc<dyn Held>,
+}
+
+/// The same, for whoever has it.
+pub(super) struct Holding<G> {
+    claim: Claim,
+    pub(super) guard: Arc<G>,
 }
 
 /// What is behind a lock: it refuses a token that is smaller than one it has seen.
@@ -36,10 +51,10 @@ pub(super) struct Ledger {
     life: usize,
     acquired: u64,
     /// How often each was had.
-    had: [u64; 2],
+    had: [u64; LINES.len()],
     /// By their numbers, those that are believed to be held.
-    holdings: BTreeMap<u64, Holding>,
-    resources: [Resource; 2],
+    claims: BTreeMap<u64, Claim>,
+    resources: [Resource; LINES.len()],
     /// The revisions at which keys were created that somebody else has deleted, or may have.
     meddled: BTreeSet<i64>,
     pub(super) refused: u64,
@@ -55,14 +70,14 @@ pub(super) enum Belief {
 }
 
 impl Ledger {
-    /// Returns how often a lock was had.
+    /// Returns how often any was had.
     pub(super) fn acquired(&self) -> u64 {
         self.acquired
     }
 
-    /// Returns how often this lock was had.
-    pub(super) fn had(&self, lock: usize) -> u64 {
-        self.had[lock]
+    /// Returns how often this one was had.
+    pub(super) fn had(&self, line: usize) -> u64 {
+        self.had[line]
     }
 
     /// The store is empty, and counts from 1 again.
@@ -78,31 +93,38 @@ impl Ledger {
         self.meddled.extend(created);
     }
 
-    /// Somebody is told to have a lock.
-    pub(super) fn take(&mut self, who: &str, lock: usize, guard: LockGuard) -> Holding {
+    /// Somebody is told to have it.
+    pub(super) fn take<G: Held + 'static>(
+        &mut self,
+        who: &str,
+        line: usize,
+        guard: G,
+    ) -> Holding<G> {
         self.acquired += 1;
-        self.had[lock] += 1;
-        let holding = Holding {
+        self.had[line] += 1;
+        let guard = Arc::new(guard);
+        let claim = Claim {
             who: who.to_owned(),
-            lock,
+            line,
             life: self.life,
             number: self.acquired,
-            guard: Arc::new(guard),
+            guard: guard.clone(),
         };
-        self.holdings.insert(holding.number, holding.clone());
-        holding
+        self.claims.insert(claim.number, claim.clone());
+        Holding { claim, guard }
     }
 
-    /// Somebody gives a lock back.
-    pub(super) fn give_back(&mut self, holding: Holding) -> LockGuard {
-        self.holdings.remove(&holding.number);
+    /// Somebody gives it back.
+    pub(super) fn give_back<G>(&mut self, holding: Holding<G>) -> G {
+        self.claims.remove(&holding.claim.number);
+        drop(holding.claim);
         Arc::into_inner(holding.guard).expect("nobody else has it")
     }
 
     /// Those of a process that died hold nothing.
     pub(super) fn forget(&mut self, process: &str) {
         let prefix = format!("{process}/");
-        self.holdings.retain(|_, it| !it.who.starts_with(&prefix));
+        self.claims.retain(|_, it| !it.who.starts_with(&prefix));
     }
 
     /// Returns who believes to hold a lock, and must be right; and what is wrong with that.
@@ -111,14 +133,14 @@ impl Ledger {
     /// guard is held, unless somebody has deleted it, or all.
     pub(super) fn audit(&self, etcd: &EmbeddedEtcd) -> Vec<String> {
         let mut wrong = Vec::new();
-        let held = self.holdings.values().filter(|it| self.is_trusted(it));
+        let held = self.claims.values().filter(|it| self.is_trusted(it));
         let held: Vec<_> = held.filter(|it| it.guard.is_held()).collect();
         if held.is_empty() {
             return wrong;
         }
         let keys = etcd.keys();
-        for (lock, name) in LOCKS.iter().enumerate() {
-            let held: Vec<_> = held.iter().filter(|it| it.lock == lock).collect();
+        for (line, name) in LINES.iter().enumerate() {
+            let held: Vec<_> = held.iter().filter(|it| it.line == line).collect();
             let first = first(&keys, name);
             for it in &held {
                 let (who, token) = (&it.who, it.guard.token());
@@ -139,7 +161,12 @@ impl Ledger {
 
     /// Somebody writes to what a lock protects. Returns whether that was accepted, or what is wrong
     /// with it.
-    pub(super) fn write(&mut self, holding: &Holding, belief: Belief) -> Result<bool, String> {
+    pub(super) fn write<G>(
+        &mut self,
+        holding: &Holding<G>,
+        belief: Belief,
+    ) -> Result<bool, String> {
+        let holding = &holding.claim;
         let (who, token) = (&holding.who, holding.guard.token());
         let is_trusted = self.is_trusted(holding);
         if belief == Belief::Held && !holding.guard.is_held() {
@@ -149,7 +176,7 @@ impl Ledger {
             // Tokens of an earlier life compare with nothing.
             return Ok(false);
         }
-        let resource = &mut self.resources[holding.lock];
+        let resource = &mut self.resources[holding.line];
         let (largest, by) = resource.last;
         if token < largest {
             self.refused += 1;
@@ -184,7 +211,7 @@ impl Ledger {
     }
 
     /// Whether a guard cannot be wrong for what was done to its key.
-    fn is_trusted(&self, holding: &Holding) -> bool {
+    fn is_trusted(&self, holding: &Claim) -> bool {
         holding.life == self.life && !self.meddled.contains(&holding.guard.token())
     }
 }
@@ -192,12 +219,12 @@ impl Ledger {
 /// Returns the keys of all lines.
 pub(super) fn lines(etcd: &EmbeddedEtcd) -> Vec<KeyValue> {
     let mut keys = etcd.keys();
-    keys.retain(|kv| kv.key.starts_with(LOCKS[0].as_bytes()));
+    keys.retain(|kv| LINES.iter().any(|line| kv.key.starts_with(line.as_bytes())));
     keys
 }
 
 /// Returns who is first in a line.
-fn first<'a>(keys: &'a [KeyValue], name: &str) -> Option<&'a KeyValue> {
+pub(super) fn first<'a>(keys: &'a [KeyValue], name: &str) -> Option<&'a KeyValue> {
     let of_line = keys.iter().filter(|kv| {
         let rest = kv.key.strip_prefix(format!("{name}/").as_bytes());
         rest.is_some_and(|rest| !rest.contains(&b'/'))
@@ -207,4 +234,14 @@ fn first<'a>(keys: &'a [KeyValue], name: &str) -> Option<&'a KeyValue> {
 
 fn text(key: &[u8]) -> String {
     String::from_utf8_lossy(key).into_owned()
+}
+
+impl Held for LockGuard {
+    fn token(&self) -> i64 {
+        self.token()
+    }
+
+    fn is_held(&self) -> bool {
+        self.is_held()
+    }
 }

@@ -1,4 +1,4 @@
-//! A process: a registry of its own, and contenders, until the process crashes or ends.
+//! A process: a registry of its own, and what is done with it, until the process crashes or ends.
 
 use std::time::Duration;
 
@@ -7,16 +7,18 @@ use switchboard::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{contenders, gate::Gate, script::CONTENDERS, world::World};
+use super::{consumers, contenders, gate::Gate, producers, script::Role, world::World};
 use crate::script::Weather;
 
-/// What a contender is given.
+/// What a behaviour is given.
 pub(super) struct Hands {
     pub(super) world: World,
     /// What it is called in this life of its process.
     pub(super) name: String,
     /// How many there are in its process.
     pub(super) many: usize,
+    /// How many processes there are.
+    pub(super) processes: usize,
     pub(super) registry: Registry,
     pub(super) rng: Rng,
 }
@@ -25,6 +27,9 @@ pub(super) struct Process {
     world: World,
     index: usize,
     life: usize,
+    role: Role,
+    many: usize,
+    processes: usize,
     registry: Registry,
     gate: Gate,
     rng: Rng,
@@ -33,8 +38,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Makes one that does nothing yet.
-    pub(super) fn new(world: &World, index: usize, rng: Rng) -> Self {
+    pub(super) fn new(world: &World, all: &[(Role, usize)], index: usize, rng: Rng) -> Self {
+        let (role, many) = all[index];
         Self {
+            role,
+            many,
+            processes: all.len(),
             registry: world.registry(&name(index, 1)),
             world: world.clone(),
             index,
@@ -54,18 +63,25 @@ impl Process {
     }
 
     pub(super) fn begin(&mut self) {
-        let many = CONTENDERS[self.index];
-        for contender in 0..many {
+        for member in 0..self.many {
             let hands = Hands {
                 world: self.world.clone(),
-                name: format!("{}/{contender}", self.name()),
-                many,
+                name: format!("{}/{member}", self.name()),
+                many: self.many,
+                processes: self.processes,
                 registry: self.registry.clone(),
                 rng: self.rng.fork(),
             };
             let stop = CancellationToken::new();
             let stopped = stop.clone();
-            let behave = self.gate.through(contenders::behave(hands));
+            let role = self.role;
+            let behave = self.gate.through(async move {
+                match role {
+                    Role::Contend => contenders::behave(hands).await,
+                    Role::Produce => producers::behave(hands).await,
+                    Role::Consume => consumers::behave(hands).await,
+                }
+            });
             let task = self.world.tasks().spawn(async move {
                 stopped.run_until_cancelled(behave).await;
             });

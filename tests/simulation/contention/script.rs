@@ -1,4 +1,4 @@
-//! Which faults come and go when, decided by a run's seed before it begins. What the contenders do
+//! Which faults come and go when, decided by a run's seed before it begins. What the parties do
 //! they make up themselves, each from chance of its own.
 //!
 //! Every fault that lasts has ended by [`END`].
@@ -12,8 +12,38 @@ use crate::script::{EtcdFault, Weather};
 /// When the last fault has ended.
 pub(super) const END: Duration = Duration::from_secs(20);
 
-/// How many contenders each process has.
-pub(super) const CONTENDERS: [usize; 14] = [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 4, 6, 8];
+/// What is contended for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scene {
+    Locks,
+    Queues,
+}
+
+/// What is done in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// To want locks.
+    Contend,
+    /// To push into queues.
+    Produce,
+    /// To pop from them.
+    Consume,
+}
+
+impl Scene {
+    /// Returns what is done in each process, and by how many.
+    pub(super) fn processes(self) -> Vec<(Role, usize)> {
+        let of = |many: &[usize], role| many.iter().map(move |many| (role, *many)).collect();
+        match self {
+            Self::Locks => of(&[1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 4, 6, 8], Role::Contend),
+            Self::Queues => {
+                let producers: Vec<_> = of(&[1; 8], Role::Produce);
+                let consumers: Vec<_> = of(&[1; 8], Role::Consume);
+                [producers, consumers].concat()
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Script {
@@ -43,7 +73,7 @@ pub(super) enum Action {
 
 impl Script {
     /// Returns the run of a seed.
-    pub(super) fn of(seed: u64) -> Self {
+    pub(super) fn of(seed: u64, processes: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         // A few runs have no faults: what breaks there is easy to read.
         let is_calm = rng.u32(..20) == 0;
@@ -52,7 +82,7 @@ impl Script {
         let mut steps = Vec::new();
         if !is_calm {
             for _ in 0..rng.u32(3..20) {
-                befallen(&mut rng, is_wiped, &mut steps);
+                befallen(&mut rng, processes, is_wiped, &mut steps);
             }
         }
         // What comes at the same time comes in the order it was made up.
@@ -61,12 +91,12 @@ impl Script {
     }
 }
 
-fn befallen(rng: &mut Rng, is_wiped: bool, steps: &mut Vec<(Duration, Action)>) {
+fn befallen(rng: &mut Rng, processes: usize, is_wiped: bool, steps: &mut Vec<(Duration, Action)>) {
     let at = Duration::from_millis(rng.u64(500..END.as_millis() as u64 - 1000));
     // Some outlast a lease.
     let longest = if rng.u32(..4) == 0 { 8_000 } else { 2_000 };
     let until = (at + Duration::from_millis(rng.u64(20..longest))).min(END);
-    let process = rng.usize(..CONTENDERS.len());
+    let process = rng.usize(..processes);
     let mut push = |at, action| steps.push((at, action));
     match rng.u32(..20) {
         0..2 => push(at, Action::Crash(process)),

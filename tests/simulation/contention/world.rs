@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use switchboard_embedded::{EmbeddedEtcd, Network};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::ledger::Ledger;
+use super::{items::Items, ledger::Ledger};
 use crate::{script::Weather, trace::Trace};
 
 const ETCD: &str = "etcd:2379";
@@ -31,6 +34,7 @@ struct Inner {
     is_calm: bool,
     /// All that processes do.
     tasks: TaskTracker,
+    counter: AtomicU64,
     /// Nothing goes wrong any more, and all come to rest.
     over: CancellationToken,
     state: Mutex<State>,
@@ -40,6 +44,7 @@ struct Inner {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) ledger: Ledger,
+    pub(super) items: Items,
     pub(super) violations: Vec<String>,
     /// Who is not done yet, and what it waits for.
     pub(super) waiting: BTreeMap<String, String>,
@@ -56,6 +61,7 @@ impl World {
             start: Instant::now(),
             is_calm,
             tasks: TaskTracker::new(),
+            counter: AtomicU64::new(0),
             over: CancellationToken::new(),
             state: Mutex::default(),
         }))
@@ -90,9 +96,15 @@ impl World {
         self.0.start + at
     }
 
+    /// Returns a number that nobody else has.
+    pub(super) fn number(&self) -> u64 {
+        self.0.counter.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Returns what is checked, as it is now.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
+        state.items.audit(&self.0.etcd);
         for violation in state.ledger.audit(&self.0.etcd) {
             self.note(&mut state, violation);
         }
@@ -167,5 +179,6 @@ impl State {
         let prefix = format!("{process}/");
         self.waiting.retain(|who, _| !who.starts_with(&prefix));
         self.ledger.forget(process);
+        self.items.forget(process);
     }
 }
