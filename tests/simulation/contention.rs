@@ -110,7 +110,7 @@ impl Play {
     async fn begin(scene: Scene, seed: u64, trace: &Trace) -> Self {
         let all = scene.processes();
         let script = Script::of(seed, all.len());
-        let world = World::new(trace.clone(), script.is_calm);
+        let world = World::new(trace.clone(), script.is_calm, script.way);
         let mut rng = Rng::with_seed(seed ^ 0x10c4);
         let empty = alive();
         let mut processes: Vec<_> = (0..all.len())

@@ -129,7 +129,12 @@ async fn pop(hands: &Hands, handle: &mut Handle, is_waited_for: bool, patience: 
             if matches!(cause, Some(Failure::Closed)) {
                 return false;
             }
-            world.excused(format!("{name}: {}", chain(&error)));
+            // A key is not the same when this is run again: it tells the time.
+            let error = match &error {
+                PopError::Unknown { cause, .. } => format!("nobody knows: {}", chain(cause)),
+                _ => chain(&error),
+            };
+            world.excused(format!("{name}: {error}"));
             sleep(Duration::from_millis(50)).await;
         }
     }

@@ -40,13 +40,14 @@ pub(super) async fn behave(mut hands: Hands) {
             Ok(Ok(_)) => Told::Pushed,
             Ok(Err(error)) => {
                 let is_closed = is_closed(&error);
-                if !is_closed {
-                    world.excused(format!("{value}: {}", chain(&error)));
-                }
-                let told = match error {
-                    PushError::Unknown { .. } => Told::Unknown,
-                    _ => Told::Failed,
+                // Its key is not the same when this is run again: it tells the time.
+                let (told, error) = match &error {
+                    PushError::Unknown { cause, .. } => (Told::Unknown, chain(cause)),
+                    _ => (Told::Failed, chain(&error)),
                 };
+                if !is_closed {
+                    world.excused(format!("{value}: {told:?}: {error}"));
+                }
                 if is_closed {
                     let mut state = world.state();
                     state.items.told(&value, told);

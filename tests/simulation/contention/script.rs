@@ -51,6 +51,8 @@ pub(super) struct Script {
     pub(super) steps: Vec<(Duration, Action)>,
     /// Whether nothing goes wrong at all.
     pub(super) is_calm: bool,
+    /// How long it is to etcd.
+    pub(super) way: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +79,8 @@ impl Script {
         let mut rng = Rng::with_seed(seed);
         // A few runs have no faults: what breaks there is easy to read.
         let is_calm = rng.u32(..20) == 0;
+        // A crash finds more under way where that takes time.
+        let way = Duration::from_millis([0, 0, 2, 15][rng.usize(..4)]);
         // Where data is lost, much is excused.
         let is_wiped = rng.u32(..8) == 0;
         let mut steps = Vec::new();
@@ -87,7 +91,11 @@ impl Script {
         }
         // What comes at the same time comes in the order it was made up.
         steps.sort_by_key(|(at, _)| *at);
-        Self { steps, is_calm }
+        Self {
+            steps,
+            is_calm,
+            way,
+        }
     }
 }
 

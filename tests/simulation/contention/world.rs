@@ -32,6 +32,8 @@ struct Inner {
     trace: Trace,
     start: Instant,
     is_calm: bool,
+    /// How late bytes arrive where the weather is fair.
+    way: Duration,
     /// All that processes do.
     tasks: TaskTracker,
     counter: AtomicU64,
@@ -51,7 +53,7 @@ pub(super) struct State {
 }
 
 impl World {
-    pub(super) fn new(trace: Trace, is_calm: bool) -> Self {
+    pub(super) fn new(trace: Trace, is_calm: bool, way: Duration) -> Self {
         let (etcd, network) = (EmbeddedEtcd::start(), Network::new());
         etcd.serve(network.listen(ETCD).expect("nobody listens yet"));
         Self(Arc::new(Inner {
@@ -60,6 +62,7 @@ impl World {
             trace,
             start: Instant::now(),
             is_calm,
+            way,
             tasks: TaskTracker::new(),
             counter: AtomicU64::new(0),
             over: CancellationToken::new(),
@@ -134,6 +137,7 @@ impl World {
 
     /// Makes a registry whose process has this name on the network.
     pub(super) fn registry(&self, name: &str) -> Registry {
+        self.set_weather(name, Weather::Fair);
         let builder = Registry::builder(ETCD).expect("an address");
         let builder = builder.connector(self.0.network.connector(name));
         builder.ttl(TTL).connect_lazy().expect("it is valid")
@@ -144,7 +148,7 @@ impl World {
         match weather {
             Weather::Fair => {
                 link.heal();
-                link.delay(Duration::ZERO);
+                link.delay(self.0.way);
             }
             Weather::Cut => link.cut(),
             Weather::Delay(by) => link.delay(by),
