@@ -71,6 +71,31 @@ async fn transfers_of_many_keep_the_sum_and_one_without_cover_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_lock_is_had_by_one_at_a_time_and_lost_with_its_lease() {
+    let expected = [
+        "with a lock:    100",
+        "another one tries: taken",
+        "the work ends: its",
+        "what the first one writes now is refused",
+    ];
+    shows("lock", &expected).await;
+}
+
+#[tokio::test]
+async fn an_election_has_one_leader_after_the_other() {
+    let expected = [
+        "screen: closed",
+        "screen: ada",
+        "screen: ada, at till 2",
+        "screen: bob",
+        "screen: cyd",
+        "bob is told: the leadership is lost",
+        "screen: closed",
+    ];
+    shows("election", &expected).await;
+}
+
+#[tokio::test]
 async fn members_are_told_who_comes_goes_and_crashes() {
     let expected = [
         "cyd has joined",

@@ -8,6 +8,7 @@
 //! | [`Progress`] | how far a job is, and who waits for that |
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
+//! | [`Election`] | one leader at a time, over all processes, and who that is |
 //! | [`Queue`], [`PriorityQueue`] | what many push and many pop, each item at most once |
 //! | [`Barrier`] | to wait until somebody lets all go |
 //! | [`Members`] | who is alive, who joins and who leaves |
@@ -19,6 +20,7 @@
 mod barrier;
 mod conditions;
 mod config;
+mod election;
 mod entry;
 mod failure;
 mod line;
@@ -32,6 +34,9 @@ mod topic;
 pub use barrier::{Barrier, BarrierError};
 pub use conditions::{Conditions, ConditionsError, Met};
 pub use config::{Config, ConfigBuilder, ConfigError, ConfigState, InvalidConfig};
+pub use election::{
+    Election, ElectionError, Leader, Leadership, ObserveError, Observer, ProclaimError,
+};
 pub use entry::Lost;
 pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};

@@ -1,7 +1,8 @@
 //! A range of etcd's keys, followed step by step: the performer of [`watch`](crate::watch).
 //!
 //! It runs in no task of its own: whoever wants to know drives it ([`watcher`](crate::watcher) shows
-//! the whole range to many, [`tail`](crate::tail) hands on each put to one).
+//! the whole range to many, [`tail`](crate::tail) hands on each put to one, [`journal`](crate::journal)
+//! all that happens).
 
 mod rejected;
 
@@ -31,6 +32,27 @@ pub(crate) trait Reader: Send {
     /// It is called for each put in the order of revisions, and, where the range is listed, for each
     /// key that there is, in the order of keys; for some more than once.
     fn read(&mut self, kv: &KeyValue) -> Result<Option<Self::Value>, Box<dyn std::error::Error>>;
+
+    /// Reads that a key is gone, among the puts, in the order of revisions.
+    fn read_deletion(&mut self, key: &[u8], revision: i64) {
+        let _ = (key, revision);
+    }
+
+    /// Tells what it was that was read since this was called last.
+    fn settle(&mut self, what: Settled) {
+        let _ = what;
+    }
+}
+
+/// What a reader has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// All that the range held at this revision, which is known already or not.
+    Listed { revision: i64, is_known: bool },
+    /// What has happened next, and maybe, before that, what was read already.
+    Happened,
+    /// Nothing: a part of a list that is read anew, or what has happened in another history.
+    Discarded,
 }
 
 /// What follows the range.
@@ -165,6 +187,7 @@ impl<R: Reader> Follower<R> {
             Step::List { after, revision } => {
                 if after.is_none() {
                     self.rejected.begin_list();
+                    self.reader.settle(Settled::Discarded);
                 }
                 let (after, size) = (after.or_else(|| self.floor.clone()), self.page_size);
                 async move {
@@ -229,10 +252,13 @@ impl<R: Reader> Follower<R> {
         match listed {
             Ok(response) => {
                 let page = self.page(response);
-                if !page.more {
+                let is_whole = !page.more;
+                let is_known = self.watch.page(page, clock::now());
+                if is_whole {
                     self.rejected.end_list();
+                    let revision = self.watch.revision();
+                    self.reader.settle(Settled::Listed { revision, is_known });
                 }
-                self.watch.page(page, clock::now());
                 Ok(())
             }
             Err(error) if error.kind == Kind::Compacted => {
@@ -278,7 +304,11 @@ impl<R: Reader> Follower<R> {
             Message::Progress => self.watch.progress(now),
             Message::Events(events) => {
                 let changes = events.into_iter().map(|event| self.change(event)).collect();
-                self.watch.events(changes, now);
+                let is_ours = self.watch.events(changes, now);
+                self.reader.settle(match is_ours {
+                    true => Settled::Happened,
+                    false => Settled::Discarded,
+                });
             }
             Message::Cancelled(error) => {
                 self.stream = None;
@@ -298,6 +328,7 @@ impl<R: Reader> Follower<R> {
             KeyEvent::Put(kv) => Change::Put(self.put(kv)),
             KeyEvent::Delete { key, revision } => {
                 self.rejected.accept(&key, revision);
+                self.reader.read_deletion(&key, revision);
                 Change::Delete { key, revision }
             }
         }

@@ -29,6 +29,7 @@ use crate::{
 };
 pub use crate::{
     etcd::{By, Guard, KeyEvent, KeyRange, KeyValue, Operation, Outcome, Selection, Transaction},
+    journal::{Journal, Noted},
     name::{KeyPath, Segment},
     tail::Tail,
     watch::Freshness,
@@ -237,6 +238,11 @@ impl Keys {
     /// what is there now.
     pub fn tail(&self, prefix: String, after: Option<Vec<u8>>, revision: i64) -> Tail {
         Tail::new(&self.0, KeyRange::Under(prefix), after, revision)
+    }
+
+    /// Follows all that happens to a range of keys, from now on.
+    pub fn journal(&self, range: KeyRange) -> Journal {
+        Journal::new(&self.0, range)
     }
 
     /// Does what etcd is asked for, unless the registry is closed: then nothing is sent any more.

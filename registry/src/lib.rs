@@ -21,7 +21,7 @@
 //! | publishing | `lease`, done by `session`; `publication`, done by `publisher`, which takes `turns` and asks `key_watcher` |
 //! | discovering | `watch`, done by `follower`; `watcher` shows it; `following` shares that; `instances`, `feeder`, `services` |
 //! | dialing and serving | `dial`; `serve`, `terminate` |
-//! | other keys | `keys`, `tail`; `commons` |
+//! | other keys | `keys`, `tail`, `journal`; `commons` |
 //! | requests to etcd | `etcd`; `retry`, `trouble` |
 
 mod advertise;
@@ -38,6 +38,7 @@ mod follower;
 mod following;
 mod instance;
 mod instances;
+mod journal;
 mod key_watcher;
 pub mod keys;
 mod layout;

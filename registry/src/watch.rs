@@ -38,6 +38,9 @@
 //!   nor can one whose first answer since is too large to be read.
 //! - One that begins in the past lists what was then, so that the watch brings all that has come
 //!   since; where that is compacted, it begins with what there is now.
+//! - One that is to miss nothing ([`Watch::unbroken`]) goes on like that each time: at the last put,
+//!   though its key may be gone, or, where that is compacted or there was none, with what the range
+//!   held when the last event came.
 //! - A value that cannot be decoded never removes the good one it stands in place of.
 //! - Silence is not health: who says nothing is asked for progress, and given up without an answer.
 //!
@@ -47,6 +50,7 @@
 mod anchor;
 mod carried;
 mod freshness;
+mod resumption;
 mod state;
 mod step;
 
@@ -64,6 +68,7 @@ pub(crate) use self::step::{Cancel, Change, Page, Put, Step};
 use self::{
     anchor::{Anchor, Owed},
     carried::Carried,
+    resumption::Resumption,
     state::{Listed, State},
 };
 use crate::retry::{RETRY, SLOW_RETRY};
@@ -78,8 +83,9 @@ const ANSWER: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Watch<T> {
     state: State<T>,
-    /// At which revision the first list is read; 0 stands for the current one.
+    /// At which revision a list is read, if nobody knows better; 0 stands for the current one.
     begin: i64,
+    resumption: Resumption,
     /// What the range held at `revision`.
     entries: BTreeMap<Vec<u8>, Entry<T>>,
     /// Of the last list or event that `entries` holds; 0 before the first list of a history.
@@ -115,11 +121,20 @@ impl<T> Watch<T> {
         Self::at(0)
     }
 
+    /// Follows the range from now on, and misses nothing for as long as etcd knows what it did.
+    pub(crate) fn unbroken() -> Self {
+        Self {
+            resumption: Resumption::Unbroken { last_put: None },
+            ..Self::new()
+        }
+    }
+
     /// Follows the range from that revision on, as long as etcd knows what it held then.
     pub(crate) fn at(begin: i64) -> Self {
         Self {
             state: State::list(begin),
             begin,
+            resumption: Resumption::WithWhatIsThere,
             entries: BTreeMap::new(),
             revision: 0,
             carried: Carried::nothing(),
@@ -210,10 +225,11 @@ impl<T> Watch<T> {
         Step::Receive { until }
     }
 
-    /// A part of the list has arrived.
-    pub(crate) fn page(&mut self, page: Page<T>, now: Instant) {
+    /// A part of the list has arrived. Returns whether it completes a list of what was known already:
+    /// of the history that is followed, at the very revision that is known.
+    pub(crate) fn page(&mut self, page: Page<T>, now: Instant) -> bool {
         let State::Listing { revision, pages } = &mut self.state else {
-            return;
+            return false;
         };
         // Further pages are read at the revision of the first.
         if *revision == 0 {
@@ -228,14 +244,20 @@ impl<T> Watch<T> {
             });
             (put.key, entry)
         }));
+        let mut is_known = false;
         if !page.more {
             let (revision, pages) = (*revision, mem::take(pages));
             if !self.goes_on_in(revision, &pages) {
                 self.leave_history(now);
             }
+            // In one of another history nothing may be there that is not known; nor what is.
+            is_known = revision == self.revision && pages.len() == self.entries.len();
             self.replace(pages);
             self.revision = revision;
-            self.begin = 0;
+            self.begin = self.resumption.begin(revision);
+            if let Some(newest) = self.newest() {
+                self.resumption.seen(newest);
+            }
             self.changed = true;
             self.state = State::Opening { at: None };
             // That there is a list is no reason to believe that it can be watched: the waits go on
@@ -243,6 +265,7 @@ impl<T> Watch<T> {
             self.heard = Some(now);
             self.trust(now);
         }
+        is_known
     }
 
     /// The watch is open, at a member that is at `revision`.
@@ -262,14 +285,15 @@ impl<T> Watch<T> {
         }
     }
 
-    /// The watch brought these, in the order of their revisions, all of a revision together.
-    pub(crate) fn events(&mut self, changes: Vec<Change<T>>, now: Instant) {
+    /// The watch brought these, in the order of their revisions, all of a revision together. Returns
+    /// whether they are of the history that is followed.
+    pub(crate) fn events(&mut self, changes: Vec<Change<T>>, now: Instant) -> bool {
         if let State::Watching { owes, .. } = &mut self.state
             && let Some(Owed::Due(anchor) | Owed::Overdue(anchor)) = owes.take()
             && !changes.iter().any(|change| change.is(&anchor))
         {
             self.begin_again(now);
-            return;
+            return false;
         }
         let known = self.revision;
         for change in changes {
@@ -278,6 +302,7 @@ impl<T> Watch<T> {
                 continue;
             }
             self.revision = revision;
+            self.begin = self.resumption.begin(revision);
             match change {
                 Change::Put(Put {
                     key,
@@ -286,6 +311,11 @@ impl<T> Watch<T> {
                     lease,
                 }) => {
                     self.carried.held_again(&key);
+                    self.resumption.seen(Anchor {
+                        key: key.clone(),
+                        revision,
+                        lease,
+                    });
                     self.entries.insert(
                         key,
                         Entry {
@@ -301,6 +331,7 @@ impl<T> Watch<T> {
             }
         }
         self.hear(now);
+        true
     }
 
     /// The watch says that it lives, and, mostly, that it has delivered all there is.
@@ -328,7 +359,7 @@ impl<T> Watch<T> {
     /// etcd has ended the watch, or never began it.
     pub(crate) fn cancelled(&mut self, why: Cancel, now: Instant, rng: &mut fastrand::Rng) {
         match why {
-            Cancel::Compacted => self.list_compacted(),
+            Cancel::Compacted => self.state = State::list(self.begin),
             Cancel::Token => {
                 self.state = State::LoggingIn;
                 // Where a new token is refused as well, there is no hurry.
@@ -425,7 +456,8 @@ impl<T> Watch<T> {
     fn leave_history(&mut self, now: Instant) {
         self.doubt(Arc::new(OtherHistory), now);
         self.carried.take_over(mem::take(&mut self.entries));
-        self.revision = 0;
+        self.resumption.forget();
+        (self.revision, self.begin) = (0, 0);
     }
 
     /// Whether a list at `revision` can be of the history that is known: it has not gone back, and
@@ -446,16 +478,25 @@ impl<T> Watch<T> {
     /// What is to be done to go on: to open a watch at the last put that is known, or, if there is
     /// none, to list again.
     fn resume(&self) -> State<T> {
-        match self.entries.iter().max_by_key(|(_, entry)| entry.revision) {
-            Some((key, entry)) => State::Opening {
-                at: Some(Anchor {
-                    key: key.clone(),
-                    revision: entry.revision,
-                    lease: entry.lease,
-                }),
-            },
+        let at = match &self.resumption {
+            Resumption::WithWhatIsThere => self.newest(),
+            Resumption::Unbroken { last_put } => last_put.clone(),
+        };
+        match at {
+            Some(anchor) => State::Opening { at: Some(anchor) },
             None => State::list(self.begin),
         }
+    }
+
+    /// Returns the last put of those that are there.
+    fn newest(&self) -> Option<Anchor> {
+        let entries = self.entries.iter();
+        let (key, entry) = entries.max_by_key(|(_, entry)| entry.revision)?;
+        Some(Anchor {
+            key: key.clone(),
+            revision: entry.revision,
+            lease: entry.lease,
+        })
     }
 
     fn replace(&mut self, pages: Vec<Listed<T>>) {

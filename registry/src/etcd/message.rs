@@ -49,6 +49,16 @@ pub enum KeyEvent {
     },
 }
 
+impl KeyEvent {
+    /// Returns the revision that brought it.
+    pub fn revision(&self) -> i64 {
+        match self {
+            Self::Put(kv) => kv.revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
 /// What a watch says.
 #[derive(Debug)]
 pub(crate) enum Message {

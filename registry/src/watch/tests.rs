@@ -3,6 +3,7 @@
 mod examples;
 mod histories;
 mod transitions;
+mod unbroken;
 
 use super::*;
 

@@ -165,13 +165,51 @@ struct World<'a> {
     /// large to be told.
     is_beyond_telling: bool,
     shown: Contents,
+    heard: Heard,
     reached: &'a RefCell<BTreeSet<Transition>>,
 }
 
+/// What one hears who is to miss nothing.
+#[derive(Default)]
+struct Heard {
+    /// The history, and the revision, with which it began, or began anew.
+    begun: (i64, i64),
+    /// How often it did.
+    times: usize,
+    /// How many keys there were.
+    began_with: usize,
+    changes: Vec<Change<String>>,
+    last: i64,
+}
+
+impl Heard {
+    fn listed(&mut self, history: i64, revision: i64, began_with: usize) {
+        let times = self.times + 1;
+        *self = Self {
+            begun: (history, revision),
+            times,
+            began_with,
+            changes: Vec::new(),
+            last: revision,
+        };
+    }
+
+    fn happened(&mut self, changes: Vec<Change<String>>) {
+        let last = self.last;
+        let news = changes.into_iter().filter(|it| it.revision() > last);
+        self.changes.extend(news);
+        self.last = self.changes.last().map_or(last, Change::revision);
+    }
+}
+
 impl<'a> World<'a> {
-    fn new(reached: &'a RefCell<BTreeSet<Transition>>) -> Self {
+    fn new(watch: Watch<String>, reached: &'a RefCell<BTreeSet<Transition>>) -> Self {
         Self {
-            fixture: Fixture::new(),
+            fixture: Fixture {
+                watch,
+                ..Fixture::new()
+            },
+            heard: Heard::default(),
             history: History::default(),
             delivers: None,
             is_beyond_telling: false,
@@ -262,6 +300,10 @@ impl<'a> World<'a> {
             Step::List { revision, .. } if revision != 0 && revision < self.history.compacted => {
                 self.tell("compacted", |it| it.watch.list_compacted());
             }
+            // Of revisions to come etcd says what it says of those that it has forgotten.
+            Step::List { revision, .. } if revision > current && self.is_unbroken() => {
+                self.tell("compacted", |it| it.watch.list_compacted());
+            }
             Step::List { after, revision } => {
                 assert!(revision <= current, "a list goes on in another history");
                 let at = if revision == 0 { current } else { revision };
@@ -270,7 +312,13 @@ impl<'a> World<'a> {
                     self.history.listed.get_or_insert(self.fixture.now);
                 }
                 let input = if page.more { "page" } else { "last page" };
-                self.tell(input, |it| it.watch.page(page, it.now));
+                let (is_whole, mut is_known) = (!page.more, false);
+                self.tell(input, |it| is_known = it.watch.page(page, it.now));
+                if is_whole && !is_known {
+                    let watch = &self.fixture.watch;
+                    let (revision, keys) = (watch.revision(), watch.entries.len());
+                    self.heard.listed(self.history.number, revision, keys);
+                }
             }
             Step::Open { from } if from < self.history.compacted => {
                 self.is_beyond_telling |= self.knows_another_history();
@@ -291,7 +339,14 @@ impl<'a> World<'a> {
                     let changes = self.history.revisions[range].concat();
                     self.delivers = Some(last + 1);
                     if !changes.is_empty() {
-                        self.tell("events", |it| it.events(changes));
+                        let mut is_ours = false;
+                        let brought = changes.clone();
+                        self.tell("events", |it| {
+                            is_ours = it.watch.events(brought, it.now);
+                        });
+                        if is_ours {
+                            self.heard.happened(changes);
+                        }
                     }
                 }
                 _ => self.fixture.now = until,
@@ -357,6 +412,30 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    fn is_unbroken(&self) -> bool {
+        matches!(self.fixture.watch.resumption, Resumption::Unbroken { .. })
+    }
+
+    /// Sees that all was heard that has happened since it began.
+    fn check_heard(&self) -> Result<(), TestCaseError> {
+        let (history, revision) = self.heard.begun;
+        if history != self.history.number {
+            let is_of_it =
+                |it: &Change<String>| matches!(it, Change::Put(put) if put.lease == history);
+            let heard = &self.heard;
+            let knows_it = heard.began_with > 0 || heard.changes.iter().any(is_of_it);
+            prop_assert!(
+                !knows_it,
+                "another history passes for the one that was heard"
+            );
+            return Ok(());
+        }
+        let done = usize::try_from(revision - 1).expect("a revision");
+        let happened = self.history.revisions[done..].concat();
+        prop_assert_eq!(format!("{:?}", self.heard.changes), format!("{happened:?}"));
+        Ok(())
+    }
+
     /// Whether there is nothing left to be done.
     fn is_settled(&self) -> bool {
         matches!(self.fixture.watch.state, State::Watching { owes: None, .. })
@@ -370,17 +449,24 @@ impl<'a> World<'a> {
 /// shown, and fresh.
 #[test]
 fn every_snapshot_was_true_or_is_carried_over_and_the_last_one_is_true() {
-    live_through(RngSeed::Random);
+    live_through(RngSeed::Random, Watch::new);
+}
+
+/// Whatever happens: one who is to miss nothing hears all that has happened since its last list, once;
+/// and it lists again only where etcd has forgotten something, or is another.
+#[test]
+fn an_unbroken_watch_misses_nothing_and_says_where_it_may() {
+    live_through(RngSeed::Random, Watch::unbroken);
 }
 
 /// With the same histories each time: some transitions are so rare that others may miss them.
 #[test]
 fn every_transition_that_is_drawn_is_taken_and_no_other() {
-    transitions::assert_all(&live_through(RngSeed::Fixed(1)));
+    transitions::assert_all(&live_through(RngSeed::Fixed(1), Watch::new));
 }
 
 /// Follows many histories to their end. Returns the transitions that were taken on the way.
-fn live_through(rng_seed: RngSeed) -> BTreeSet<Transition> {
+fn live_through(rng_seed: RngSeed, watch: fn() -> Watch<String>) -> BTreeSet<Transition> {
     let reached = RefCell::new(BTreeSet::new());
     let config = Config {
         cases: 20_000,
@@ -389,7 +475,10 @@ fn live_through(rng_seed: RngSeed) -> BTreeSet<Transition> {
         ..Config::default()
     };
     let ran = TestRunner::new(config).run(&happenings(), |happenings| {
-        let mut world = World::new(&reached);
+        let mut world = World::new(watch(), &reached);
+        let forgets =
+            |it: &Happening| matches!(it, Happening::Compact | Happening::Wipe | Happening::Flood);
+        let forgets = happenings.iter().any(forgets);
         for happening in happenings {
             world.happen(happening);
             world.check()?;
@@ -404,6 +493,10 @@ fn live_through(rng_seed: RngSeed) -> BTreeSet<Transition> {
         let held = world.history.contents(world.history.revision());
         prop_assert_eq!(&world.shown, &held);
         prop_assert!(!world.fixture.is_stale());
+        if world.is_unbroken() {
+            world.check_heard()?;
+            prop_assert!(forgets || world.heard.times == 1, "it began anew");
+        }
         Ok(())
     });
     ran.unwrap_or_else(|failure| panic!("{failure}"));
