@@ -1,27 +1,36 @@
-//! Locks, under faults: 32 contenders in 14 processes, of which one has a lock at a time.
+//! Locks, elections and queues, under faults.
 //!
 //! Each contender makes up what it does from chance of its own; a [script] has the faults. Besides
 //! those of the network and of etcd, processes die, stand still and go on as if nothing was, and
-//! somebody ends leases and deletes keys. What is checked, by the [ledger]:
+//! somebody ends leases and deletes keys. When all faults have ended, everybody has what it wants
+//! within 30 s. Then no key is left, and no task.
 //!
-//! - Whoever is told to have a lock has its first key in the store, as long as the guard says that it
+//! Of 32 contenders in 14 processes one has a lock at a time; of 12 candidates in 8 one leads. The
+//! [ledger] checks:
+//!
+//! - Whoever is told to have it has its first key in the store, as long as the guard says that it
 //!   is held, and nobody else's does: unless somebody else has deleted that key, or all.
-//! - What the lock protects takes all that is written by those, and nothing of one before another.
-//! - Work ends with the lock.
-//! - When all faults have ended everybody has the lock once more, within 30 s. Then no key is left, and
-//!   no task.
+//! - What it protects takes all that is written by those, and nothing of one before another.
+//! - Work ends with it.
+//!
+//! Observers see every leader that the store's history had, by [reigns], once and in order, but where
+//! history was lost; then they are told so. Of what 8 push into [queues](items), 8 pop nothing twice,
+//! and what is lost are items of which that is told, or whoever popped them died.
 //!
 //! ```text
 //! SWITCHBOARD_SEED=7 cargo test --test simulation contention
 //! ```
 
+mod candidates;
 mod consumers;
 mod contenders;
 mod gate;
 mod items;
 mod ledger;
+mod observers;
 mod process;
 mod producers;
+mod reigns;
 mod script;
 mod world;
 
@@ -47,16 +56,19 @@ use crate::{
 /// Seeds that have found something since the script last changed.
 const REGRESSIONS: &[u64] = &[];
 
+/// Those of elections.
+const ELECTIONS: &[u64] = &[];
+
 /// Those of queues.
 const QUEUES: &[u64] = &[];
 
-/// How many seeds are run.
-const SEEDS: u64 = 150;
+/// How many seeds are run, of locks, elections and queues.
+const SEEDS: [u64; 3] = [150, 80, 50];
 
 /// How often a lock is had in them, at least.
 const ACQUISITIONS: u64 = 10_000;
 
-/// How long everybody may wait for the lock once nothing is wrong any more: for a lease of one who is
+/// How long everybody may wait once nothing is wrong any more: for a lease of one who is
 /// gone, and for all the others.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -65,6 +77,7 @@ const ENDED: Duration = Duration::from_secs(30);
 
 /// What was done in all runs of a test.
 struct Counts {
+    led: AtomicU64,
     acquired: AtomicU64,
     refused: AtomicU64,
     popped: AtomicU64,
@@ -72,6 +85,7 @@ struct Counts {
 }
 
 static COUNTS: Counts = Counts {
+    led: AtomicU64::new(0),
     acquired: AtomicU64::new(0),
     refused: AtomicU64::new(0),
     popped: AtomicU64::new(0),
@@ -87,7 +101,10 @@ fn run_scene(scene: Scene, seed: u64, is_shown: bool, counts: Option<&Counts>) -
         if let Some(counts) = counts {
             let state = world.state();
             let count = |counter: &AtomicU64, more| counter.fetch_add(more, Ordering::Relaxed);
-            count(&counts.acquired, state.ledger.acquired());
+            match scene {
+                Scene::Election => count(&counts.led, state.reigns.count()),
+                _ => count(&counts.acquired, state.ledger.acquired()),
+            };
             count(&counts.refused, state.ledger.refused);
             count(&counts.popped, state.items.popped());
             count(&counts.lost, state.items.lost());
@@ -218,21 +235,24 @@ impl Play {
             }
             EtcdFault::Compact(kept) => {
                 // All history is seen before it is forgotten.
-                drop(self.world.state());
-                etcd.compact(etcd.revision() - i64::from(kept));
+                let mut state = self.world.state();
+                if etcd.compact(etcd.revision() - i64::from(kept)) {
+                    state.reigns.compacted();
+                }
             }
             EtcdFault::Wipe => {
                 let mut state = self.world.state();
                 etcd.wipe();
                 state.ledger.wiped();
                 state.items.wiped();
+                state.reigns.wiped();
             }
             EtcdFault::ReadOnly(is_read_only) => etcd.read_only(is_read_only),
             EtcdFault::Refuse(calls, code) => etcd.refuse(calls as usize, code),
         }
     }
 
-    /// Waits until everybody has had the lock once more.
+    /// Waits until everybody has what it wants.
     async fn settle(&self) {
         let mut at = END + Duration::from_millis(500);
         self.until(at).await;
@@ -326,7 +346,12 @@ fn alive() -> usize {
 #[test]
 fn whatever_happens_one_has_a_lock_at_a_time() {
     let run = |seed, is_shown| run_scene(Scene::Locks, seed, is_shown, Some(&COUNTS));
-    crate::survive(run, REGRESSIONS, SEEDS, "contention::whatever_happens_one");
+    crate::survive(
+        run,
+        REGRESSIONS,
+        SEEDS,
+        "contention::whatever_happens_one_has",
+    );
     let (acquired, refused) = (
         COUNTS.acquired.load(Ordering::Relaxed),
         COUNTS.refused.load(Ordering::Relaxed),
@@ -339,9 +364,27 @@ fn whatever_happens_one_has_a_lock_at_a_time() {
 }
 
 #[test]
+fn whatever_happens_one_leads_at_a_time_and_all_are_told() {
+    let run = |seed, is_shown| run_scene(Scene::Election, seed, is_shown, Some(&COUNTS));
+    crate::survive(
+        run,
+        ELECTIONS,
+        SEEDS,
+        "contention::whatever_happens_one_leads",
+    );
+    let led = COUNTS.led.load(Ordering::Relaxed);
+    println!("{led} leaders and proclamations");
+}
+
+#[test]
 fn whatever_happens_nothing_is_popped_twice() {
     let run = |seed, is_shown| run_scene(Scene::Queues, seed, is_shown, Some(&COUNTS));
-    crate::survive(run, QUEUES, SEEDS, "contention::whatever_happens_nothing");
+    crate::survive(
+        run,
+        QUEUES,
+        SEEDS[2],
+        "contention::whatever_happens_nothing",
+    );
     let (popped, lost) = (
         COUNTS.popped.load(Ordering::Relaxed),
         COUNTS.lost.load(Ordering::Relaxed),
@@ -356,5 +399,6 @@ fn whatever_happens_nothing_is_popped_twice() {
 )]
 fn the_same_seed_of_contention_gives_the_same_trace() {
     crate::are_repeatable(|seed, is_shown| run_scene(Scene::Locks, seed, is_shown, None));
+    crate::are_repeatable(|seed, is_shown| run_scene(Scene::Election, seed, is_shown, None));
     crate::are_repeatable(|seed, is_shown| run_scene(Scene::Queues, seed, is_shown, None));
 }

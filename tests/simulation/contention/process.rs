@@ -7,7 +7,9 @@ use switchboard::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{consumers, contenders, gate::Gate, producers, script::Role, world::World};
+use super::{
+    candidates, consumers, contenders, gate::Gate, observers, producers, script::Role, world::World,
+};
 use crate::script::Weather;
 
 /// What a behaviour is given.
@@ -78,6 +80,8 @@ impl Process {
             let behave = self.gate.through(async move {
                 match role {
                     Role::Contend => contenders::behave(hands).await,
+                    Role::Campaign => candidates::behave(hands).await,
+                    Role::Observe => observers::behave(hands).await,
                     Role::Produce => producers::behave(hands).await,
                     Role::Consume => consumers::behave(hands).await,
                 }

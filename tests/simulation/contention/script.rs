@@ -16,6 +16,7 @@ pub(super) const END: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scene {
     Locks,
+    Election,
     Queues,
 }
 
@@ -24,6 +25,10 @@ pub(super) enum Scene {
 pub(super) enum Role {
     /// To want locks.
     Contend,
+    /// To want to lead.
+    Campaign,
+    /// To be told who leads.
+    Observe,
     /// To push into queues.
     Produce,
     /// To pop from them.
@@ -36,6 +41,11 @@ impl Scene {
         let of = |many: &[usize], role| many.iter().map(move |many| (role, *many)).collect();
         match self {
             Self::Locks => of(&[1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 4, 6, 8], Role::Contend),
+            Self::Election => {
+                let candidates: Vec<_> = of(&[1, 1, 1, 1, 1, 2, 2, 3], Role::Campaign);
+                let observers: Vec<_> = of(&[1; 4], Role::Observe);
+                [candidates, observers].concat()
+            }
             Self::Queues => {
                 let producers: Vec<_> = of(&[1; 8], Role::Produce);
                 let consumers: Vec<_> = of(&[1; 8], Role::Consume);

@@ -14,7 +14,7 @@ use switchboard_embedded::{EmbeddedEtcd, Network};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{items::Items, ledger::Ledger};
+use super::{items::Items, ledger::Ledger, reigns::Reigns};
 use crate::{script::Weather, trace::Trace};
 
 const ETCD: &str = "etcd:2379";
@@ -47,6 +47,7 @@ struct Inner {
 pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) items: Items,
+    pub(super) reigns: Reigns,
     pub(super) violations: Vec<String>,
     /// Who is not done yet, and what it waits for.
     pub(super) waiting: BTreeMap<String, String>,
@@ -108,6 +109,7 @@ impl World {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         state.items.audit(&self.0.etcd);
+        state.reigns.audit(&self.0.etcd);
         for violation in state.ledger.audit(&self.0.etcd) {
             self.note(&mut state, violation);
         }
