@@ -349,7 +349,7 @@ fn whatever_happens_one_has_a_lock_at_a_time() {
     crate::survive(
         run,
         REGRESSIONS,
-        SEEDS,
+        SEEDS[0],
         "contention::whatever_happens_one_has",
     );
     let (acquired, refused) = (
@@ -369,7 +369,7 @@ fn whatever_happens_one_leads_at_a_time_and_all_are_told() {
     crate::survive(
         run,
         ELECTIONS,
-        SEEDS,
+        SEEDS[1],
         "contention::whatever_happens_one_leads",
     );
     let led = COUNTS.led.load(Ordering::Relaxed);
