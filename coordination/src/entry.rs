@@ -341,7 +341,7 @@ impl Entry {
             return None;
         }
         let removal = Removal {
-            keys: self.keys.clone(),
+            keys: self.keys.downgrade(),
             key: self.key.clone(),
             tenure: self.tenure.clone(),
             fence: self.fence.clone(),
@@ -349,7 +349,7 @@ impl Entry {
             is_in_doubt,
             _turn: turn,
         };
-        Some(removal.begin())
+        Some(removal.begin(&self.keys))
     }
 }
 

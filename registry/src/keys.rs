@@ -8,7 +8,10 @@ mod changes;
 mod followed;
 mod tenure;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use switchboard_resolver::Cause;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,6 +24,8 @@ pub use self::{
 use crate::{
     Registry,
     etcd::{EtcdError, Kind},
+    layout::Place,
+    registry::Shared,
 };
 pub use crate::{
     etcd::{By, Guard, KeyEvent, KeyRange, KeyValue, Operation, Outcome, Selection, Transaction},
@@ -37,6 +42,14 @@ pub const FIRST_READING: Duration = Duration::from_secs(10);
 /// etcd's keys, over a registry's connection.
 #[derive(Debug, Clone)]
 pub struct Keys(Registry);
+
+/// etcd's keys, as long as the registry has other handles: what goes on in the background with this
+/// keeps no registry from ending.
+#[derive(Debug, Clone)]
+pub struct WeakKeys {
+    shared: Weak<Shared>,
+    place: Arc<Place>,
+}
 
 /// Why keys cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -87,6 +100,14 @@ pub struct Selected {
 impl Keys {
     pub(crate) fn new(registry: &Registry) -> Self {
         Self(registry.clone())
+    }
+
+    /// Returns a handle that does not count as one.
+    pub fn downgrade(&self) -> WeakKeys {
+        WeakKeys {
+            shared: Arc::downgrade(&self.0.shared),
+            place: self.0.place.clone(),
+        }
     }
 
     /// Runs a task for which the registry waits when it closes. It is to end when `stop`, which it is
@@ -236,6 +257,14 @@ impl Keys {
             Kind::Unsent if self.is_closed() => KeysError::Closed,
             _ => error.into(),
         })
+    }
+}
+
+impl WeakKeys {
+    /// Returns a handle that counts, if there is another one yet.
+    pub fn upgrade(&self) -> Option<Keys> {
+        let (shared, place) = (self.shared.upgrade()?, self.place.clone());
+        Some(Keys(Registry { shared, place }))
     }
 }
 

@@ -17,12 +17,13 @@ use switchboard::{
     coordination::{Lock, LockError, LockGuard, Lost},
     keys::{KeyRange, KeyValue, Operation, Selection, Transaction},
 };
+use switchboard_embedded::{EmbeddedEtcd, Network};
 use switchboard_test_support::{RawEtcd, eventually};
 use tokio::time::{Instant, timeout};
 
 use crate::{
     on_both,
-    server::{SOON, Server, TTL, delete, is_closed, put, soon},
+    server::{SOON, Server, TTL, alive, delete, is_closed, put, soon},
 };
 
 on_both! {
@@ -475,4 +476,23 @@ async fn transactions_are_guarded_by_the_lock(etcd: &mut Server) {
             .unwrap()
             .succeeded
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_cannot_be_given_back_keeps_no_registry_from_ending() {
+    let (etcd, network) = (EmbeddedEtcd::start(), Network::new());
+    etcd.serve(network.listen("etcd:2379").unwrap());
+    let before = alive();
+    let builder = Registry::builder("etcd:2379").unwrap();
+    let registry = builder.connector(network.connector("here"));
+    let registry = registry.connect().await.unwrap();
+    let guard = lock(&registry).await;
+    let link = network.link("here", "etcd:2379");
+    link.refuse();
+    link.reset();
+    drop(guard);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    drop(registry);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(alive(), before);
 }

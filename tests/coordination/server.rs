@@ -57,7 +57,7 @@ pub(crate) fn run(kind: Kind, test: fn(&mut Server) -> LocalBoxFuture<'_, ()>) {
     });
 }
 
-fn alive() -> usize {
+pub(crate) fn alive() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 

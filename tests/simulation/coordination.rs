@@ -257,7 +257,7 @@ fn alive() -> usize {
 
 #[test]
 fn whatever_happens_recipes_tell_what_is_in_etcd_in_order() {
-    crate::survive(run, REGRESSIONS, "recipes");
+    crate::survive(run, REGRESSIONS, crate::SEEDS, "recipes");
 }
 
 #[test]

@@ -24,6 +24,7 @@
 mod alarms;
 mod auditor;
 mod clients;
+mod contention;
 mod coordination;
 mod health;
 mod publishers;
@@ -47,6 +48,9 @@ use run::{Outcome, run};
 
 /// Seeds that have found something since the script last changed: with it, seeds mean other runs.
 const REGRESSIONS: &[u64] = &[172, 1108, 1284];
+
+/// How many seeds are run where nobody says how many.
+const SEEDS: u64 = 500;
 
 /// Returns the number that a variable holds, if it is set.
 fn variable(name: &str) -> Option<u64> {
@@ -74,16 +78,16 @@ fn failure(run: Run, seed: u64, is_shown: bool, tests: &str) -> Option<String> {
     ))
 }
 
-/// Runs the seed that is asked for, or many, those that once found something among them; `tests` is
+/// Runs the seed that is asked for, or `seeds` of them, those that once found something among them; `tests` is
 /// what the test that does is called, or a part of it.
-fn survive(run: Run, regressions: &[u64], tests: &str) {
+fn survive(run: Run, regressions: &[u64], seeds: u64, tests: &str) {
     if let Some(seed) = variable("SWITCHBOARD_SEED") {
         if let Some(failure) = failure(run, seed, true, tests) {
             panic!("{failure}");
         }
         return;
     }
-    let count = variable("SWITCHBOARD_SEEDS").unwrap_or(500);
+    let count = variable("SWITCHBOARD_SEEDS").unwrap_or(seeds);
     survive_all(
         run,
         regressions.iter().copied().chain(0..count).collect(),
@@ -137,7 +141,7 @@ fn survive_all(run: Run, seeds: Vec<u64>, tests: &str) {
 
 #[test]
 fn whatever_happens_in_whatever_order_all_is_as_it_should_in_the_end() {
-    survive(run, REGRESSIONS, "in_whatever_order");
+    survive(run, REGRESSIONS, SEEDS, "in_whatever_order");
 }
 
 #[test]

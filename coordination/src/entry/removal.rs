@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use switchboard_registry::keys::{Guard, Keys, KeysError, Operation, Tenure, Transaction};
+use switchboard_registry::keys::{
+    Guard, Keys, KeysError, Operation, Tenure, Transaction, WeakKeys,
+};
 use tokio::sync::oneshot;
 
 use super::{Fence, State, Turn};
@@ -10,7 +12,7 @@ use crate::failure::Pause;
 
 /// A key that is to go. What is known of it changes with each answer.
 pub(super) struct Removal {
-    pub(super) keys: Keys,
+    pub(super) keys: WeakKeys,
     pub(super) key: String,
     pub(super) tenure: Tenure,
     pub(super) fence: Arc<Fence>,
@@ -22,10 +24,9 @@ pub(super) struct Removal {
 
 impl Removal {
     /// Removes the key in a task, which ends when that is done, or when its lease is gone and the key
-    /// with it. The channel tells whether it was there until then.
-    pub(super) fn begin(self) -> oneshot::Receiver<bool> {
+    /// with it. If the registry ends before that, its lease is revoked. The channel tells whether it was there until then.
+    pub(super) fn begin(self, keys: &Keys) -> oneshot::Receiver<bool> {
         let (tell, told) = oneshot::channel();
-        let keys = self.keys.clone();
         let task = keys.spawn(async move |stop| {
             tokio::select! {
                 biased;
@@ -71,12 +72,14 @@ impl Removal {
     }
 
     async fn attempt(&mut self) -> Result<bool, KeysError> {
+        // Its end stops this.
+        let keys = self.keys.upgrade().ok_or(KeysError::Closed)?;
         if self.is_in_doubt {
             let raise = Operation::put(self.fence.key(), "", Some(self.tenure.lease()));
             let look = Transaction::new()
                 .then(raise)
                 .then(Operation::get(&self.key));
-            let outcome = self.keys.commit(look).await?;
+            let outcome = keys.commit(look).await?;
             self.fence.raised(outcome.revision);
             let found = outcome.found.into_iter().flatten().next();
             self.state = match found.filter(|kv| kv.lease == self.tenure.lease()) {
@@ -94,6 +97,6 @@ impl Removal {
         let delete = Transaction::new()
             .when(unchanged)
             .then(Operation::delete(&self.key));
-        Ok(self.keys.commit(delete).await?.succeeded)
+        Ok(keys.commit(delete).await?.succeeded)
     }
 }
