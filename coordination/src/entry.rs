@@ -332,6 +332,12 @@ impl Entry {
         }
     }
 
+    /// Takes note that we have removed it.
+    pub(crate) fn removed(mut self) {
+        self.state = State::Absent;
+        self.is_in_doubt = false;
+    }
+
     /// Removes it in the background; the channel tells whether it was there until then.
     fn begin_removal(&mut self) -> Option<tokio::sync::oneshot::Receiver<bool>> {
         let state = mem::replace(&mut self.state, State::Absent);
