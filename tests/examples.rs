@@ -75,7 +75,7 @@ async fn a_lock_is_had_by_one_at_a_time_and_lost_with_its_lease() {
     let expected = [
         "with a lock:    100",
         "another one tries: taken",
-        "the work ends: its",
+        "the work ends: ",
         "what the first one writes now is refused",
     ];
     shows("lock", &expected).await;
