@@ -131,7 +131,8 @@ impl DoubleBarrier {
     ///
     /// # Cancel safety
     ///
-    /// Who gives up goes, in the background. The others may have counted it until then, and begin.
+    /// Who gives up goes, in the background. Until then its key counts: the others may begin with it, and if it
+    /// enters anew at once, it may be counted twice. So wait for `enter` in one go, and not in short spells.
     pub async fn enter(&self) -> Result<Inside, EnterError> {
         let mut lost = None;
         loop {
