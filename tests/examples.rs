@@ -136,6 +136,18 @@ async fn a_double_barrier_lets_all_begin_together_and_end_together() {
 }
 
 #[tokio::test]
+async fn what_one_worker_had_begun_is_done_by_another() {
+    let expected = [
+        "ada begins: a fire extinguisher",
+        "eve does: a fire extinguisher",
+        "eve does: two apples",
+        "eve does: a melon",
+        "is lost",
+    ];
+    shows("work_queue", &expected).await;
+}
+
+#[tokio::test]
 async fn a_queue_s_jobs_are_done_once_and_the_urgent_ones_first() {
     let expected = [
         "gus has done",

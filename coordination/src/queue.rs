@@ -24,7 +24,7 @@ use switchboard_registry::{
 };
 
 pub use self::error::{PopError, PushError, QueueError};
-pub(crate) use self::pushing::push;
+pub(crate) use self::{place::is_priority, pushing::push};
 use self::{
     place::{Order, Place},
     popping::Popping,

@@ -22,7 +22,8 @@ use crate::{
     Failure, Lost, PushError, Pushed,
     entry::{self, Entry, Put},
     failure::{Pause, patiently},
-    queue::push,
+    moment::is_moment,
+    queue::{is_priority, push},
 };
 
 /// How many items are looked at; more where all of them are claimed.
@@ -272,7 +273,9 @@ impl WorkQueue {
         let claims = found.next().unwrap_or_default();
         let claims: BTreeSet<_> = claims.into_iter().map(|kv| kv.key).collect();
         let more = limit.is_some_and(|limit| free.len() >= limit.into());
-        free.retain(|item| !claims.contains(self.claim_key(item).as_bytes()));
+        let items = self.below("items");
+        let is_item = |key: &[u8]| key.strip_prefix(items.as_bytes()).is_some_and(is_item);
+        free.retain(|item| is_item(&item.key) && !claims.contains(self.claim_key(item).as_bytes()));
         Ok(Seen {
             revision: outcome.revision,
             free,
@@ -340,6 +343,13 @@ impl WorkQueue {
     }
 }
 
+/// Tells that what is left of a key without its prefix is an item, and nothing that others keep there.
+fn is_item(rest: &[u8]) -> bool {
+    let mut parts = rest.splitn(2, |byte| *byte == b'/');
+    let (priority, moment) = (parts.next(), parts.next());
+    priority.is_some_and(is_priority) && moment.is_some_and(is_moment)
+}
+
 impl Claim {
     /// Returns what was pushed.
     pub fn value(&self) -> &[u8] {
@@ -349,6 +359,11 @@ impl Claim {
     /// Returns the item's key.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Returns what holds in etcd for as long as the claim is ours.
+    pub fn guard(&self) -> Guard {
+        self.entry.guard()
     }
 
     /// Waits until the claim is lost, and returns why.

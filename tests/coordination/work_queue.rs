@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     deaf::Deaf,
     on_both,
-    server::{SOON, Server, TTL, is_closed, soon},
+    server::{SOON, Server, TTL, is_closed, put, soon},
 };
 
 on_both! {
@@ -25,6 +25,8 @@ on_both! {
     the_smallest_priority_is_claimed_first_and_of_one_the_oldest,
     what_is_given_back_is_another_one_s,
     those_of_one_process_never_have_the_same,
+    items_behind_many_that_others_work_on_are_found,
+    what_others_put_there_is_no_item,
     a_claim_whose_lease_is_lost_is_given_to_somebody_else,
     who_waits_goes_on_whatever_becomes_of_etcd,
     an_ack_whose_answer_was_lost_is_done,
@@ -140,6 +142,40 @@ async fn those_of_one_process_never_have_the_same(etcd: &mut Server) {
         soon(claim.ack()).await.unwrap();
     }
     nothing_is_left(etcd).await;
+}
+
+async fn items_behind_many_that_others_work_on_are_found(etcd: &mut Server) {
+    let queue = queue(&etcd.registry().await);
+    let mut claims = Vec::new();
+    for number in 0..70 {
+        push(&queue, 1, &number.to_string()).await;
+        claims.push(claim(&queue).await);
+    }
+    assert!(is_empty(&queue).await);
+    push(&queue, 2, "last").await;
+    let last = soon(queue.try_claim()).await.unwrap().expect("it is free");
+    assert_eq!(last.value(), b"last");
+}
+
+async fn what_others_put_there_is_no_item(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let queue = queue(&registry);
+    for key in [
+        "00001/a",
+        "00001",
+        "a/1764339190000000000",
+        "70000/1764339190000000000",
+    ] {
+        put(
+            &registry,
+            &format!("/switchboard/queues/orders/items/{key}"),
+            "stray",
+        )
+        .await;
+    }
+    assert!(is_empty(&queue).await);
+    push(&queue, 1, "apples").await;
+    assert_eq!(claim(&queue).await.value(), b"apples");
 }
 
 async fn a_claim_whose_lease_is_lost_is_given_to_somebody_else(etcd: &mut Server) {

@@ -96,7 +96,7 @@ fn is_time(text: &[u8]) -> bool {
 }
 
 /// Go's `%05d` of a `uint16`.
-fn is_priority(text: &[u8]) -> bool {
+pub(crate) fn is_priority(text: &[u8]) -> bool {
     text.len() == 5 && is_digits(text) && text <= b"65535".as_slice()
 }
 
