@@ -8,11 +8,13 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
 
 mod barrier;
+mod double_barrier;
 mod election;
 mod etcdctl;
 mod go;
 mod lock;
 mod queue;
+mod rw_lock;
 mod server;
 
 use std::time::Duration;
@@ -57,6 +59,12 @@ const OF_GO: &[Check<Go>] = &checks![
     barrier::all_wait_for_what_rust_holds,
     barrier::all_wait_for_what_go_holds,
     barrier::what_one_holds_the_other_releases,
+    rw_lock::a_writer_waits_for_all_before_it_and_all_behind_wait_for_it,
+    rw_lock::who_writes_is_alone,
+    rw_lock::a_writer_in_go_that_is_killed_is_passed_over,
+    double_barrier::two_of_each_enter_and_leave_together,
+    double_barrier::the_last_one_opens_whoever_that_is,
+    double_barrier::go_that_is_killed_inside_is_not_waited_for,
 ];
 
 const OF_ETCDCTL: &[Check<Etcdctl>] = &checks![
