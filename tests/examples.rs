@@ -75,7 +75,7 @@ async fn a_lock_is_had_by_one_at_a_time_and_lost_with_its_lease() {
     let expected = [
         "with a lock:    100",
         "another one tries: taken",
-        "the work ends: its",
+        "the work ends: ",
         "what the first one writes now is refused",
     ];
     shows("lock", &expected).await;
@@ -133,6 +133,18 @@ async fn a_double_barrier_lets_all_begin_together_and_end_together() {
         "one too many",
     ];
     shows("double_barrier", &expected).await;
+}
+
+#[tokio::test]
+async fn what_one_worker_had_begun_is_done_by_another() {
+    let expected = [
+        "ada begins: a fire extinguisher",
+        "eve does: a fire extinguisher",
+        "eve does: two apples",
+        "eve does: a melon",
+        "is lost",
+    ];
+    shows("work_queue", &expected).await;
 }
 
 #[tokio::test]

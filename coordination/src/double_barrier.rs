@@ -30,7 +30,7 @@ use self::decide::{Entering, Leaving, Participant, Seen};
 pub use self::error::{EnterError, InvalidDoubleBarrier, LeaveError};
 use crate::{
     Failure, Lost,
-    entry::{Entry, Put},
+    entry::{self, Entry, Partings, Put},
     failure::Pause,
     moment::{self, is_moment},
 };
@@ -86,6 +86,8 @@ struct Barrier {
     waiters: String,
     ready: String,
     count: NonZeroUsize,
+    /// Of those of this registry. They are in etcd still, and are not to be counted with who comes.
+    partings: Partings,
 }
 
 /// One who has entered, and is inside until this is dropped, or [leaves](Self::leave).
@@ -114,6 +116,7 @@ impl DoubleBarrier {
         let name = name.try_into().map_err(Into::into)?;
         let count = NonZeroUsize::new(count).ok_or(InvalidDoubleBarrier::Count)?;
         Ok(Self(Arc::new(Barrier {
+            partings: entry::partings(&registry.keys(), name.as_str()),
             keys: registry.keys(),
             waiters: format!("{name}/waiters/"),
             ready: format!("{name}/ready"),
@@ -131,7 +134,8 @@ impl DoubleBarrier {
     ///
     /// # Cancel safety
     ///
-    /// Who gives up goes, in the background. The others may have counted it until then, and begin.
+    /// Who gives up goes, in the background. Until then its key counts, and the others may begin with it. Who
+    /// enters anew waits until it is gone.
     pub async fn enter(&self) -> Result<Inside, EnterError> {
         let mut lost = None;
         loop {
@@ -216,14 +220,6 @@ enum Attempt {
     Lost(Lost),
 }
 
-impl Attempt {
-    /// Sees first that what was lost is not counted as another's.
-    async fn lost(entry: Entry, why: Lost) -> Self {
-        entry.clear().await;
-        Self::Lost(why)
-    }
-}
-
 /// What was read, and at which revision.
 struct Look {
     seen: Seen,
@@ -232,22 +228,24 @@ struct Look {
 
 impl Barrier {
     async fn try_enter(&self) -> Result<Attempt, Failure> {
+        // What was lost, or given up, is not to be counted as another's.
+        self.partings.over().await;
         if self.look().await?.seen.is_full(self.count) {
             return Ok(Attempt::Full);
         }
         let tenure = self.keys.tenure().await?;
         let key = moment::key(&self.waiters);
-        let mut entry = Entry::new(&self.keys, key, tenure, None);
+        let mut entry = Entry::new(&self.keys, key, tenure, None).with_partings(&self.partings);
         let look = match entry.put(b"", &[], &self.reads()).await? {
             Put::Done(found) => Some(self.seen(found, entry.created())),
             Put::Found => None,
             Put::Foreign | Put::Refused => return Ok(Attempt::Taken),
-            Put::Lost => return Ok(Attempt::lost(entry, Lost::Lease).await),
+            Put::Lost => return Ok(Attempt::Lost(Lost::Lease)),
         };
         let tenure = entry.tenure().clone();
         let entered = tokio::select! {
             biased;
-            () = tenure.ended() => return Ok(Attempt::lost(entry, Lost::Lease).await),
+            () = tenure.ended() => return Ok(Attempt::Lost(Lost::Lease)),
             entered = self.wait_for_all(&entry, look) => entered?,
         };
         Ok(match (entered, entry.loss()) {
@@ -257,7 +255,7 @@ impl Barrier {
                 Attempt::Full
             }
             (Entered::Inside(opened), None) => Attempt::Inside(entry, opened),
-            (_, loss) => Attempt::lost(entry, loss.unwrap_or(Lost::Key)).await,
+            (_, loss) => Attempt::Lost(loss.unwrap_or(Lost::Key)),
         })
     }
 

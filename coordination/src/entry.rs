@@ -16,6 +16,8 @@
 //!   one process take [turns](turns); who has the turn keeps it until the key is gone.
 
 mod fence;
+mod named;
+mod partings;
 mod removal;
 mod turns;
 
@@ -31,18 +33,22 @@ use switchboard_registry::keys::{
     Changes, Guard, KeyRange, KeyValue, Keys, KeysError, Operation, Tenure, Transaction,
 };
 
-pub(crate) use self::turns::Turn;
 use self::{
     fence::{Fence, Fences},
+    named::Named,
     removal::Removal,
     turns::Turns,
 };
+pub(crate) use self::{partings::Partings, turns::Turn};
+use tokio::sync::watch;
+
 use crate::{Failure, failure::Pause};
 
 /// What the recipes of one registry share.
 #[derive(Default)]
 struct Shared {
     turns: Turns,
+    partings: Named<watch::Sender<usize>>,
     fences: Fences,
 }
 
@@ -58,6 +64,7 @@ pub(crate) struct Entry {
     /// Whether it was seen that the key is gone.
     is_gone: AtomicBool,
     turn: Option<Turn>,
+    partings: Option<Partings>,
 }
 
 /// Whether the key is there, as far as is known.
@@ -104,6 +111,11 @@ pub(crate) fn try_turn(keys: &Keys, key: &str) -> Option<Turn> {
     keys.shared::<Shared>().turns.try_take(key)
 }
 
+/// Returns which keys that are counted under a name are on their way out.
+pub(crate) fn partings(keys: &Keys, name: &str) -> Partings {
+    Partings(keys.shared::<Shared>().partings.get(name))
+}
+
 impl Entry {
     /// Makes one that is not there yet, under the lease of `tenure`.
     pub(crate) fn new(keys: &Keys, key: String, tenure: Tenure, turn: Option<Turn>) -> Self {
@@ -117,7 +129,14 @@ impl Entry {
             is_in_doubt: false,
             is_gone: AtomicBool::new(false),
             turn,
+            partings: None,
         }
+    }
+
+    /// Tells others when this is on its way out.
+    pub(crate) fn with_partings(mut self, partings: &Partings) -> Self {
+        self.partings = Some(partings.clone());
+        self
     }
 
     /// Puts the key, if it is not there and `when` holds, and does `then` with it.
@@ -319,24 +338,17 @@ impl Entry {
         }
     }
 
-    /// Removes it, however long that takes: nobody finds it in etcd when this returns. For those who put
-    /// another one that must not be counted beside this.
-    ///
-    /// # Cancel safety
-    ///
-    /// Once polled it is removed all the same; only the waiting is given up.
-    pub(crate) async fn clear(mut self) {
-        if let Some(removed) = self.begin_removal() {
-            // An error is the end of the registry, which revokes the lease.
-            let _ = removed.await;
-        }
+    /// Takes note that we have removed it.
+    pub(crate) fn removed(mut self) {
+        self.state = State::Absent;
+        self.is_in_doubt = false;
     }
 
     /// Removes it in the background; the channel tells whether it was there until then.
     fn begin_removal(&mut self) -> Option<tokio::sync::oneshot::Receiver<bool>> {
         let state = mem::replace(&mut self.state, State::Absent);
         let is_in_doubt = mem::take(&mut self.is_in_doubt);
-        let turn = self.turn.take();
+        let (turn, partings) = (self.turn.take(), self.partings.take());
         if state == State::Absent && !is_in_doubt {
             return None;
         }
@@ -348,6 +360,7 @@ impl Entry {
             state,
             is_in_doubt,
             _turn: turn,
+            _parting: partings.map(Partings::begin),
         };
         Some(removal.begin(&self.keys))
     }

@@ -12,6 +12,7 @@
 //! | [`RwLock`] | many who read, or one who writes, over all processes |
 //! | [`DoubleBarrier`] | to begin together and to end together |
 //! | [`Queue`], [`PriorityQueue`] | what many push and many pop, each item at most once |
+//! | [`WorkQueue`] | what many push and many work on, each item at least once |
 //! | [`Barrier`] | to wait until somebody lets all go |
 //! | [`Members`] | who is alive, who joins and who leaves |
 //! | [`Stm`] | to read and write several keys as if nobody else did |
@@ -36,6 +37,7 @@ mod queue;
 mod rw_lock;
 mod stm;
 mod topic;
+mod work_queue;
 
 pub use barrier::{Barrier, BarrierError};
 pub use conditions::{Conditions, ConditionsError, Met};
@@ -53,3 +55,4 @@ pub use queue::{Item, PopError, PriorityQueue, PushError, Pushed, Queue, QueueEr
 pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use stm::{Stm, StmError, StmTransaction};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};
+pub use work_queue::{AckError, Claim, ClaimError, WorkQueue};

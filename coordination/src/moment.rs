@@ -6,14 +6,17 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// Whatever the clock says, there are so many digits that none is taken for something else.
+const SHORTEST: i64 = 1_000_000_000;
+
 /// Returns a key that nothing else of this process has, nor had.
 ///
 /// That another process has it is unlikely, and seen when it is put: then it is time for another one.
 pub(crate) fn key(prefix: &str) -> String {
     static LAST: AtomicI64 = AtomicI64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = since.map_or(0, |since| since.as_nanos());
-    let moment = next(&LAST, i64::try_from(now).unwrap_or(i64::MAX));
+    let now = since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(0));
+    let moment = next(&LAST, now.max(SHORTEST));
     format!("{prefix}{moment}")
 }
 

@@ -24,6 +24,7 @@ use switchboard_registry::{
 };
 
 pub use self::error::{PopError, PushError, QueueError};
+pub(crate) use self::{place::is_priority, pushing::push};
 use self::{
     place::{Order, Place},
     popping::Popping,
@@ -151,8 +152,8 @@ impl Queue {
     ///
     /// If it is cancelled, the value may or may not be pushed.
     pub async fn push(&self, value: impl AsRef<[u8]>) -> Result<Pushed, PushError> {
-        let value = self.0.sized(value.as_ref())?;
-        pushing::push(&self.0.keys, &self.0.place, value).await
+        let Handle { keys, place, .. } = &self.0;
+        pushing::push(keys, place.name(), &place.prefix(), value.as_ref()).await
     }
 
     /// Waits for an item, and takes it out of etcd; while etcd is away, too.
@@ -212,7 +213,7 @@ impl PriorityQueue {
     /// If it is cancelled, the value may or may not be pushed.
     pub async fn push(&self, priority: u16, value: impl AsRef<[u8]>) -> Result<Pushed, PushError> {
         let Handle { keys, place, .. } = &self.handle;
-        let value = self.handle.sized(value.as_ref())?;
+        let value = value.as_ref();
         self.sequences.push(keys, place, priority, value).await
     }
 
@@ -258,16 +259,6 @@ impl Handle {
             popping: Popping::new(keys.clone(), place.clone()),
             keys,
             place,
-        }
-    }
-
-    fn sized<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], PushError> {
-        match value.len() {
-            ..=LARGEST => Ok(value),
-            bytes => Err(PushError::TooLarge {
-                queue: self.place.name().to_owned(),
-                bytes,
-            }),
         }
     }
 

@@ -325,6 +325,7 @@ async fn what_is_cancelled_anywhere_leaves_nothing(etcd: &mut Server) {
             .map(|ms| Duration::from_micros(300 * ms))
     };
     for delay in delays() {
+        // It is not counted beside what it has yet to remove.
         let entering = timeout(delay, barrier(&two[0], 2).enter()).await;
         assert!(entering.is_err(), "it is alone");
     }

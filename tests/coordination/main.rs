@@ -28,6 +28,7 @@ mod stm;
 mod stm_interrupted;
 mod topic;
 mod topic_lost;
+mod work_queue;
 
 /// Makes two tests of each function: one on a real etcd, one on the embedded one.
 macro_rules! on_both {

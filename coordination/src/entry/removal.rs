@@ -7,7 +7,7 @@ use switchboard_registry::keys::{
 };
 use tokio::sync::oneshot;
 
-use super::{Fence, State, Turn};
+use super::{Fence, State, Turn, partings::Parting};
 use crate::failure::Pause;
 
 /// A key that is to go. What is known of it changes with each answer.
@@ -20,6 +20,7 @@ pub(super) struct Removal {
     pub(super) is_in_doubt: bool,
     /// Nobody else's until the key is gone.
     pub(super) _turn: Option<Turn>,
+    pub(super) _parting: Option<Parting>,
 }
 
 impl Removal {

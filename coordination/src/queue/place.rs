@@ -41,12 +41,12 @@ impl Place {
     }
 
     pub(super) fn range(&self) -> KeyRange {
-        KeyRange::Under(format!("{}/", self.name))
+        KeyRange::Under(self.prefix())
     }
 
-    /// Returns the key of an item that was pushed so many nanoseconds after 1970.
-    pub(super) fn item(&self, nanoseconds: i64) -> String {
-        format!("{}/{nanoseconds}", self.name)
+    /// Returns what the keys of items begin with.
+    pub(super) fn prefix(&self) -> String {
+        format!("{}/", self.name)
     }
 
     /// Returns whether a key is an item. Others may keep keys of their own below a queue.
@@ -96,7 +96,7 @@ fn is_time(text: &[u8]) -> bool {
 }
 
 /// Go's `%05d` of a `uint16`.
-fn is_priority(text: &[u8]) -> bool {
+pub(crate) fn is_priority(text: &[u8]) -> bool {
     text.len() == 5 && is_digits(text) && text <= b"65535".as_slice()
 }
 
@@ -122,7 +122,7 @@ mod tests {
         for order in [Order::Oldest, Order::Newest] {
             let place = place(order);
             assert!(place.is_item(b"/jobs/1764339190000000000"));
-            assert!(place.is_item(place.item(i64::MAX).as_bytes()));
+            assert!(place.is_item(crate::moment::key(&place.prefix()).as_bytes()));
             for stranger in [
                 "/jobs",
                 "/jobs/",

@@ -1,25 +1,28 @@
 //! Pushes into a queue whose items are named after the time (Go's `newUniqueKV`).
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
-};
-
 use switchboard_registry::keys::{Guard, Keys, KeysError, Operation, Transaction};
 use switchboard_resolver::Cause;
 use tokio::time::Instant;
 
-use super::{PushError, Pushed, place::Place};
+use super::{LARGEST, PushError, Pushed};
 use crate::{
     Failure,
     failure::{PATIENCE, Pause},
+    moment,
 };
 
-pub(super) async fn push(keys: &Keys, place: &Place, value: &[u8]) -> Result<Pushed, PushError> {
+/// Pushes a value, under a key that is named after the [moment], behind `prefix`.
+pub(crate) async fn push(
+    keys: &Keys,
+    queue: &str,
+    prefix: &str,
+    value: &[u8],
+) -> Result<Pushed, PushError> {
+    sized(queue, value)?;
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Pause::default();
     loop {
-        let key = place.item(unique());
+        let key = moment::key(prefix);
         let transaction = Transaction::new()
             .when(Guard::created_at(&key, 0))
             .then(Operation::put(&key, value, None));
@@ -40,7 +43,7 @@ pub(super) async fn push(keys: &Keys, place: &Place, value: &[u8]) -> Result<Pus
             false => Some(error.into()),
         };
         if let Some(cause) = failure {
-            return Err(failed(place, cause));
+            return Err(failed(queue, cause));
         }
     }
 }
@@ -75,42 +78,19 @@ async fn look_for(
     }
 }
 
-pub(super) fn failed(place: &Place, cause: Failure) -> PushError {
-    PushError::Etcd {
-        queue: place.name().to_owned(),
-        cause,
+pub(super) fn sized(queue: &str, value: &[u8]) -> Result<(), PushError> {
+    match value.len() {
+        ..=LARGEST => Ok(()),
+        bytes => Err(PushError::TooLarge {
+            queue: queue.to_owned(),
+            bytes,
+        }),
     }
 }
 
-/// Returns how many nanoseconds after 1970 it is; each time more than the last time, in this process.
-fn unique() -> i64 {
-    static LAST: AtomicI64 = AtomicI64::new(0);
-
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(0));
-    // Shorter ones are no items.
-    later(&LAST, now.max(1_000_000_000))
-}
-
-fn later(last: &AtomicI64, now: i64) -> i64 {
-    let next = |last: i64| Some(now.max(last + 1));
-    let (Ok(last) | Err(last)) = last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-    now.max(last + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_items_of_a_process_have_one_time() {
-        let last = AtomicI64::new(0);
-        assert_eq!(later(&last, 100), 100);
-        assert_eq!(later(&last, 100), 101);
-        assert_eq!(later(&last, 50), 102, "the clock was set back");
-        assert_eq!(later(&last, 200), 200);
-        let mut times: Vec<_> = (0..1000).map(|_| unique()).collect();
-        times.dedup();
-        assert!(times.is_sorted() && times.len() == 1000);
+pub(super) fn failed(queue: &str, cause: Failure) -> PushError {
+    PushError::Etcd {
+        queue: queue.to_owned(),
+        cause,
     }
 }

@@ -17,7 +17,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{
     PushError, Pushed,
     place::{Place, is_number},
-    pushing::failed,
+    pushing::{failed, sized},
 };
 use crate::{
     Failure,
@@ -71,6 +71,7 @@ impl Sequences {
         priority: u16,
         value: &[u8],
     ) -> Result<Pushed, PushError> {
+        sized(place.name(), value)?;
         let mut all = self.0.lock().await;
         let mut pushing = Pushing {
             keys,
@@ -164,7 +165,7 @@ impl Pushing<'_> {
                     *known = None;
                     return Err(PushError::Unknown { key, cause });
                 }
-                (Some(failure), None) => return Err(failed(self.place, failure)),
+                (Some(failure), None) => return Err(failed(self.place.name(), failure)),
             }
         }
     }
