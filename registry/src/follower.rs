@@ -139,9 +139,11 @@ impl<R: Reader> Follower<R> {
         self.stream = None;
     }
 
-    /// Takes in what etcd has said already, without waiting.
+    /// Takes in what etcd has said already, without waiting. A stream that was given up is not asked:
+    /// what it brings may be of another history than what was listed since.
     pub(crate) fn take_what_is_there(&mut self) {
-        while let Some(stream) = &mut self.stream
+        while self.watch.is_watching()
+            && let Some(stream) = &mut self.stream
             && let Some(message) = stream.message().now_or_never()
         {
             self.hear(message);

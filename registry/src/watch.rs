@@ -166,6 +166,11 @@ impl<T> Watch<T> {
         &self.freshness
     }
 
+    /// Returns whether a watch is open that goes on from what is known.
+    pub(crate) fn is_watching(&self) -> bool {
+        matches!(self.state, State::Watching { .. })
+    }
+
     /// Returns whether the entries have changed since this was last asked.
     pub(crate) fn take_changed(&mut self) -> bool {
         mem::take(&mut self.changed)

@@ -28,6 +28,7 @@ on_both! {
     who_led_all_the_while_is_no_gap,
     a_wiped_etcd_is_a_gap,
     an_etcd_that_was_wiped_and_has_grown_past_is_a_gap,
+    an_etcd_that_was_wiped_is_followed_from_its_beginning,
     who_gives_up_looking_misses_nothing,
     what_is_told_can_be_a_stream,
 }
@@ -298,6 +299,33 @@ async fn a_wiped_etcd_is_a_gap(etcd: &mut Server) {
     assert_eq!(value(&mut observer).await.as_deref(), Some("bob"));
     leadership.resign().await.unwrap();
     assert_eq!(value(&mut observer).await, None);
+}
+
+async fn an_etcd_that_was_wiped_is_followed_from_its_beginning(etcd: &mut Server) {
+    let leaders = etcd.registry().await;
+    let mut observer = observer(etcd).await;
+    assert_eq!(value(&mut observer).await, None);
+    let leadership = campaign(&leaders, "ada").await;
+    assert_eq!(value(&mut observer).await.as_deref(), Some("ada"));
+    for number in 0..8 {
+        let number = number.to_string();
+        leadership.proclaim(&number).await.unwrap();
+        assert_eq!(value(&mut observer).await, Some(number));
+    }
+    etcd.wipe().await;
+    is_a_gap(&mut observer).await;
+    drop(leadership);
+    // It grows past what was known while nobody asks.
+    let others = etcd.registry().await;
+    let leadership = campaign(&others, "bob").await;
+    for number in 0..20 {
+        leadership.proclaim(number.to_string()).await.unwrap();
+    }
+    assert_eq!(value(&mut observer).await, None);
+    assert_eq!(value(&mut observer).await.as_deref(), Some("bob"));
+    for number in 0..20 {
+        assert_eq!(value(&mut observer).await, Some(number.to_string()));
+    }
 }
 
 async fn an_etcd_that_was_wiped_and_has_grown_past_is_a_gap(etcd: &mut Server) {

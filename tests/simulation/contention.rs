@@ -57,7 +57,7 @@ use crate::{
 const REGRESSIONS: &[u64] = &[];
 
 /// Those of elections.
-const ELECTIONS: &[u64] = &[];
+const ELECTIONS: &[u64] = &[21];
 
 /// Those of queues.
 const QUEUES: &[u64] = &[];

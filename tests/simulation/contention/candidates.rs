@@ -52,7 +52,12 @@ pub(super) async fn behave(mut hands: Hands) {
 
 async fn lead(hands: &mut Hands, leadership: Leadership) {
     let world = hands.world.clone();
-    let holding = world.state().ledger.take(&hands.name, ELECTION, leadership);
+    let holding = {
+        let mut state = world.state();
+        state
+            .ledger
+            .take(world.etcd(), &hands.name, ELECTION, leadership)
+    };
     let token = holding.guard.token();
     world
         .trace()

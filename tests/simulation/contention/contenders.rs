@@ -82,11 +82,11 @@ fn is_in_order(hands: &Hands, which: usize, before: u64) {
 /// Has a lock: works under it, and gives it back.
 async fn have(hands: &mut Hands, which: usize, guard: LockGuard) {
     let world = hands.world.clone();
-    let (holding, life) = {
+    let holding = {
         let mut state = world.state();
-        let holding = state.ledger.take(&hands.name, which, guard);
-        (holding, state.ledger.life())
+        state.ledger.take(world.etcd(), &hands.name, which, guard)
     };
+    let life = holding.life();
     let token = holding.guard.token();
     world
         .trace()
@@ -193,7 +193,7 @@ async fn at_last(hands: &mut Hands, lock: &Lock) {
     loop {
         match lock.lock().await {
             Ok(guard) => {
-                let holding = world.state().ledger.take(&name, 0, guard);
+                let holding = world.state().ledger.take(world.etcd(), &name, 0, guard);
                 drop(world.state());
                 work(hands, &holding, 1, 20).await;
                 let guard = world.state().ledger.give_back(holding);

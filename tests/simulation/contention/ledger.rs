@@ -69,6 +69,13 @@ pub(super) enum Belief {
     Stale,
 }
 
+impl<G> Holding<G> {
+    /// Returns the store's life in which it was had.
+    pub(super) fn life(&self) -> usize {
+        self.claim.life
+    }
+}
+
 impl Ledger {
     /// Returns how often any was had.
     pub(super) fn acquired(&self) -> u64 {
@@ -96,17 +103,27 @@ impl Ledger {
     /// Somebody is told to have it.
     pub(super) fn take<G: Held + 'static>(
         &mut self,
+        etcd: &EmbeddedEtcd,
         who: &str,
         line: usize,
         guard: G,
     ) -> Holding<G> {
+        // What it was told may have been under way when all was wiped.
+        let keys = etcd.keys();
+        let is_first =
+            first(&keys, LINES[line]).is_some_and(|kv| kv.create_revision == guard.token());
+        let life = match self.life {
+            0 => 0,
+            life if is_first => life,
+            life => life - 1,
+        };
         self.acquired += 1;
         self.had[line] += 1;
         let guard = Arc::new(guard);
         let claim = Claim {
             who: who.to_owned(),
             line,
-            life: self.life,
+            life,
             number: self.acquired,
             guard: guard.clone(),
         };
@@ -204,10 +221,6 @@ impl Ledger {
         let keys = etcd.keys();
         let kv = keys.iter().find(|kv| kv.create_revision == token)?;
         (life == self.life).then(|| format!("{} is there yet, by {token}", text(&kv.key)))
-    }
-
-    pub(super) fn life(&self) -> usize {
-        self.life
     }
 
     /// Whether a guard cannot be wrong for what was done to its key.
