@@ -44,7 +44,7 @@ async fn show() -> anyhow::Result<()> {
     println!("five read the prices, two change them\n");
     let read = join_all((0..5).map(|_| read(&etcd, &prices, &together)));
     let written = try_join_all((1..=2).map(|number| write(&etcd, &prices, number)));
-    let (read, _) = tokio::join!(read, async { written.await });
+    let (read, _) = tokio::join!(read, written);
     let read: Vec<u32> = read.into_iter().collect::<Result<_, _>>()?;
     let most = together.1.load(Ordering::SeqCst);
     ensure!(most > 1, "who reads shares the lock");

@@ -78,7 +78,7 @@ pub(crate) struct Follower<R: Reader> {
 /// What etcd said to a request.
 enum Answer {
     Listed(Result<KeyPage, EtcdError>),
-    Opened(Result<(Watching, Message), EtcdError>),
+    Opened(Result<Box<(Watching, Message)>, EtcdError>),
     Confirmed(Result<i64, EtcdError>),
     LoggedIn(Result<(), EtcdError>),
 }
@@ -201,7 +201,7 @@ impl<R: Reader> Follower<R> {
             }
             Step::Open { from } => {
                 self.stream = None;
-                async move { Answer::Opened(open(&etcd, &range, from).await) }.boxed()
+                async move { Answer::Opened(open(&etcd, &range, from).await.map(Box::new)) }.boxed()
             }
             Step::Confirm => {
                 async move { Answer::Confirmed(etcd.revision(range.start()).await) }.boxed()
@@ -216,7 +216,7 @@ impl<R: Reader> Follower<R> {
         match answer {
             Answer::Listed(listed) => return self.listed(listed),
             Answer::Opened(opened) => {
-                let (stream, first) = opened?;
+                let (stream, first) = *opened?;
                 self.stream = Some(stream);
                 self.take(first);
             }

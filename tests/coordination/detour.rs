@@ -12,7 +12,10 @@ use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::server::{Server, TTL, soon};
 
@@ -55,6 +58,7 @@ impl Detour {
             stop.clone(),
         );
         let accepting = async move {
+            let tasks = TaskTracker::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 // It may be away.
@@ -64,10 +68,10 @@ impl Detour {
                 let (orders, order) = watch::channel(Order::Carry);
                 known.lock().unwrap().push(orders);
                 let carrying = carry(client, server, order, tell.clone());
-                tokio::spawn(stopped.clone().run_until_cancelled_owned(carrying));
+                tasks.spawn(stopped.clone().run_until_cancelled_owned(carrying));
             }
         };
-        tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
+        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(accepting));
         Self {
             endpoint,
             connections,

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     on_both,
-    server::{SOON, Server, TTL, delete, is_closed, put, soon},
+    server::{SOON, Server, TTL, delete, is_closed, put, soon, spawn},
 };
 
 on_both! {
@@ -161,10 +161,10 @@ async fn a_leader_whose_lease_is_revoked_is_followed_at_once(etcd: &mut Server) 
     assert!(!leadership.is_held() && next.token() > leadership.token());
     leadership.resign().await.unwrap_err();
     // There is another lease to stand with.
-    let again = tokio::spawn(async move { campaign(&registry, "again").await });
+    let again = spawn(async move { campaign(&registry, "again").await });
     standing(etcd, 2).await;
     next.resign().await.unwrap();
-    soon(again).await.unwrap().resign().await.unwrap();
+    again.joined().await.resign().await.unwrap();
 }
 
 async fn a_leadership_is_lost_before_its_lease_can_be(etcd: &mut Server) {
@@ -319,7 +319,7 @@ async fn cancel_after(polls: usize, what: impl Future) {
 async fn standing_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     let (here, there) = (etcd.registry().await, etcd.registry().await);
     let leadership = campaign(&here, "here").await;
-    let waits = tokio::spawn(async move { campaign(&there, "there").await });
+    let waits = spawn(async move { campaign(&there, "there").await });
     standing(etcd, 2).await;
     for fault in 0..3 {
         match fault {
@@ -336,7 +336,7 @@ async fn standing_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     }
     soon(leadership.lost()).await;
     drop(leadership);
-    let leadership = soon(waits).await.unwrap();
+    let leadership = waits.joined().await;
     assert_eq!(leader(etcd).await.unwrap().value, b"there");
     leadership.resign().await.unwrap();
 }

@@ -10,11 +10,12 @@ use switchboard::{
 };
 use switchboard_test_support::eventually;
 use tokio::{sync::mpsc, time::timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     election::{NAME, campaign, campaign_apart, election_of, keys, standing},
     on_both,
-    server::{SOON, Server, delete, put, soon},
+    server::{SOON, Server, delete, put, soon, spawn},
 };
 
 on_both! {
@@ -80,7 +81,7 @@ async fn who_led(etcd: &Server, since: i64) -> Vec<Led> {
 fn observing(registry: &Registry) -> mpsc::UnboundedReceiver<Led> {
     let (tell, told) = mpsc::unbounded_channel();
     let mut observer = election_of(registry).observe();
-    tokio::spawn(async move {
+    TaskTracker::new().spawn(async move {
         loop {
             match observer.next().await {
                 Ok(leader) => {
@@ -211,7 +212,7 @@ async fn proclamations_are_told_in_order_and_those_of_candidates_are_not(etcd: &
     let mut observer = observer(etcd).await;
     assert_eq!(value(&mut observer).await.as_deref(), Some("0"));
     let candidate = etcd.registry().await;
-    let candidate = tokio::spawn(async move { campaign(&candidate, "candidate").await });
+    let candidate = spawn(async move { campaign(&candidate, "candidate").await });
     standing(etcd, 2).await;
     for number in 1..=20 {
         let revision = leadership.proclaim(number.to_string()).await.unwrap();
@@ -227,7 +228,7 @@ async fn proclamations_are_told_in_order_and_those_of_candidates_are_not(etcd: &
     }
     leadership.resign().await.unwrap();
     assert_eq!(value(&mut observer).await.as_deref(), Some("candidate"));
-    drop(soon(candidate).await.unwrap());
+    drop(candidate.joined().await);
     assert_eq!(value(&mut observer).await, None);
 }
 
@@ -351,7 +352,7 @@ async fn an_etcd_that_was_wiped_and_has_grown_past_is_a_gap(etcd: &mut Server) {
 async fn who_gives_up_looking_misses_nothing(etcd: &mut Server) {
     let registry = etcd.registry().await;
     let mut observer = observer(etcd).await;
-    let leaders = tokio::spawn(succeed(registry, 0..5));
+    let leaders = spawn(succeed(registry, 0..5));
     let mut told = Vec::new();
     while told.last() != Some(&"4".to_owned()) {
         // Shorter than what etcd needs.
@@ -360,7 +361,7 @@ async fn who_gives_up_looking_misses_nothing(etcd: &mut Server) {
             told.push(String::from_utf8(leader.value).unwrap());
         }
     }
-    soon(leaders).await.unwrap();
+    leaders.joined().await;
     told.retain(|value| !value.ends_with("again"));
     // It may have begun when the first ones had gone.
     let first = 5 - told.len();

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     on_both,
-    server::{SOON, Server, TTL, alive, delete, is_closed, put, soon},
+    server::{SOON, Server, TTL, alive, delete, is_closed, put, soon, spawn},
 };
 
 on_both! {
@@ -347,7 +347,7 @@ async fn who_loses_its_lease_while_it_waits_waits_again(etcd: &mut Server) {
 async fn waiting_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     let (here, there) = (etcd.registry().await, etcd.registry().await);
     let guard = lock(&here).await;
-    let waits = tokio::spawn(async move { lock_of(&there).lock().await.unwrap() });
+    let waits = spawn(async move { lock_of(&there).lock().await.unwrap() });
     waiting(etcd, 2).await;
     for fault in 0..3 {
         match fault {
@@ -364,7 +364,7 @@ async fn waiting_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     }
     soon(guard.lost()).await;
     drop(guard);
-    soon(waits).await.unwrap().unlock().await.unwrap();
+    waits.joined().await.unlock().await.unwrap();
 }
 
 async fn locks_whose_names_begin_alike_are_apart(etcd: &mut Server) {

@@ -6,7 +6,7 @@ use switchboard::{
     Registry,
     coordination::{Item, PopError, PriorityQueue, PushError, Pushed, Queue},
 };
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     deaf::{Deaf, wait},
@@ -195,12 +195,10 @@ async fn a_push_that_is_not_found_is_not_made_again(etcd: &mut Server) {
     let queue = fifo(&deaf.registry().await);
     push(&queue, "1").await;
     assert_eq!(pop(&mut there).await, b"1");
-    let popped = std::cell::RefCell::new(None);
-    let there = std::cell::RefCell::new(there);
+    let (there, popped) = (Mutex::new(there), Mutex::new(None));
     let done = async || {
-        #[allow(clippy::await_holding_refcell_ref, reason = "nobody else has it")]
-        let item = soon(there.borrow_mut().pop()).await.unwrap();
-        popped.replace(Some(item));
+        let item = soon(there.lock().await.pop()).await.unwrap();
+        *popped.lock().await = Some(item);
         true
     };
     let error = deaf.unheard(queue.push("2"), done).await.unwrap_err();

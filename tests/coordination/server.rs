@@ -16,6 +16,7 @@ use switchboard_test_support::{Etcd, RawEtcd, eventually};
 use tokio::{
     runtime::{Builder, Handle},
     sync::{Mutex, OwnedMutexGuard},
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -64,6 +65,30 @@ pub(crate) fn alive() -> usize {
 /// Waits for what is to come at once.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(SOON, what).await.expect("in time")
+}
+
+/// A task of a test, which ends with this.
+pub(crate) struct Task<T> {
+    task: AbortHandle,
+    owner: JoinSet<T>,
+}
+
+pub(crate) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Task<T> {
+    let mut owner = JoinSet::new();
+    Task {
+        task: owner.spawn(task),
+        owner,
+    }
+}
+
+impl<T: 'static> Task<T> {
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    pub(crate) async fn joined(mut self) -> T {
+        soon(self.owner.join_next()).await.unwrap().unwrap()
+    }
 }
 
 impl Server {

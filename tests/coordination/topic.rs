@@ -2,7 +2,7 @@
 
 use std::{pin::pin, task::Poll, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::join_all, poll};
+use futures::{StreamExt, future::join_all, poll};
 use switchboard::{
     Registry,
     coordination::{Failure, Message, SendError, Start, Subscription, Topic, TopicError},
