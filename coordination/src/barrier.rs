@@ -68,12 +68,6 @@ pub struct Barrier {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BarrierError {
-    /// What is given is not a key.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// Clients of kratos look for servers there, and fail on whatever else they find.
-    #[error("barrier: {0} (expected: not in kratos' namespace)")]
-    Reserved(String),
     /// It is held already.
     #[error("the barrier {0} is held already")]
     Held(String),
@@ -102,20 +96,16 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// The name is no key, or lies in kratos' namespace.
-    pub fn new<K>(registry: &Registry, name: K) -> Result<Self, BarrierError>
+    /// The name is no key, or lies in `/microservices`, which is kratos'.
+    pub fn new<K>(registry: &Registry, name: K) -> Result<Self, NameError>
     where
         K: TryInto<KeyPath, Error: Into<NameError>>,
     {
-        let key = name.try_into().map_err(Into::into)?;
-        match key.is_of_kratos() {
-            true => Err(BarrierError::Reserved(key.to_string())),
-            false => Ok(Self {
-                keys: registry.keys(),
-                key,
-                since: Arc::default(),
-            }),
-        }
+        Ok(Self {
+            keys: registry.keys(),
+            key: name.try_into().map_err(Into::into)?.outside_kratos()?,
+            since: Arc::default(),
+        })
     }
 
     /// Holds the barrier: whoever waits from now on waits until it is released.
@@ -143,7 +133,7 @@ impl Barrier {
                 Err(error) => error,
             };
             let failure = match Instant::now() < deadline {
-                true => pause.unless_closed(&self.keys, error).await.err(),
+                true => pause.after(error).await.err(),
                 false => Some(error.into()),
             };
             match (failure, holding.doubt.take()) {
@@ -173,6 +163,8 @@ impl Barrier {
         let mut since = self.since.swap(0, Ordering::Relaxed);
         let mut pause = Pause::default();
         let mut refusals = 0;
+        // Whether the hold that was found may have ended by an attempt whose answer was lost.
+        let mut may_be_done = false;
         loop {
             let delete = Transaction::new()
                 .when(Guard::created_at(key, since))
@@ -180,6 +172,8 @@ impl Barrier {
                 .otherwise(Operation::get(key));
             let error = match self.keys.commit(delete).await {
                 Ok(outcome) if outcome.succeeded => return Ok(()),
+                // Whoever holds it now began later.
+                Ok(_) if may_be_done => return Ok(()),
                 Ok(outcome) => {
                     since = found(outcome).map_or(0, |kv| kv.created);
                     refusals += 1;
@@ -191,8 +185,9 @@ impl Barrier {
                 }
                 Err(error) => error,
             };
+            may_be_done |= refusals > 0 && matches!(error, KeysError::Unavailable(_));
             let failure = match Instant::now() < deadline {
-                true => pause.unless_closed(&self.keys, error).await.err(),
+                true => pause.after(error).await.err(),
                 false => Some(error.into()),
             };
             if let Some(failure) = failure {
@@ -227,9 +222,9 @@ impl Barrier {
                 // It was released, even if it is held again.
                 Ok(events) if !events.is_empty() => return Ok(()),
                 // Nobody knows what has happened.
-                Ok(_) => Pause::default().now().await,
+                Ok(_) => {}
                 Err(error) => {
-                    let paused = pause.unless_closed(&self.keys, error).await;
+                    let paused = pause.after(error).await;
                     paused.map_err(|failure| self.failed(failure))?;
                 }
             }

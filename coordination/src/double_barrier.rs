@@ -113,7 +113,7 @@ impl DoubleBarrier {
     where
         K: TryInto<KeyPath, Error: Into<switchboard_registry::NameError>>,
     {
-        let name = name.try_into().map_err(Into::into)?;
+        let name = name.try_into().map_err(Into::into)?.outside_kratos()?;
         let count = NonZeroUsize::new(count).ok_or(InvalidDoubleBarrier::Count)?;
         Ok(Self(Arc::new(Barrier {
             partings: entry::partings(&registry.keys(), name.as_str()),

@@ -100,12 +100,12 @@ impl Election {
     ///
     /// # Errors
     ///
-    /// The name is no key: it is empty, has an empty segment, or a control character.
+    /// The name is no key, or lies in `/microservices`, which is kratos'.
     pub fn new<K>(registry: &Registry, name: K) -> Result<Self, NameError>
     where
         K: TryInto<KeyPath, Error: Into<NameError>>,
     {
-        let name = name.try_into().map_err(Into::into)?;
+        let name = name.try_into().map_err(Into::into)?.outside_kratos()?;
         let (keys, prefix) = (registry.keys(), format!("{name}/"));
         Ok(Self(Arc::new(Ballot {
             line: Line::new(keys.clone(), prefix.clone(), is_segment),

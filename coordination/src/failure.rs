@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use switchboard_registry::keys::{
-    FIRST_READING, Followed, Freshness, KeySnapshot, Keys, KeysError,
-};
+use switchboard_registry::keys::{FIRST_READING, Followed, Freshness, KeySnapshot, KeysError};
 use switchboard_resolver::{Backoff, Cause};
 
 /// Why etcd did not do what it was asked for.
@@ -31,7 +29,7 @@ impl From<KeysError> for Failure {
             | KeysError::Unavailable(cause)
             | KeysError::LeaseNotFound(cause)
             | KeysError::Compacted(cause) => Self::Unavailable(cause),
-            other => Self::Unavailable(std::sync::Arc::new(other)),
+            other => Self::Unavailable(Arc::new(other)),
         }
     }
 }
@@ -81,22 +79,6 @@ impl Pause {
                 self.now().await;
                 Ok(())
             }
-        }
-    }
-
-    /// The same, but where the registry was closed it does not pass either.
-    ///
-    /// # Errors
-    ///
-    /// It is one that does not pass.
-    pub(crate) async fn unless_closed(
-        &mut self,
-        keys: &Keys,
-        error: KeysError,
-    ) -> Result<(), Failure> {
-        match keys.is_closed() {
-            true => Err(Failure::Closed),
-            false => self.after(error).await,
         }
     }
 

@@ -51,7 +51,7 @@ pub use failure::Failure;
 pub use lock::{Lock, LockError, LockGuard};
 pub use members::{Member, MemberChange, Members, MembersError, Membership};
 pub use progress::{InvalidPercent, Percent, Progress, ProgressError, ProgressReporter};
-pub use queue::{Item, PopError, PriorityQueue, PushError, Pushed, Queue, QueueError};
+pub use queue::{Item, PopError, PriorityQueue, PushError, Pushed, Queue};
 pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use stm::{Stm, StmError, StmTransaction};
 pub use topic::{Message, SendError, Sent, Start, SubscribeError, Subscription, Topic, TopicError};

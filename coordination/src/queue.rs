@@ -23,7 +23,7 @@ use switchboard_registry::{
     keys::{KeyPath, Keys},
 };
 
-pub use self::error::{PopError, PushError, QueueError};
+pub use self::error::{PopError, PushError};
 pub(crate) use self::{place::is_priority, pushing::push};
 use self::{
     place::{Order, Place},
@@ -121,7 +121,7 @@ impl Queue {
     /// # Errors
     ///
     /// The name is no key, or lies in kratos' namespace.
-    pub fn fifo<K>(registry: &Registry, name: K) -> Result<Self, QueueError>
+    pub fn fifo<K>(registry: &Registry, name: K) -> Result<Self, NameError>
     where
         K: TryInto<KeyPath, Error: Into<NameError>>,
     {
@@ -134,7 +134,7 @@ impl Queue {
     /// # Errors
     ///
     /// As [`fifo`](Self::fifo).
-    pub fn lifo<K>(registry: &Registry, name: K) -> Result<Self, QueueError>
+    pub fn lifo<K>(registry: &Registry, name: K) -> Result<Self, NameError>
     where
         K: TryInto<KeyPath, Error: Into<NameError>>,
     {
@@ -191,7 +191,7 @@ impl PriorityQueue {
     /// # Errors
     ///
     /// The name is no key, or lies in kratos' namespace.
-    pub fn new<K>(registry: &Registry, name: K) -> Result<Self, QueueError>
+    pub fn new<K>(registry: &Registry, name: K) -> Result<Self, NameError>
     where
         K: TryInto<KeyPath, Error: Into<NameError>>,
     {
@@ -245,7 +245,7 @@ impl PriorityQueue {
 }
 
 impl Handle {
-    fn new<K>(registry: &Registry, name: K, order: Order) -> Result<Self, QueueError>
+    fn new<K>(registry: &Registry, name: K, order: Order) -> Result<Self, NameError>
     where
         K: TryInto<KeyPath, Error: Into<NameError>>,
     {

@@ -276,11 +276,8 @@ impl StmTransaction {
         value: Option<Vec<u8>>,
     ) -> Result<(), StmError> {
         self.check()?;
-        let key = key?;
-        match key.is_of_kratos() {
-            true => Err(StmError::Reserved(key)),
-            false => self.attempt.write(key.to_string(), value),
-        }
+        let key = key?.outside_kratos()?;
+        self.attempt.write(key.to_string(), value)
     }
 
     /// Fails as what has failed before.

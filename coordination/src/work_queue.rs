@@ -117,6 +117,18 @@ struct Seen {
     more: bool,
 }
 
+/// What a look at the items has come to.
+enum Looked {
+    Claimed(Box<Claim>),
+    NoneFree {
+        /// When that was so.
+        revision: i64,
+        /// Where the claim is to be of an item that another one of this registry is about to have, or to
+        /// give back.
+        busy: Option<String>,
+    },
+}
+
 impl WorkQueue {
     /// Names a queue. Nothing is sent to etcd yet.
     ///
@@ -157,16 +169,27 @@ impl WorkQueue {
     ///
     /// What it has claimed when it is cancelled is given back, in the background.
     pub async fn claim(&self) -> Result<Claim, ClaimError> {
-        loop {
-            let empty_at = match self.look_and_claim().await {
-                Ok(Ok(claim)) => return Ok(claim),
-                Ok(Err(empty_at)) => empty_at,
-                Err(failure) => return Err(self.failed(failure)),
-            };
-            self.news(empty_at)
-                .await
-                .map_err(|failure| self.failed(failure))?;
-        }
+        let claimed = async {
+            loop {
+                match self.look_and_claim().await? {
+                    Looked::Claimed(claim) => return Ok(*claim),
+                    Looked::NoneFree { revision, busy } => {
+                        // Where that comes to nothing, etcd has no news of it.
+                        let given_back = async {
+                            match busy {
+                                Some(key) => drop(entry::turn(&self.keys, &key).await),
+                                None => std::future::pending().await,
+                            }
+                        };
+                        tokio::select! {
+                            news = self.news(revision) => news?,
+                            () = given_back => {}
+                        }
+                    }
+                }
+            }
+        };
+        claimed.await.map_err(|failure| self.failed(failure))
     }
 
     /// Claims an item, or returns `None` where there is none that nobody works on.
@@ -179,46 +202,45 @@ impl WorkQueue {
     ///
     /// As [`claim`](Self::claim).
     pub async fn try_claim(&self) -> Result<Option<Claim>, ClaimError> {
-        let claimed = patiently(self.look_and_claim()).await;
-        claimed
-            .map(Result::ok)
-            .map_err(|failure| self.failed(failure))
+        match patiently(self.look_and_claim()).await {
+            Ok(Looked::Claimed(claim)) => Ok(Some(*claim)),
+            Ok(Looked::NoneFree { .. }) => Ok(None),
+            Err(failure) => Err(self.failed(failure)),
+        }
     }
 
-    /// Claims the first item that is free, or returns the revision at which there was none.
-    async fn look_and_claim(&self) -> Result<Result<Claim, i64>, Failure> {
-        let mut looked_at = 0;
+    /// Claims the first item that is free.
+    async fn look_and_claim(&self) -> Result<Looked, Failure> {
+        let mut limits = LOOKED_AT.into_iter();
+        let mut limit = limits.next().flatten();
         let mut pause = Pause::default();
         loop {
             let tenure = self.keys.tenure().await?;
-            let seen = self.look(LOOKED_AT[looked_at]).await?;
-            if seen.free.is_empty() && !seen.more {
-                return Ok(Err(seen.revision));
-            }
-            if seen.free.is_empty() {
-                looked_at = (looked_at + 1).min(LOOKED_AT.len() - 1);
-            }
-            let mut is_ours = 0;
-            let free = seen.free.len();
+            let seen = self.look(limit).await?;
+            let mut busy = None;
+            let mut was_late = false;
             for item in seen.free {
                 let key = self.claim_key(&item);
-                // Another one of this registry is about to have it, or to give it back.
                 let Some(turn) = entry::try_turn(&self.keys, &key) else {
-                    is_ours += 1;
+                    busy.get_or_insert(key);
                     continue;
                 };
                 let entry = Entry::new(&self.keys, key, tenure.clone(), Some(turn));
-                match self.take(entry, item).await? {
-                    Some(claim) => return Ok(Ok(claim)),
-                    None if tenure.has_ended() => break,
-                    None => {}
+                if let Some(claim) = self.take(entry, item).await? {
+                    return Ok(Looked::Claimed(Box::new(claim)));
+                }
+                was_late = true;
+                if tenure.has_ended() {
+                    break;
                 }
             }
-            if is_ours == free && !seen.more {
-                return Ok(Err(seen.revision));
+            let revision = seen.revision;
+            match (was_late, seen.more) {
+                // Others were faster, each time.
+                (true, _) => pause.now().await,
+                (false, true) => limit = limits.next().flatten(),
+                (false, false) => return Ok(Looked::NoneFree { revision, busy }),
             }
-            // Others were faster, each time.
-            pause.now().await;
         }
     }
 
@@ -246,7 +268,7 @@ impl WorkQueue {
         loop {
             match self.keys.read(key, 0).await {
                 Ok(reading) => return Ok(reading.held),
-                Err(error) => pause.unless_closed(&self.keys, error).await?,
+                Err(error) => pause.after(error).await?,
             }
         }
     }
@@ -265,7 +287,7 @@ impl WorkQueue {
         let outcome = loop {
             match self.keys.commit(look.clone()).await {
                 Ok(outcome) => break outcome,
-                Err(error) => pause.unless_closed(&self.keys, error).await?,
+                Err(error) => pause.after(error).await?,
             }
         };
         let mut found = outcome.found.into_iter();
@@ -293,12 +315,11 @@ impl WorkQueue {
             let events = match self.keys.changed(&range, after, Changes::All).await {
                 Ok(events) => events,
                 Err(error) => {
-                    pause.unless_closed(&self.keys, error).await?;
+                    pause.after(error).await?;
                     continue;
                 }
             };
             if events.is_empty() {
-                Pause::default().now().await;
                 return Ok(());
             }
             for event in events {
@@ -423,7 +444,7 @@ impl Claim {
             if self.entry.tenure().has_ended() {
                 return Err(self.is_lost(Lost::Lease));
             }
-            if let Err(cause) = pause.unless_closed(&self.keys, error).await {
+            if let Err(cause) = pause.after(error).await {
                 let key = self.key.clone();
                 return Err(AckError::Etcd { key, cause });
             }

@@ -95,10 +95,21 @@ impl Namespace {
 }
 
 impl KeyPath {
-    /// Returns whether it lies where clients of kratos look for servers, and fail on whatever else
-    /// they find.
-    pub fn is_of_kratos(&self) -> bool {
-        is_of_kratos(&self.0)
+    /// Returns it if it may be written: not where clients of kratos look for servers, and fail on
+    /// whatever else they find.
+    ///
+    /// # Errors
+    ///
+    /// It lies in `/microservices`.
+    pub fn outside_kratos(self) -> Result<Self, NameError> {
+        match is_of_kratos(&self.0) {
+            false => Ok(self),
+            true => Err(NameError {
+                what: "key",
+                text: excerpt(&self.0),
+                expected: "one that is not in /microservices, where clients of kratos fail on what is not a server",
+            }),
+        }
     }
 }
 

@@ -80,7 +80,7 @@ async fn pass_all(program: &Path, server: &Server) {
 }
 
 /// Builds the program, once.
-pub(crate) async fn program() -> &'static Result<PathBuf, &'static str> {
+async fn program() -> &'static Result<PathBuf, &'static str> {
     static PROGRAM: OnceCell<Result<PathBuf, &str>> = OnceCell::const_new();
     PROGRAM.get_or_init(|| build_go("tests/clients/go")).await
 }

@@ -5,7 +5,6 @@
 
 mod etcdctl;
 mod go;
-mod recipes;
 mod server;
 
 use libtest_mimic::Arguments;
@@ -16,9 +15,8 @@ fn main() {
     let arguments = Arguments::from_args();
     let kinds = [Kind::Embedded, Kind::Real];
     let of_go = kinds.into_iter().flat_map(go::trials);
-    let shared = kinds.into_iter().flat_map(recipes::trials);
     let of_etcdctl = kinds.into_iter().flat_map(etcdctl::trials);
     // Those that take longest come first.
-    let trials = of_go.chain(shared).chain(of_etcdctl).collect();
+    let trials = of_go.chain(of_etcdctl).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

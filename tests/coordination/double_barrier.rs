@@ -461,7 +461,7 @@ async fn a_barrier_ends_with_its_registry(etcd: &mut Server) {
 async fn what_is_no_name_or_for_nobody_is_refused(etcd: &mut Server) {
     let registry = etcd.registry().await;
     let before = etcd.revision().await;
-    for name in ["", "/", "/a//b", "/a\n"] {
+    for name in ["", "/", "/a//b", "/a\n", "/microservices/greeter"] {
         let error = DoubleBarrier::new(&registry, name, 2).unwrap_err();
         assert!(matches!(error, InvalidDoubleBarrier::Name(_)), "{error}");
     }

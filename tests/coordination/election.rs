@@ -401,7 +401,7 @@ async fn what_cannot_be_is_refused_and_nothing_is_written(etcd: &mut Server) {
     let registry = etcd.registry().await;
     let leadership = campaign(&registry, "ada").await;
     let before = etcd.revision().await;
-    for name in ["", "/", "/a//b", "/a\n"] {
+    for name in ["", "/", "/a//b", "/a\n", "/microservices/greeter"] {
         Election::new(&registry, name).unwrap_err();
     }
     let largest = vec![b'a'; 1 << 20];

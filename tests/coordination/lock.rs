@@ -425,7 +425,7 @@ async fn a_lock_ends_with_its_registry(etcd: &mut Server) {
 async fn what_is_no_name_is_refused(etcd: &mut Server) {
     let registry = etcd.registry().await;
     let before = etcd.revision().await;
-    for name in ["", "/", "/a//b", "/a\n"] {
+    for name in ["", "/", "/a//b", "/a\n", "/microservices/greeter"] {
         Lock::new(&registry, name).unwrap_err();
     }
     assert_eq!(etcd.revision().await, before);

@@ -23,14 +23,6 @@ pub enum ConfigError {
         /// The extensions that there are, or the feature that has this one.
         expected: &'static str,
     },
-    /// The key lies where nothing but servers may.
-    #[error(
-        "configuration key: {key} (expected: one that is not in /microservices, where clients of kratos fail on what is not a server)"
-    )]
-    Reserved {
-        /// The key.
-        key: String,
-    },
     /// What is to be stored is the value of several keys.
     #[error("configuration below {key}: several keys (expected: one, to store it)")]
     SeveralKeys {

@@ -18,7 +18,7 @@ pub(super) enum Place {
 
 impl Place {
     pub(super) fn at(key: KeyPath) -> Result<Self, ConfigError> {
-        refuse_kratos(&key)?;
+        let key = key.outside_kratos()?;
         let last = key.as_str().rsplit('/').next().unwrap_or_default();
         match Format::of(last) {
             Ok((_, format)) => Ok(Self::At(key, format.unwrap_or(Format::Json))),
@@ -30,8 +30,7 @@ impl Place {
     }
 
     pub(super) fn below(key: KeyPath) -> Result<Self, ConfigError> {
-        refuse_kratos(&key)?;
-        Ok(Self::Below(format!("{key}/")))
+        Ok(Self::Below(format!("{}/", key.outside_kratos()?)))
     }
 
     pub(super) fn range(&self) -> KeyRange {
@@ -90,15 +89,6 @@ impl Place {
                 limit,
             }),
         }
-    }
-}
-
-fn refuse_kratos(key: &KeyPath) -> Result<(), ConfigError> {
-    match key.is_of_kratos() {
-        true => Err(ConfigError::Reserved {
-            key: key.to_string(),
-        }),
-        false => Ok(()),
     }
 }
 

@@ -1,22 +1,9 @@
 //! Why something was not pushed or popped.
 
-use switchboard_registry::NameError;
 use switchboard_resolver::Cause;
 
 use super::LARGEST;
 use crate::Failure;
-
-/// Why there can be no queue of that name.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueueError {
-    /// What is given is not a key.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// Clients of kratos look for servers there, and fail on whatever else they find.
-    #[error("queue: {0} (expected: not in kratos' namespace)")]
-    Reserved(String),
-}
 
 /// Why a value was not pushed, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -2,9 +2,12 @@
 
 use std::cmp::Reverse;
 
-use switchboard_registry::keys::{By, KeyPath, KeyRange, Selection};
+use switchboard_registry::{
+    NameError,
+    keys::{By, KeyPath, KeyRange, Selection},
+};
 
-use super::{QueueError, page::Found};
+use super::page::Found;
 
 /// Which item is popped first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +28,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(name: KeyPath, order: Order) -> Result<Self, QueueError> {
-        match name.is_of_kratos() {
-            true => Err(QueueError::Reserved(name.to_string())),
-            false => Ok(Self { name, order }),
-        }
+    pub(super) fn new(name: KeyPath, order: Order) -> Result<Self, NameError> {
+        let name = name.outside_kratos()?;
+        Ok(Self { name, order })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -170,8 +171,7 @@ mod tests {
     #[test]
     fn the_namespace_of_kratos_is_no_place_for_a_queue() {
         for name in ["/microservices", "/microservices/jobs"] {
-            let refused = Place::new(name.parse().unwrap(), Order::Oldest).unwrap_err();
-            assert!(matches!(refused, QueueError::Reserved(_)), "{refused}");
+            Place::new(name.parse().unwrap(), Order::Oldest).unwrap_err();
         }
         assert!(Place::new("/microservices-2".parse().unwrap(), Order::Oldest).is_ok());
     }

@@ -93,12 +93,7 @@ impl Popping {
         let range = self.place.range();
         loop {
             match self.keys.changed(&range, after, Changes::Puts).await {
-                Ok(events) => {
-                    if events.is_empty() {
-                        Pause::default().now().await;
-                    }
-                    self.page.heard(events);
-                }
+                Ok(events) => self.page.heard(events),
                 Err(error) => self.pause(&mut pause, error).await?,
             }
             loop {
@@ -156,7 +151,7 @@ impl Popping {
     }
 
     async fn pause(&self, pause: &mut Pause, error: KeysError) -> Result<(), PopError> {
-        let paused = pause.unless_closed(&self.keys, error).await;
+        let paused = pause.after(error).await;
         paused.map_err(|failure| self.failed(failure))
     }
 
@@ -200,7 +195,7 @@ async fn take(keys: Keys, item: Found, behind: Vec<Found>) -> Taken {
                 error
             }
         };
-        if let Err(failure) = pause.unless_closed(&keys, error).await {
+        if let Err(failure) = pause.after(error).await {
             return match doubt {
                 Some(cause) => Taken::Unknown(item, cause),
                 None => Taken::Failed(failure),

@@ -39,7 +39,7 @@ pub(crate) async fn push(
             Err(error) => error,
         };
         let failure = match Instant::now() < deadline {
-            true => pause.unless_closed(keys, error).await.err(),
+            true => pause.after(error).await.err(),
             false => Some(error.into()),
         };
         if let Some(cause) = failure {
@@ -72,7 +72,7 @@ async fn look_for(
             Err(error) => error,
         };
         let is_over = Instant::now() >= deadline;
-        if is_over || pause.unless_closed(keys, error).await.is_err() {
+        if is_over || pause.after(error).await.is_err() {
             return Err(PushError::Unknown { key, cause });
         }
     }

@@ -156,7 +156,7 @@ impl Pushing<'_> {
                 Err(error) => error,
             };
             let failure: Option<Failure> = match Instant::now() < deadline {
-                true => pause.unless_closed(self.keys, error).await.err(),
+                true => pause.after(error).await.err(),
                 false => Some(error.into()),
             };
             match (failure, doubt.clone()) {

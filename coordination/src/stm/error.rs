@@ -1,6 +1,6 @@
 //! Why a transaction was not committed, or may not have been.
 
-use switchboard_registry::{NameError, keys::KeyPath};
+use switchboard_registry::NameError;
 use switchboard_resolver::Cause;
 
 use super::attempt::{LARGEST, MOST_KEYS};
@@ -10,15 +10,9 @@ use crate::Failure;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StmError {
-    /// What is given is not a key. Nothing was written.
+    /// What is given is not a key, or may not be written. Nothing was written.
     #[error(transparent)]
     Key(#[from] NameError),
-    /// What is to be written is where clients of kratos fail on what is not a server. Nothing was
-    /// written.
-    #[error(
-        "key to write: {0} (expected: one that is not in /microservices, where clients of kratos fail on what is not a server)"
-    )]
-    Reserved(KeyPath),
     /// It reads and writes more keys than etcd takes at once. Nothing was written.
     #[error("keys of a transaction: more than {MOST_KEYS} (expected: at most {MOST_KEYS})")]
     TooManyKeys,

@@ -109,7 +109,8 @@ async fn grant(topic: &Topic, time: Duration, deadline: Instant) -> Result<i64, 
     loop {
         attempts += 1;
         match topic.keys.grant(time).await {
-            Err(KeysError::Unavailable(_)) if Instant::now() < deadline => {}
+            Err(KeysError::Unreachable(_) | KeysError::Unavailable(_))
+                if Instant::now() < deadline => {}
             granted => return granted.map_err(|error| SendError::Etcd(error.into())),
         }
         sleep(RETRY.delay(attempts, fastrand::f64())).await;

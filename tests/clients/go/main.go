@@ -68,13 +68,6 @@ var alone = []check{
 }
 
 func main() {
-	if len(os.Args) > 3 {
-		if err := peer(os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "arguments: one endpoint of etcd (expected: host:port)")
 		os.Exit(2)
