@@ -32,6 +32,7 @@ use crate::{
     Failure, Lost,
     entry::{self, Entry, Partings, Put},
     failure::Pause,
+    guard::held,
     moment::{self, is_moment},
 };
 
@@ -161,36 +162,9 @@ impl DoubleBarrier {
     }
 }
 
+held!(Inside, entry, "the place inside");
+
 impl Inside {
-    /// Returns whether it is still inside, as far as is known: if not, the others may have left without it.
-    pub fn is_held(&self) -> bool {
-        self.entry.loss().is_none()
-    }
-
-    /// Waits until its place inside is lost, and returns why. It watches the key from the first time on that this
-    /// is waited for.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelling it changes nothing.
-    pub async fn lost(&self) -> Lost {
-        self.entry.lost().await
-    }
-
-    /// Does `work` and returns what comes of it. Drops it where it stands if the place inside is lost before
-    /// it is done.
-    ///
-    /// # Errors
-    ///
-    /// The place is lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of `work`.
-    pub async fn hold<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
-        self.entry.hold(work).await
-    }
-
     /// Leaves, and waits until all have left who were inside, while etcd is away too. Those who are dead have.
     ///
     /// # Errors

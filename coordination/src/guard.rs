@@ -1,44 +1,54 @@
-//! What all guards of locks have in common, around the [`Entry`](crate::entry::Entry) in each.
+//! What all have in common who hold something in etcd, by an [`Entry`](crate::entry::Entry) each.
 
-/// Gives a guard of a lock its methods but the token, whose meaning differs.
-macro_rules! lock_guard {
-    ($guard:ident) => {
+/// Gives what holds something by the entry in a field the methods that tell whether it is held.
+macro_rules! held {
+    ($guard:ident, $entry:tt, $what:literal) => {
         impl $guard {
-            /// Returns what holds in etcd for as long as the lock is ours: a transaction with this guard
-            /// cannot go through later.
-            pub fn guard(&self) -> Guard {
-                self.0.guard()
+            #[doc = concat!("Returns what holds in etcd for as long as ", $what, " is ours: a")]
+            /// transaction with this guard cannot go through later.
+            pub fn guard(&self) -> switchboard_registry::keys::Guard {
+                self.$entry.guard()
             }
 
-            /// Returns whether it is still had, as far as is known.
+            #[doc = concat!("Returns whether ", $what, " is still ours, as far as is known.")]
             pub fn is_held(&self) -> bool {
-                self.0.loss().is_none()
+                self.$entry.loss().is_none()
             }
 
-            /// Waits until it is lost, and returns why. It watches the key from the first time on that
-            /// this is waited for.
+            #[doc = concat!("Waits until ", $what, " is lost, and returns why. It watches the key")]
+            /// from the first time on that this is waited for.
             ///
             /// # Cancel safety
             ///
             /// Cancelling it changes nothing.
-            pub async fn lost(&self) -> Lost {
-                self.0.lost().await
+            pub async fn lost(&self) -> crate::Lost {
+                self.$entry.lost().await
             }
 
-            /// Does `work` and returns what comes of it. Drops it where it stands if the lock is lost
-            /// before it is done.
+            /// Does `work` and returns what comes of it. Drops it where it stands if
+            #[doc = concat!($what, " is lost before it is done.")]
             ///
             /// # Errors
             ///
-            /// The lock is lost.
+            #[doc = concat!("Where ", $what, " is lost.")]
             ///
             /// # Cancel safety
             ///
             /// As that of `work`.
-            pub async fn hold<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
-                self.0.hold(work).await
+            pub async fn hold<T>(&self, work: impl Future<Output = T>) -> Result<T, crate::Lost> {
+                self.$entry.hold(work).await
             }
+        }
+    };
+}
+pub(crate) use held;
 
+/// Gives a guard of a lock its methods but the token, whose meaning differs.
+macro_rules! lock_guard {
+    ($guard:ident) => {
+        $crate::guard::held!($guard, 0, "the lock");
+
+        impl $guard {
             /// Gives the lock back. It is another one's to have when this returns.
             ///
             /// # Errors
@@ -48,7 +58,7 @@ macro_rules! lock_guard {
             /// # Cancel safety
             ///
             /// Once polled it is given back all the same; only the waiting is given up.
-            pub async fn unlock(self) -> Result<(), Lost> {
+            pub async fn unlock(self) -> Result<(), crate::Lost> {
                 self.0.remove().await
             }
         }

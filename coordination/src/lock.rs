@@ -5,14 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use switchboard_registry::{
-    NameError, Registry,
-    keys::{Guard, KeyPath},
-};
+use switchboard_registry::{NameError, Registry, keys::KeyPath};
 use tokio::time::timeout;
 
 use crate::{
-    Failure, Lost,
+    Failure,
     entry::Entry,
     failure::patiently,
     guard::lock_guard,

@@ -8,13 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use switchboard_registry::{
     NameError, Registry,
-    keys::{Guard, KeyPath, Keys},
+    keys::{KeyPath, Keys},
 };
 use tokio::time::timeout;
 
 use crate::{
-    LockError, Lost, entry::Entry, failure::patiently, guard::lock_guard, line::Line,
-    moment::is_moment,
+    LockError, entry::Entry, failure::patiently, guard::lock_guard, line::Line, moment::is_moment,
 };
 
 /// A lock that many may have who read, or one who writes, over all processes. Cheap to clone.

@@ -22,6 +22,7 @@ use crate::{
     Failure, Lost, PushError, Pushed,
     entry::{self, Entry, Put},
     failure::{Pause, patiently},
+    guard::held,
     moment::is_moment,
     queue::{is_priority, push},
 };
@@ -371,6 +372,8 @@ fn is_item(rest: &[u8]) -> bool {
     priority.is_some_and(is_priority) && moment.is_some_and(is_moment)
 }
 
+held!(Claim, entry, "the claim");
+
 impl Claim {
     /// Returns what was pushed.
     pub fn value(&self) -> &[u8] {
@@ -380,34 +383,6 @@ impl Claim {
     /// Returns the item's key.
     pub fn key(&self) -> &str {
         &self.key
-    }
-
-    /// Returns what holds in etcd for as long as the claim is ours.
-    pub fn guard(&self) -> Guard {
-        self.entry.guard()
-    }
-
-    /// Waits until the claim is lost, and returns why.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelling it changes nothing.
-    pub async fn lost(&self) -> Lost {
-        self.entry.lost().await
-    }
-
-    /// Does `work` and returns what comes of it. Drops it where it stands if the claim is lost before it is
-    /// done.
-    ///
-    /// # Errors
-    ///
-    /// The claim is lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of `work`.
-    pub async fn hold<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
-        self.entry.hold(work).await
     }
 
     /// Takes the item, which is done, out of etcd; waits for that as long as the claim lasts.

@@ -8,6 +8,7 @@ use crate::{
     Failure, Lost,
     entry::Entry,
     failure::{Pause, patiently},
+    guard::held,
 };
 
 /// To lead, until this is dropped.
@@ -33,6 +34,8 @@ pub enum ProclaimError {
     #[error("cannot proclaim")]
     Etcd(#[source] Failure),
 }
+
+held!(Leadership, entry, "the leadership");
 
 impl Leadership {
     pub(super) fn new(keys: Keys, entry: Entry) -> Self {
@@ -120,41 +123,6 @@ impl Leadership {
     /// who does not know yet that it leads no longer.
     pub fn token(&self) -> i64 {
         self.entry.created()
-    }
-
-    /// Returns what holds in etcd for as long as we lead: a transaction with this guard cannot go through
-    /// later.
-    pub fn guard(&self) -> Guard {
-        self.entry.guard()
-    }
-
-    /// Returns whether we still lead, as far as is known.
-    pub fn is_held(&self) -> bool {
-        self.entry.loss().is_none()
-    }
-
-    /// Waits until the leadership is lost, and returns why. It watches the key from the first time on that
-    /// this is waited for.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelling it changes nothing.
-    pub async fn lost(&self) -> Lost {
-        self.entry.lost().await
-    }
-
-    /// Does `work` and returns what comes of it. Drops it where it stands if the leadership is lost before
-    /// it is done.
-    ///
-    /// # Errors
-    ///
-    /// The leadership is lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of `work`.
-    pub async fn hold<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
-        self.entry.hold(work).await
     }
 
     /// Resigns. Another one can lead when this returns.
