@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(feature = "coordination")]
+#[doc(inline)]
 pub use switchboard_coordination as coordination;
 pub use switchboard_registry::{
     Advertise, AdvertiseError, ConfigError, Credentials, CredentialsError, DirectTarget,

@@ -96,8 +96,8 @@ pub enum Lost {
     /// closed.
     #[error("its lease may have run out")]
     Lease,
-    /// Somebody has deleted the key.
-    #[error("somebody has deleted its key")]
+    /// The key is gone: somebody has deleted it, or revoked its lease.
+    #[error("its key is gone: deleted, or its lease was revoked")]
     Key,
 }
 

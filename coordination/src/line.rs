@@ -103,10 +103,13 @@ impl Line {
 
     /// Gets in line if nobody is there, so that it is first at once.
     pub(crate) async fn try_acquire(&self, value: &[u8]) -> Result<Option<Entry>, LineError> {
+        let mut was_lost = false;
         loop {
             let tenure = self.keys.tenure().await.map_err(Failure::from)?;
             let key = self.key(&tenure);
             let turn = match self.naming {
+                // What was lost is on its way out, and is nobody else's.
+                Naming::Lease if was_lost => Some(entry::turn(&self.keys, &key).await),
                 Naming::Lease => match entry::try_turn(&self.keys, &key) {
                     Some(turn) => Some(turn),
                     None => return Ok(None),
@@ -130,7 +133,12 @@ impl Line {
                     self.foreign(&entry)?;
                     continue;
                 }
-                Put::Refused | Put::Lost => return Ok(None),
+                Put::Refused => return Ok(None),
+                // Nobody knows whether it is taken.
+                Put::Lost => {
+                    was_lost = true;
+                    continue;
+                }
             };
             let standing = match standing.place {
                 Place::Hidden => self.look_through(&entry).await?,
@@ -270,7 +278,13 @@ impl Line {
 
     /// Returns whether anybody is in line.
     async fn is_taken(&self) -> Result<bool, Failure> {
-        let all = self.keys.select(&self.newest_first()).await?;
+        let mut pause = Pause::default();
+        let all = loop {
+            match self.keys.select(&self.newest_first()).await {
+                Ok(all) => break all,
+                Err(error) => pause.after(error).await?,
+            }
+        };
         let seen = Seen {
             is_there: true,
             before: all.keys,

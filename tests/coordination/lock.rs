@@ -14,7 +14,7 @@ use std::{
 use futures::future::join_all;
 use switchboard::{
     Registry,
-    coordination::{Lock, LockError, LockGuard, Lost},
+    coordination::{Failure, Lock, LockError, LockGuard, Lost},
     keys::{KeyRange, KeyValue, Operation, Selection, Transaction},
 };
 use switchboard_embedded::{EmbeddedEtcd, Network};
@@ -31,6 +31,7 @@ on_both! {
     who_waits_is_served_in_order,
     those_of_one_process_get_in_line_one_after_another,
     what_is_free_is_taken_at_once_and_what_is_not_leaves_no_trace,
+    who_tries_while_etcd_is_away_is_not_told_that_it_is_taken,
     who_ends_is_passed_over,
     who_gives_up_leaves_the_line,
     what_is_cancelled_anywhere_leaves_nothing,
@@ -176,6 +177,25 @@ async fn what_is_free_is_taken_at_once_and_what_is_not_leaves_no_trace(etcd: &mu
         .unwrap()
         .expect("it is free");
     drop(guard);
+    nothing_is_left(etcd).await;
+}
+
+async fn who_tries_while_etcd_is_away_is_not_told_that_it_is_taken(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    lock(&registry).await.unlock().await.unwrap();
+    etcd.freeze();
+    let error = soon(lock_of(&registry).try_lock()).await.unwrap_err();
+    assert!(
+        matches!(error, LockError::Etcd(Failure::Unavailable(_))),
+        "{error}"
+    );
+    // Nor where its lease ends while it tries.
+    let theirs = lock_of(&registry);
+    let mut trying = Box::pin(theirs.try_lock());
+    let tried = timeout(TTL + Duration::from_millis(500), &mut trying).await;
+    assert!(tried.is_err(), "nobody knows");
+    etcd.thaw();
+    drop(soon(trying).await.unwrap().expect("it is free"));
     nothing_is_left(etcd).await;
 }
 
