@@ -8,17 +8,18 @@
 //! | [`Progress`] | how far a job is, and who waits for that |
 //! | [`Conditions`] | to go when a set of keys holds a set of values |
 //! | [`Lock`] | one at a time, over all processes |
-//! | [`Election`] | one leader at a time, over all processes, and who that is |
 //! | [`RwLock`] | many who read, or one who writes, over all processes |
-//! | [`DoubleBarrier`] | to begin together and to end together |
+//! | [`Election`] | one leader at a time, over all processes, and who that is |
 //! | [`Queue`], [`PriorityQueue`] | what many push and many pop, each item at most once |
 //! | [`WorkQueue`] | what many push and many work on, each item at least once |
 //! | [`Barrier`] | to wait until somebody lets all go |
+//! | [`DoubleBarrier`] | to begin together and to end together |
 //! | [`Members`] | who is alive, who joins and who leaves |
 //! | [`Stm`] | to read and write several keys as if nobody else did |
 //!
 //! Each is one file, or one file and a folder; what has states is decided by a type without a clock
-//! or a connection. Keys lie under `/switchboard/`, except where the caller names them.
+//! or a connection. Keys lie under `/switchboard/`, except where the caller names them, and Go's
+//! `PriorityQueue` adds some beside those.
 
 mod barrier;
 mod conditions;
