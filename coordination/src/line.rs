@@ -135,7 +135,8 @@ impl Line {
                     self.foreign(&entry)?;
                     continue;
                 }
-                Put::Refused | Put::Lost => return Ok(None),
+                Put::Lost => continue,
+                Put::Refused => return Ok(None),
             };
             let standing = match standing.place {
                 Place::Hidden => self.look_through(&entry).await?,

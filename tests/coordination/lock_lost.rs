@@ -22,6 +22,7 @@ on_both! {
     what_is_renewed_too_late_stays_lost,
     who_waits_for_one_that_is_lost_gets_in_line_with_the_next_lease,
     who_waits_for_one_of_its_registry_ends_with_that,
+    what_is_free_is_taken_though_the_lease_is_lost,
 }
 
 /// Returns the lease that a registry has, once it is certain to live.
@@ -79,4 +80,17 @@ async fn who_waits_for_one_of_its_registry_ends_with_that(etcd: &mut Server) {
         "{error}"
     );
     drop(guard);
+}
+
+async fn what_is_free_is_taken_though_the_lease_is_lost(etcd: &mut Server) {
+    let registry = etcd.registry().await;
+    let lost = lease(&registry).await.unwrap();
+    RawEtcd::connect(etcd.endpoint())
+        .revoke(lost)
+        .await
+        .unwrap();
+    let guard = soon(lock_of(&registry).try_lock()).await.unwrap();
+    let guard = guard.expect("nobody has it");
+    assert_ne!(lease(&registry).await.unwrap(), lost);
+    guard.unlock().await.unwrap();
 }
