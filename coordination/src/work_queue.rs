@@ -192,12 +192,6 @@ impl WorkQueue {
         loop {
             let tenure = self.keys.tenure().await?;
             let seen = self.look(LOOKED_AT[looked_at]).await?;
-            if seen.free.is_empty() && !seen.more {
-                return Ok(Err(seen.revision));
-            }
-            if seen.free.is_empty() {
-                looked_at = (looked_at + 1).min(LOOKED_AT.len() - 1);
-            }
             let mut is_ours = 0;
             let free = seen.free.len();
             for item in seen.free {
@@ -214,8 +208,11 @@ impl WorkQueue {
                     None => {}
                 }
             }
-            if is_ours == free && !seen.more {
-                return Ok(Err(seen.revision));
+            if is_ours == free {
+                if !seen.more {
+                    return Ok(Err(seen.revision));
+                }
+                looked_at = (looked_at + 1).min(LOOKED_AT.len() - 1);
             }
             // Others were faster, each time.
             pause.now().await;

@@ -26,6 +26,7 @@ on_both! {
     what_is_given_back_is_another_one_s,
     those_of_one_process_never_have_the_same,
     items_behind_many_that_others_work_on_are_found,
+    items_behind_many_whose_claims_are_lost_are_found,
     what_others_put_there_is_no_item,
     a_claim_whose_lease_is_lost_is_given_to_somebody_else,
     who_waits_goes_on_whatever_becomes_of_etcd,
@@ -152,6 +153,30 @@ async fn items_behind_many_that_others_work_on_are_found(etcd: &mut Server) {
         claims.push(claim(&queue).await);
     }
     assert!(is_empty(&queue).await);
+    push(&queue, 2, "last").await;
+    let last = soon(queue.try_claim()).await.unwrap().expect("it is free");
+    assert_eq!(last.value(), b"last");
+}
+
+/// Ends the lease of a registry that has claimed something.
+async fn revoke(etcd: &Server, claims: &[Claim]) {
+    let lease = keys(etcd).await[0].lease;
+    let etcd = RawEtcd::connect(etcd.endpoint());
+    etcd.revoke(lease).await.unwrap();
+    for claim in claims {
+        soon(claim.lost()).await;
+    }
+}
+
+async fn items_behind_many_whose_claims_are_lost_are_found(etcd: &mut Server) {
+    let queue = queue(&etcd.registry().await);
+    let mut lost = Vec::new();
+    for number in 0..64 {
+        push(&queue, 1, &number.to_string()).await;
+        lost.push(claim(&queue).await);
+    }
+    revoke(etcd, &lost).await;
+    // Nobody else has them, but those who have lost them are not done.
     push(&queue, 2, "last").await;
     let last = soon(queue.try_claim()).await.unwrap().expect("it is free");
     assert_eq!(last.value(), b"last");
