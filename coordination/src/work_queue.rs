@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use switchboard_registry::{
     NameError, Registry,
     keys::{
@@ -117,6 +118,14 @@ struct Seen {
     more: bool,
 }
 
+/// That nothing was free.
+struct Nothing {
+    revision: i64,
+    /// The claims that are not in etcd, but that others of this registry are not done with. etcd does not
+    /// tell when they are.
+    ours: Vec<String>,
+}
+
 impl WorkQueue {
     /// Names a queue. Nothing is sent to etcd yet.
     ///
@@ -158,12 +167,12 @@ impl WorkQueue {
     /// What it has claimed when it is cancelled is given back, in the background.
     pub async fn claim(&self) -> Result<Claim, ClaimError> {
         loop {
-            let empty_at = match self.look_and_claim().await {
+            let nothing = match self.look_and_claim().await {
                 Ok(Ok(claim)) => return Ok(claim),
-                Ok(Err(empty_at)) => empty_at,
+                Ok(Err(nothing)) => nothing,
                 Err(failure) => return Err(self.failed(failure)),
             };
-            self.news(empty_at)
+            self.wait(nothing)
                 .await
                 .map_err(|failure| self.failed(failure))?;
         }
@@ -185,20 +194,20 @@ impl WorkQueue {
             .map_err(|failure| self.failed(failure))
     }
 
-    /// Claims the first item that is free, or returns the revision at which there was none.
-    async fn look_and_claim(&self) -> Result<Result<Claim, i64>, Failure> {
+    /// Claims the first item that is free, or tells that there was none.
+    async fn look_and_claim(&self) -> Result<Result<Claim, Nothing>, Failure> {
         let mut looked_at = 0;
         let mut pause = Pause::default();
         loop {
             let tenure = self.keys.tenure().await?;
             let seen = self.look(LOOKED_AT[looked_at]).await?;
-            let mut is_ours = 0;
+            let mut ours = Vec::new();
             let free = seen.free.len();
             for item in seen.free {
                 let key = self.claim_key(&item);
                 // Another one of this registry is about to have it, or to give it back.
                 let Some(turn) = entry::try_turn(&self.keys, &key) else {
-                    is_ours += 1;
+                    ours.push(key);
                     continue;
                 };
                 let entry = Entry::new(&self.keys, key, tenure.clone(), Some(turn));
@@ -208,9 +217,10 @@ impl WorkQueue {
                     None => {}
                 }
             }
-            if is_ours == free {
+            if ours.len() == free {
                 if !seen.more {
-                    return Ok(Err(seen.revision));
+                    let revision = seen.revision;
+                    return Ok(Err(Nothing { revision, ours }));
                 }
                 looked_at = (looked_at + 1).min(LOOKED_AT.len() - 1);
             }
@@ -278,6 +288,17 @@ impl WorkQueue {
             free,
             more,
         })
+    }
+
+    /// Waits until there may be something.
+    async fn wait(&self, nothing: Nothing) -> Result<(), Failure> {
+        let turns = nothing.ours.iter().map(|key| entry::turn(&self.keys, key));
+        let mut turns: FuturesUnordered<_> = turns.collect();
+        tokio::select! {
+            biased;
+            news = self.news(nothing.revision) => news,
+            Some(_) = turns.next() => Ok(()),
+        }
     }
 
     /// Waits until something was pushed or given back after a revision, or nobody knows.
