@@ -12,9 +12,10 @@ use switchboard_test_support::eventually;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
+    deaf::Deaf,
     election::{NAME, campaign, campaign_apart, election_of, keys, standing},
     on_both,
-    server::{SOON, Server, delete, put, soon},
+    server::{SOON, Server, begin_elsewhere, delete, put, soon},
 };
 
 on_both! {
@@ -30,6 +31,7 @@ on_both! {
     an_etcd_that_was_wiped_and_has_grown_past_is_a_gap,
     who_gives_up_looking_misses_nothing,
     what_is_told_can_be_a_stream,
+    who_looked_on_a_runtime_that_has_ended_looks_on_another,
 }
 
 async fn observer(etcd: &Server) -> Observer {
@@ -356,4 +358,15 @@ async fn what_is_told_can_be_a_stream(etcd: &mut Server) {
     drop(leadership);
     soon(other.close()).await;
     assert!(soon(told.next()).await.is_none());
+}
+
+async fn who_looked_on_a_runtime_that_has_ended_looks_on_another(etcd: &mut Server) {
+    let deaf = Deaf::to(etcd).await;
+    let registry = deaf.registry().await;
+    let observer = election_of(&registry).observe();
+    deaf.hold();
+    let begin = async |observer: &mut Observer| drop(observer.next().await);
+    let mut observer = begin_elsewhere(observer, begin).await;
+    deaf.release();
+    assert!(soon(observer.next()).await.unwrap().is_none());
 }
