@@ -82,7 +82,12 @@ impl Line {
             let tenure = self.keys.tenure().await.map_err(Failure::from)?;
             let key = self.key(&tenure);
             let turn = match self.naming {
-                Naming::Lease => Some(entry::turn(&self.keys, &key).await),
+                Naming::Lease => tokio::select! {
+                    biased;
+                    turn = entry::turn(&self.keys, &key) => Some(turn),
+                    // With another lease it is another key, however long this one's turn lasts.
+                    () = tenure.gone() => continue,
+                },
                 Naming::Moment(_) => None,
             };
             let mut entry = Entry::new(&self.keys, key, tenure, turn);

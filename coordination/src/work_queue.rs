@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use switchboard_registry::{
     NameError, Registry,
     keys::{
@@ -124,9 +125,9 @@ enum Looked {
     NoneFree {
         /// When that was so.
         revision: i64,
-        /// Where the claim is to be of an item that another one of this registry is about to have, or to
-        /// give back.
-        busy: Option<String>,
+        /// The claims that are not in etcd, but that others of this registry are not done with. etcd does
+        /// not tell when they are.
+        ours: Vec<String>,
     },
 }
 
@@ -174,19 +175,7 @@ impl WorkQueue {
             loop {
                 match self.look_and_claim().await? {
                     Looked::Claimed(claim) => return Ok(*claim),
-                    Looked::NoneFree { revision, busy } => {
-                        // Where that comes to nothing, etcd has no news of it.
-                        let given_back = async {
-                            match busy {
-                                Some(key) => drop(entry::turn(&self.keys, &key).await),
-                                None => std::future::pending().await,
-                            }
-                        };
-                        tokio::select! {
-                            news = self.news(revision) => news?,
-                            () = given_back => {}
-                        }
-                    }
+                    Looked::NoneFree { revision, ours } => self.wait(revision, &ours).await?,
                 }
             }
         };
@@ -218,12 +207,12 @@ impl WorkQueue {
         loop {
             let tenure = self.keys.tenure().await?;
             let seen = self.look(limit).await?;
-            let mut busy = None;
+            let mut ours = Vec::new();
             let mut was_late = false;
             for item in seen.free {
                 let key = self.claim_key(&item);
                 let Some(turn) = entry::try_turn(&self.keys, &key) else {
-                    busy.get_or_insert(key);
+                    ours.push(key);
                     continue;
                 };
                 let entry = Entry::new(&self.keys, key, tenure.clone(), Some(turn));
@@ -240,7 +229,7 @@ impl WorkQueue {
                 // Others were faster, each time.
                 (true, _) => pause.now().await,
                 (false, true) => limit = limits.next().flatten(),
-                (false, false) => return Ok(Looked::NoneFree { revision, busy }),
+                (false, false) => return Ok(Looked::NoneFree { revision, ours }),
             }
         }
     }
@@ -304,6 +293,17 @@ impl WorkQueue {
             free,
             more,
         })
+    }
+
+    /// Waits until there may be something.
+    async fn wait(&self, revision: i64, ours: &[String]) -> Result<(), Failure> {
+        let turns = ours.iter().map(|key| entry::turn(&self.keys, key));
+        let mut turns: FuturesUnordered<_> = turns.collect();
+        tokio::select! {
+            biased;
+            news = self.news(revision) => news,
+            Some(_) = turns.next() => Ok(()),
+        }
     }
 
     /// Waits until something was pushed or given back after a revision, or nobody knows.

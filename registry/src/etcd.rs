@@ -23,6 +23,7 @@ use etcd_client::{
 };
 use futures::FutureExt;
 use switchboard_resolver::Channel;
+use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, util::BoxCloneSyncService};
 
 use self::auth::Auth;
@@ -95,6 +96,15 @@ impl Etcd {
     /// Ends a login that is under way: the channel would wait for it when it is closed.
     pub(crate) async fn close(&self) {
         self.auth.close().await;
+    }
+
+    /// Does something where this was made, on whichever runtime it is waited for, until what this returns
+    /// is dropped.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> AbortOnDropHandle<T> {
+        AbortOnDropHandle::new(self.auth.runtime().spawn(work))
     }
 
     /// Returns what tells when etcd can be reached again.

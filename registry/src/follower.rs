@@ -8,7 +8,8 @@ mod rejected;
 
 use std::time::Instant;
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::rejected::Rejected;
 use crate::{
@@ -67,8 +68,8 @@ pub(crate) struct Follower<R: Reader> {
     /// watch resumes at it, and it takes the place of one that was ours.
     watch: Watch<Option<R::Value>>,
     /// What etcd was asked and has not answered yet. It outlives whoever gives up waiting, so that one
-    /// who never waits for long gets on all the same.
-    asked: Option<BoxFuture<'static, Answer>>,
+    /// who never waits for long gets on all the same; also the runtime where that one was.
+    asked: Option<AbortOnDropHandle<Answer>>,
     stream: Option<Watching>,
     page_size: PageSize,
     rejected: Rejected,
@@ -174,7 +175,11 @@ impl<R: Reader> Follower<R> {
                 };
                 let answer = asked.await;
                 self.asked = None;
-                self.hear_answer(answer)
+                match answer {
+                    Ok(answer) => self.hear_answer(answer),
+                    // The registry's runtime is no more.
+                    Err(_) => Err(EtcdError::ended()),
+                }
             }
         };
         if let Err(error) = done {
@@ -183,9 +188,9 @@ impl<R: Reader> Follower<R> {
     }
 
     /// Sends a request; `None` for what is none.
-    fn ask(&mut self, step: Step) -> Option<BoxFuture<'static, Answer>> {
+    fn ask(&mut self, step: Step) -> Option<AbortOnDropHandle<Answer>> {
         let (etcd, range) = (self.etcd.clone(), self.range.clone());
-        Some(match step {
+        let asked = match step {
             Step::List { after, revision } => {
                 if after.is_none() {
                     self.rejected.begin_list();
@@ -208,7 +213,8 @@ impl<R: Reader> Follower<R> {
             }
             Step::LogIn => async move { Answer::LoggedIn(etcd.log_in().await) }.boxed(),
             Step::AskProgress | Step::Receive { .. } | Step::WaitUntil(_) => return None,
-        })
+        };
+        Some(self.etcd.run(asked))
     }
 
     fn hear_answer(&mut self, answer: Answer) -> Result<(), EtcdError> {

@@ -14,7 +14,10 @@ use std::{
 };
 
 use switchboard_resolver::Cause;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 
 pub use self::{
     changes::Changes,
@@ -120,6 +123,15 @@ impl Keys {
         let stop = shared.ending.asked.child_token();
         shared.tasks.spawn_on(task(stop.clone()), &shared.runtime);
         stop.drop_guard()
+    }
+
+    /// Does something on the registry's runtime, on whichever it is waited for, until what this returns is
+    /// dropped.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> AbortOnDropHandle<T> {
+        self.0.shared.etcd.run(work)
     }
 
     /// Returns whether the registry was closed: nothing is read or written any more.

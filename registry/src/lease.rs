@@ -117,12 +117,17 @@ impl Lease {
         }
     }
 
-    pub(crate) fn next(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Step {
+    /// Gives up what is held, if its deadline has passed.
+    pub(crate) fn pass(&mut self, now: Instant) {
         if let State::Held { id, deadline, .. } = self.state
             && deadline <= now
         {
             self.state = State::Expired { id };
         }
+    }
+
+    pub(crate) fn next(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Step {
+        self.pass(now);
         match (self.state, self.not_before.filter(|at| *at > now)) {
             (State::Released, _) => Step::Done,
             (State::Held { deadline, .. }, Some(at)) => Step::WaitUntil(at.min(deadline)),

@@ -144,7 +144,11 @@ impl Keeper {
 
     async fn renew(&mut self, id: LeaseId) {
         let sent = clock::now();
-        match self.renewal(id).await {
+        let renewed = self.renewal(id).await;
+        // What could have run out meanwhile is lost, also to those who look only later.
+        self.lease.pass(clock::now());
+        self.report();
+        match renewed {
             Ok(Some(ttl)) => {
                 self.lease.renewed(id, ttl, sent);
                 self.succeed(id);

@@ -13,9 +13,10 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    deaf::Deaf,
     election::{NAME, campaign, campaign_apart, election_of, keys, standing},
     on_both,
-    server::{SOON, Server, delete, put, soon, spawn},
+    server::{SOON, Server, begin_elsewhere, delete, put, soon, spawn},
 };
 
 on_both! {
@@ -32,6 +33,7 @@ on_both! {
     an_etcd_that_was_wiped_is_followed_from_its_beginning,
     who_gives_up_looking_misses_nothing,
     what_is_told_can_be_a_stream,
+    who_looked_on_a_runtime_that_has_ended_looks_on_another,
 }
 
 async fn observer(etcd: &Server) -> Observer {
@@ -385,4 +387,15 @@ async fn what_is_told_can_be_a_stream(etcd: &mut Server) {
     drop(leadership);
     soon(other.close()).await;
     assert!(soon(told.next()).await.is_none());
+}
+
+async fn who_looked_on_a_runtime_that_has_ended_looks_on_another(etcd: &mut Server) {
+    let deaf = Deaf::to(etcd).await;
+    let registry = deaf.registry().await;
+    let observer = election_of(&registry).observe();
+    deaf.hold();
+    let begin = async |observer: &mut Observer| drop(observer.next().await);
+    let mut observer = begin_elsewhere(observer, begin).await;
+    deaf.release();
+    assert!(soon(observer.next()).await.unwrap().is_none());
 }

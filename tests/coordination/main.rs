@@ -17,6 +17,7 @@ mod election_late;
 mod election_observed;
 mod lock;
 mod lock_late;
+mod lock_lost;
 mod members;
 mod progress;
 mod queue;

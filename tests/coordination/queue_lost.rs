@@ -11,12 +11,13 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{
     deaf::{Deaf, wait},
     on_both,
-    server::{Server, soon},
+    server::{Server, begin_elsewhere, soon},
 };
 
 on_both! {
     pops_that_are_cancelled_anywhere_lose_nothing,
     who_was_cancelled_gets_what_it_had_taken,
+    what_was_begun_on_a_runtime_that_has_ended_is_finished_on_another,
     an_item_whose_answer_was_lost_is_told_of,
     an_item_that_is_there_still_is_taken,
     a_doubt_stays_when_the_pop_is_cancelled,
@@ -119,6 +120,18 @@ async fn who_was_cancelled_gets_what_it_had_taken(etcd: &mut Server) {
             .await
             .is_err()
     );
+    deaf.release();
+    let item = soon(queue.pop()).await.unwrap();
+    assert_eq!((item.key, &*item.value), (first.key, &b"first"[..]));
+    assert_eq!(pop(&mut queue).await, b"next");
+}
+
+async fn what_was_begun_on_a_runtime_that_has_ended_is_finished_on_another(etcd: &mut Server) {
+    let deaf = Deaf::to(etcd).await;
+    let (queue, [first, _]) = ahead(etcd, &deaf.registry().await).await;
+    deaf.hold();
+    let begin = async |queue: &mut Queue| drop(queue.pop().await);
+    let mut queue = begin_elsewhere(queue, begin).await;
     deaf.release();
     let item = soon(queue.pop()).await.unwrap();
     assert_eq!((item.key, &*item.value), (first.key, &b"first"[..]));

@@ -15,7 +15,7 @@ use switchboard_embedded::EmbeddedEtcd;
 use switchboard_test_support::{Etcd, RawEtcd, eventually};
 use tokio::{
     runtime::{Builder, Handle},
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, OwnedMutexGuard, oneshot},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -89,6 +89,22 @@ impl<T: 'static> Task<T> {
     pub(crate) async fn joined(mut self) -> T {
         soon(self.owner.join_next()).await.unwrap().unwrap()
     }
+}
+
+/// Begins something on a runtime that has ended when this returns.
+pub(crate) async fn begin_elsewhere<T: Send + 'static>(
+    mut who: T,
+    begin: impl AsyncFnOnce(&mut T) + Send + 'static,
+) -> T {
+    let (back, given_back) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let begun = async { timeout(Duration::from_millis(300), begin(&mut who)).await };
+        assert!(runtime.block_on(begun).is_err(), "it is done");
+        drop(runtime);
+        let _ = back.send(who);
+    });
+    soon(given_back).await.unwrap()
 }
 
 impl Server {

@@ -26,6 +26,8 @@ on_both! {
     what_is_given_back_is_another_one_s,
     those_of_one_process_never_have_the_same,
     items_behind_many_that_others_work_on_are_found,
+    items_behind_many_whose_claims_are_lost_are_found,
+    a_lost_claim_that_is_dropped_is_another_one_s_at_once,
     what_others_put_there_is_no_item,
     a_claim_whose_lease_is_lost_is_given_to_somebody_else,
     who_waits_goes_on_whatever_becomes_of_etcd,
@@ -155,6 +157,47 @@ async fn items_behind_many_that_others_work_on_are_found(etcd: &mut Server) {
     push(&queue, 2, "last").await;
     let last = soon(queue.try_claim()).await.unwrap().expect("it is free");
     assert_eq!(last.value(), b"last");
+}
+
+/// Ends the lease of a registry that has claimed something.
+async fn revoke(etcd: &Server, claims: &[Claim]) {
+    let lease = keys(etcd).await[0].lease;
+    let etcd = RawEtcd::connect(etcd.endpoint());
+    etcd.revoke(lease).await.unwrap();
+    for claim in claims {
+        soon(claim.lost()).await;
+    }
+}
+
+async fn items_behind_many_whose_claims_are_lost_are_found(etcd: &mut Server) {
+    let queue = queue(&etcd.registry().await);
+    let mut lost = Vec::new();
+    for number in 0..64 {
+        push(&queue, 1, &number.to_string()).await;
+        lost.push(claim(&queue).await);
+    }
+    revoke(etcd, &lost).await;
+    // Nobody else has them, but those who have lost them are not done.
+    push(&queue, 2, "last").await;
+    let last = soon(queue.try_claim()).await.unwrap().expect("it is free");
+    assert_eq!(last.value(), b"last");
+}
+
+async fn a_lost_claim_that_is_dropped_is_another_one_s_at_once(etcd: &mut Server) {
+    let queue = queue(&etcd.registry().await);
+    push(&queue, 1, "apples").await;
+    let lost = [claim(&queue).await];
+    revoke(etcd, &lost).await;
+    let waits = queue.clone();
+    let mut waiting = JoinSet::from_iter([async move { claim(&waits).await }]);
+    let waited = timeout(Duration::from_secs(1), waiting.join_next()).await;
+    assert!(waited.is_err(), "who has lost it is not done");
+    drop(lost);
+    // Its key is gone already, so that no watch tells of it.
+    let waited = timeout(Duration::from_secs(4), waiting.join_next()).await;
+    let order = waited.expect("at once").unwrap().unwrap();
+    soon(order.ack()).await.unwrap();
+    nothing_is_left(etcd).await;
 }
 
 async fn what_others_put_there_is_no_item(etcd: &mut Server) {

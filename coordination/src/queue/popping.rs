@@ -1,12 +1,12 @@
 //! Pops: asks the [page](super::page) what to do next, does that, and tells it what came of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use futures::{FutureExt, future::BoxFuture};
 use switchboard_registry::keys::{
     Changes, Guard, KeyRange, KeyValue, Keys, KeysError, Operation, Outcome, Selection, Transaction,
 };
 use switchboard_resolver::Cause;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Item, PopError,
@@ -21,9 +21,14 @@ pub(super) struct Popping {
     place: Arc<Place>,
     page: Page,
     /// What is under way. It stays when who asked for it gives up, and whoever pops next is told what came
-    /// of it: an item that it has taken would be lost with it. The mutex is never locked; it lets
-    /// others push meanwhile.
-    taking: Mutex<Option<BoxFuture<'static, Taken>>>,
+    /// of it: an item that it has taken would be lost with it.
+    taking: Option<Taking>,
+}
+
+/// An item that is being taken.
+struct Taking {
+    item: Found,
+    taken: AbortOnDropHandle<Taken>,
 }
 
 /// What came of trying to take an item.
@@ -41,7 +46,7 @@ impl Popping {
             page: Page::new(place.clone()),
             keys,
             place,
-            taking: Mutex::default(),
+            taking: None,
         }
     }
 
@@ -114,18 +119,23 @@ impl Popping {
     }
 
     async fn take(&mut self, item: Found, behind: Vec<Found>) -> Result<Option<Item>, PopError> {
-        let taking = take(self.keys.clone(), item, behind).boxed();
-        *self.taking() = Some(taking);
+        let taking = take(self.keys.clone(), item.clone(), behind);
+        let taken = self.keys.run(taking);
+        self.taking = Some(Taking { item, taken });
         self.taken().await
     }
 
     /// Waits for what is under way.
     async fn taken(&mut self) -> Result<Option<Item>, PopError> {
-        let Some(taking) = self.taking() else {
+        let Some(Taking { item, taken }) = &mut self.taking else {
             return Ok(None);
         };
-        let taken = taking.await;
-        *self.taking() = None;
+        let taken = match taken.await {
+            Ok(taken) => taken,
+            // The registry's runtime is no more.
+            Err(ended) => Taken::Unknown(item.clone(), Arc::new(ended)),
+        };
+        self.taking = None;
         match taken {
             Taken::Ours(item) => Ok(Some(item)),
             Taken::Gone(there) => {
@@ -143,11 +153,6 @@ impl Popping {
                 Err(self.failed(failure))
             }
         }
-    }
-
-    fn taking(&mut self) -> &mut Option<BoxFuture<'static, Taken>> {
-        let taking = self.taking.get_mut();
-        taking.unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn pause(&self, pause: &mut Pause, error: KeysError) -> Result<(), PopError> {

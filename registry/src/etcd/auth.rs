@@ -95,6 +95,10 @@ impl Auth {
         }
     }
 
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Returns what signs requests with the token there is when they are sent.
     pub(super) fn current(&self) -> Current {
         self.current.clone()
