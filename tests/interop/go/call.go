@@ -288,6 +288,10 @@ func hang(ctx context.Context, c client, _ []string) error {
 	if took := time.Since(begin); took < time.Second {
 		return fmt.Errorf("over after: %v (expected: 1 s)", took)
 	}
+	// A server of tonic's that is first to see the deadline pass says so in its own way.
+	if s := status.Convert(err); s.Code() == codes.Canceled && s.Message() == "Timeout expired" {
+		return nil
+	}
 	return same("code", status.Code(err), codes.DeadlineExceeded)
 }
 
