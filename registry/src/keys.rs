@@ -134,11 +134,6 @@ impl Keys {
         self.0.shared.etcd.run(work)
     }
 
-    /// Returns whether the registry was closed: nothing is read or written any more.
-    pub fn is_closed(&self) -> bool {
-        self.0.shared.ending.asked.is_cancelled()
-    }
-
     /// Reads a key, linearizably, as it was at `revision`; 0 stands for the current one.
     ///
     /// # Errors
@@ -269,6 +264,11 @@ impl Keys {
             Kind::Unsent if self.is_closed() => KeysError::Closed,
             _ => error.into(),
         })
+    }
+
+    /// Returns whether the registry was closed.
+    fn is_closed(&self) -> bool {
+        self.0.shared.ending.asked.is_cancelled()
     }
 }
 

@@ -49,6 +49,7 @@
 
 mod anchor;
 mod carried;
+mod entries;
 mod freshness;
 mod resumption;
 mod state;
@@ -63,11 +64,13 @@ use std::{
 
 use switchboard_resolver::Cause;
 
+pub(crate) use self::entries::Entry;
 pub use self::freshness::Freshness;
 pub(crate) use self::step::{Cancel, Change, Page, Put, Step};
 use self::{
     anchor::{Anchor, Owed},
     carried::Carried,
+    entries::{Entries, go_on, newest},
     resumption::Resumption,
     state::{Listed, State},
 };
@@ -87,7 +90,7 @@ pub(crate) struct Watch<T> {
     begin: i64,
     resumption: Resumption,
     /// What the range held at `revision`.
-    entries: BTreeMap<Vec<u8>, Entry<T>>,
+    entries: Entries<T>,
     /// Of the last list or event that `entries` holds; 0 before the first list of a history.
     revision: i64,
     carried: Carried<T>,
@@ -97,14 +100,6 @@ pub(crate) struct Watch<T> {
     heard: Option<Instant>,
     failures: u32,
     not_before: Option<Instant>,
-}
-
-/// A value, the revision that brought it, and its lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry<T> {
-    pub(crate) value: T,
-    pub(crate) revision: i64,
-    pub(crate) lease: i64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -252,7 +247,7 @@ impl<T> Watch<T> {
         let mut is_known = false;
         if !page.more {
             let (revision, pages) = (*revision, mem::take(pages));
-            if !self.goes_on_in(revision, &pages) {
+            if revision < self.revision || !go_on(&self.entries, self.revision, &pages) {
                 self.leave_history(now);
             }
             // In one of another history nothing may be there that is not known; nor what is.
@@ -260,9 +255,7 @@ impl<T> Watch<T> {
             self.replace(pages);
             self.revision = revision;
             self.begin = self.resumption.begin(revision);
-            if let Some(newest) = self.newest() {
-                self.resumption.seen(newest);
-            }
+            self.resumption.seen(|| newest(&self.entries));
             self.changed = true;
             self.state = State::Opening { at: None };
             // That there is a list is no reason to believe that it can be watched: the waits go on
@@ -316,19 +309,13 @@ impl<T> Watch<T> {
                     lease,
                 }) => {
                     self.carried.held_again(&key);
-                    self.resumption.seen(Anchor {
-                        key: key.clone(),
+                    let entry = Entry {
+                        value,
                         revision,
                         lease,
-                    });
-                    self.entries.insert(
-                        key,
-                        Entry {
-                            value,
-                            revision,
-                            lease,
-                        },
-                    );
+                    };
+                    self.resumption.seen(|| Some(Anchor::of(&key, &entry)));
+                    self.entries.insert(key, entry);
                     self.changed = true;
                 }
                 Change::Put(Put { value: None, .. }) => {}
@@ -465,43 +452,17 @@ impl<T> Watch<T> {
         (self.revision, self.begin) = (0, 0);
     }
 
-    /// Whether a list at `revision` can be of the history that is known: it has not gone back, and
-    /// every put in it that is not new is known.
-    fn goes_on_in(&self, revision: i64, pages: &[Listed<T>]) -> bool {
-        let is_known = |key: &Vec<u8>, listed: &Entry<T>| {
-            let known = self.entries.get(key);
-            known.is_some_and(|it| (it.revision, it.lease) == (listed.revision, listed.lease))
-        };
-        revision >= self.revision
-            && pages.iter().all(|(key, listed)| match listed {
-                Some(listed) => listed.revision > self.revision || is_known(key, listed),
-                // What cannot be decoded was not taken in before either.
-                None => true,
-            })
-    }
-
     /// What is to be done to go on: to open a watch at the last put that is known, or, if there is
     /// none, to list again.
     fn resume(&self) -> State<T> {
         let at = match &self.resumption {
-            Resumption::WithWhatIsThere => self.newest(),
+            Resumption::WithWhatIsThere => newest(&self.entries),
             Resumption::Unbroken { last_put } => last_put.clone(),
         };
         match at {
             Some(anchor) => State::Opening { at: Some(anchor) },
             None => State::list(self.begin),
         }
-    }
-
-    /// Returns the last put of those that are there.
-    fn newest(&self) -> Option<Anchor> {
-        let entries = self.entries.iter();
-        let (key, entry) = entries.max_by_key(|(_, entry)| entry.revision)?;
-        Some(Anchor {
-            key: key.clone(),
-            revision: entry.revision,
-            lease: entry.lease,
-        })
     }
 
     fn replace(&mut self, pages: Vec<Listed<T>>) {

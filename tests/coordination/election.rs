@@ -1,6 +1,6 @@
 //! One leader at a time.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use switchboard::{
     Registry,
@@ -10,12 +10,12 @@ use switchboard::{
 use switchboard_test_support::{RawEtcd, eventually};
 use tokio::{
     runtime::{Builder, Runtime},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use crate::{
     on_both,
-    server::{SOON, Server, TTL, delete, is_closed, put, soon, spawn},
+    server::{SOON, Server, TTL, cancel_after, delete, is_closed, put, soon, spawn},
 };
 
 on_both! {
@@ -301,39 +301,14 @@ async fn what_is_cancelled_anywhere_leaves_nothing(etcd: &mut Server) {
     nothing_is_left(etcd).await;
 }
 
-/// Polls something so many times, if it is not done before, and drops it.
-async fn cancel_after(polls: usize, what: impl Future) {
-    let mut left = polls;
-    let mut what = pin!(what);
-    let cancelled = poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(());
-        }
-        left -= 1;
-        what.as_mut().poll(cx).map(drop)
-    });
-    // It may wait for something that does not come.
-    let _ = timeout(Duration::from_millis(50), cancelled).await;
-}
-
 async fn standing_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     let (here, there) = (etcd.registry().await, etcd.registry().await);
     let leadership = campaign(&here, "here").await;
     let waits = spawn(async move { campaign(&there, "there").await });
     standing(etcd, 2).await;
-    for fault in 0..3 {
-        match fault {
-            0 => etcd.restart().await,
-            1 => {
-                put(&here, "/other", "1").await;
-                etcd.compact().await;
-                etcd.restart().await;
-            }
-            // Nobody leads any more.
-            _ => etcd.wipe().await,
-        }
-        assert!(!(waits.is_finished() && leadership.is_held()), "two lead");
-    }
+    // Nobody has it any more after that.
+    let check = || assert!(!(waits.is_finished() && leadership.is_held()), "two lead");
+    etcd.suffer(&here, check).await;
     soon(leadership.lost()).await;
     drop(leadership);
     let leadership = waits.joined().await;

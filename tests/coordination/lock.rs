@@ -1,13 +1,11 @@
 //! One at a time.
 
 use std::{
-    future::poll_fn,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -23,7 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     on_both,
-    server::{SOON, Server, TTL, alive, delete, is_closed, put, soon, spawn},
+    server::{SOON, Server, TTL, alive, cancel_after, delete, is_closed, put, soon, spawn},
 };
 
 on_both! {
@@ -239,18 +237,7 @@ async fn what_is_cancelled_anywhere_leaves_nothing(etcd: &mut Server) {
     let held = lock(&etcd.registry().await).await;
     for polls in 0..30 {
         let lock = lock_of(&registry);
-        let mut left = polls;
-        let mut locking = pin!(lock.lock());
-        let cancelled = poll_fn(|cx| {
-            if left == 0 {
-                return Poll::Ready(());
-            }
-            left -= 1;
-            assert!(locking.as_mut().poll(cx).is_pending());
-            Poll::Pending
-        });
-        // It may wait for something that does not come.
-        let _ = timeout(Duration::from_millis(50), cancelled).await;
+        cancel_after(polls, lock.lock()).await;
     }
     waiting(etcd, 1).await;
     for polls in 0..10 {
@@ -369,19 +356,9 @@ async fn waiting_goes_on_whatever_becomes_of_etcd(etcd: &mut Server) {
     let guard = lock(&here).await;
     let waits = spawn(async move { lock_of(&there).lock().await.unwrap() });
     waiting(etcd, 2).await;
-    for fault in 0..3 {
-        match fault {
-            0 => etcd.restart().await,
-            1 => {
-                put(&here, "/other", "1").await;
-                etcd.compact().await;
-                etcd.restart().await;
-            }
-            // Nobody has it any more.
-            _ => etcd.wipe().await,
-        }
-        assert!(!(waits.is_finished() && guard.is_held()), "two have it");
-    }
+    // Nobody has it any more after that.
+    let check = || assert!(!(waits.is_finished() && guard.is_held()), "two have it");
+    etcd.suffer(&here, check).await;
     soon(guard.lost()).await;
     drop(guard);
     waits.joined().await.unlock().await.unwrap();

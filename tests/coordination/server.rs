@@ -1,7 +1,10 @@
 //! The etcds that the tests run against.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Weak},
+    task::Poll,
     time::Duration,
 };
 
@@ -65,6 +68,21 @@ pub(crate) fn alive() -> usize {
 /// Waits for what is to come at once.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(SOON, what).await.expect("in time")
+}
+
+/// Polls something so many times, if it is not done before, and drops it.
+pub(crate) async fn cancel_after(polls: usize, what: impl Future) {
+    let mut left = polls;
+    let mut what = pin!(what);
+    let cancelled = poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        what.as_mut().poll(cx).map(drop)
+    });
+    // It may wait for something that does not come.
+    let _ = timeout(Duration::from_millis(50), cancelled).await;
 }
 
 /// A task of a test, which ends with this.
@@ -165,6 +183,19 @@ impl Server {
             Either::Real(etcd) => etcd.wipe_and_restart().await,
             Either::Embedded(etcd) => etcd.wipe(),
         }
+    }
+
+    /// Breaks all connections, then forgets all history, and then all that it held; `check` is called
+    /// after each.
+    pub(crate) async fn suffer(&mut self, registry: &Registry, check: impl Fn()) {
+        self.restart().await;
+        check();
+        put(registry, "/other", "1").await;
+        self.compact().await;
+        self.restart().await;
+        check();
+        self.wipe().await;
+        check();
     }
 
     /// Stops answering.

@@ -53,18 +53,6 @@ impl Selection {
         self
     }
 
-    /// Leaves out those that were changed last before `revision`.
-    pub fn changed_since(mut self, revision: i64) -> Self {
-        self.options = self.options.with_min_mod_revision(revision);
-        self
-    }
-
-    /// Leaves out those that were changed last after `revision`.
-    pub fn changed_by(mut self, revision: i64) -> Self {
-        self.options = self.options.with_max_mod_revision(revision);
-        self
-    }
-
     /// Reads no values.
     pub fn keys_only(mut self) -> Self {
         self.options = self.options.with_keys_only();

@@ -80,11 +80,6 @@ impl Guard {
         Self(Compare::create_revision(key, CompareOp::Equal, revision))
     }
 
-    /// The key is under this lease.
-    pub fn under_lease(key: &str, lease: LeaseId) -> Self {
-        Self(Compare::lease(key, CompareOp::Equal, lease))
-    }
-
     /// There is no key in the range.
     pub fn none_in(range: &KeyRange) -> Self {
         let absent = Compare::create_revision(range.start(), CompareOp::Equal, 0);

@@ -1,5 +1,7 @@
 //! The put that a watch is resumed at.
 
+use super::Entry;
+
 /// A put that was seen, by which a history is known again: no other one has that key under that
 /// lease at that revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,6 +9,16 @@ pub(super) struct Anchor {
     pub(super) key: Vec<u8>,
     pub(super) revision: i64,
     pub(super) lease: i64,
+}
+
+impl Anchor {
+    pub(super) fn of<T>(key: &[u8], entry: &Entry<T>) -> Self {
+        Self {
+            key: key.to_vec(),
+            revision: entry.revision,
+            lease: entry.lease,
+        }
+    }
 }
 
 /// The put that an open watch was opened at, and has not brought yet.

@@ -25,9 +25,10 @@ impl Resumption {
         }
     }
 
-    /// A put has come.
-    pub(super) fn seen(&mut self, put: Anchor) {
+    /// A put has come, if there is one; it is only asked for where it matters.
+    pub(super) fn seen(&mut self, put: impl FnOnce() -> Option<Anchor>) {
         if let Self::Unbroken { last_put } = self
+            && let Some(put) = put()
             && last_put
                 .as_ref()
                 .is_none_or(|it| it.revision < put.revision)

@@ -1,0 +1,36 @@
+//! What a range held, and what that tells of the history it is of.
+
+use std::collections::BTreeMap;
+
+use super::{anchor::Anchor, state::Listed};
+
+/// A value, the revision that brought it, and its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry<T> {
+    pub(crate) value: T,
+    pub(crate) revision: i64,
+    pub(crate) lease: i64,
+}
+
+/// What a range held, by keys.
+pub(super) type Entries<T> = BTreeMap<Vec<u8>, Entry<T>>;
+
+/// Returns the last put of those that are there.
+pub(super) fn newest<T>(entries: &Entries<T>) -> Option<Anchor> {
+    let (key, entry) = entries.iter().max_by_key(|(_, entry)| entry.revision)?;
+    Some(Anchor::of(key, entry))
+}
+
+/// Whether a list can be of the history in which `entries` were there at `revision`: every put in it
+/// that is not new is known.
+pub(super) fn go_on<T>(entries: &Entries<T>, revision: i64, listed: &[Listed<T>]) -> bool {
+    let is_known = |key: &Vec<u8>, listed: &Entry<T>| {
+        let known = entries.get(key);
+        known.is_some_and(|it| (it.revision, it.lease) == (listed.revision, listed.lease))
+    };
+    listed.iter().all(|(key, listed)| match listed {
+        Some(listed) => listed.revision > revision || is_known(key, listed),
+        // What cannot be decoded was not taken in before either.
+        None => true,
+    })
+}
