@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     on_both,
-    server::{Server, TTL},
+    server::{Server, TTL, items_or},
 };
 
 on_both! {
@@ -27,10 +27,9 @@ on_both! {
 
 const EACH: usize = 8;
 
-/// How many items are pushed under faults, unless the environment says otherwise: `QUEUE_ITEMS=20000`.
+/// How many items are pushed under faults.
 fn items() -> usize {
-    let given = std::env::var("QUEUE_ITEMS").ok();
-    given.map_or(800, |given| given.parse().expect("a number"))
+    items_or(800)
 }
 
 async fn eight_pop_all_that_eight_push(etcd: &mut Server) {

@@ -70,6 +70,13 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(SOON, what).await.expect("in time")
 }
 
+/// How many items queues are tried with: so many, unless the environment says otherwise, as
+/// `QUEUE_ITEMS=20000`.
+pub(crate) fn items_or(items: usize) -> usize {
+    let given = std::env::var("QUEUE_ITEMS").ok();
+    given.map_or(items, |given| given.parse().expect("a number"))
+}
+
 /// Polls something so many times, if it is not done before, and drops it.
 pub(crate) async fn cancel_after(polls: usize, what: impl Future) {
     let mut left = polls;

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     deaf::Deaf,
     on_both,
-    server::{SOON, Server, TTL, is_closed, put, soon},
+    server::{SOON, Server, TTL, is_closed, items_or, put, soon},
 };
 
 on_both! {
@@ -340,12 +340,14 @@ async fn what_is_no_name_is_refused(etcd: &mut Server) {
     assert_eq!(etcd.revision().await, before);
 }
 
-const ITEMS: usize = 400;
+fn items() -> usize {
+    items_or(400)
+}
 
 async fn all_is_done_whoever_is_cancelled_or_closed(etcd: &mut Server) {
     let done: RefCell<BTreeMap<Vec<u8>, usize>> = RefCell::default();
     let registry = etcd.registry().await;
-    for number in 0..ITEMS {
+    for number in 0..items() {
         push(&queue(&registry), fastrand::u16(0..3), &number.to_string()).await;
     }
     let endpoint = etcd.endpoint().to_owned();
@@ -357,10 +359,10 @@ async fn all_is_done_whoever_is_cancelled_or_closed(etcd: &mut Server) {
         }
     };
     let all = async { tokio::join!(join_all(working), faults) };
-    timeout(Duration::from_secs(120), all)
+    timeout(Duration::from_secs(120 + items() as u64 / 50), all)
         .await
         .expect("in time");
-    assert_eq!(done.borrow().len(), ITEMS);
+    assert_eq!(done.borrow().len(), items());
     // What was done, but of which etcd has not heard, is done again.
     let rest = queue(&registry);
     let left = async || {
@@ -382,7 +384,7 @@ async fn work(endpoint: &str, done: &RefCell<BTreeMap<Vec<u8>, usize>>) {
         registry.connect_lazy().unwrap()
     };
     let mut registry = connect();
-    while done.borrow().len() < ITEMS {
+    while done.borrow().len() < items() {
         let limit = Duration::from_micros(fastrand::u64(0..30_000));
         let work = queue(&registry);
         let order = match timeout(limit, work.claim()).await {
