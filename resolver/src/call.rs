@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     CallError, Endpoint, ResponseBody, ServedBy,
     deadline::{Deadline, PATIENCE, Wait},
+    ending::Ending,
     idleness::Activity,
     outlook::Obstacle,
     request_body::RequestBody,
@@ -49,6 +50,13 @@ struct Picked {
     slot: Slot,
 }
 
+/// A call whose response has begun.
+struct Answered {
+    response: Response<RecvStream>,
+    call: OnConnection,
+    target: Arc<Target>,
+}
+
 /// What a look at the endpoints has come to.
 enum Pick {
     Picked(Picked),
@@ -63,6 +71,22 @@ impl Calls {
         head: &mut RequestHead,
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
+        let mut ending = Ending::begin();
+        match self.exchange(head, body).await {
+            Ok(answered) => Ok(self.response(answered, head, ending)),
+            Err(error) => {
+                ending.failed(error.code());
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends the request, as often as it takes, and waits for the headers of its response.
+    async fn exchange(
+        &self,
+        head: &mut RequestHead,
+        body: &mut RequestBody,
+    ) -> Result<Answered, CallError> {
         self.activity.note();
         let deadline = head.deadline;
         body.read_ahead()
@@ -88,7 +112,11 @@ impl Calls {
             };
             match headers(exchange, &deadline).await {
                 Some(Ok((response, call))) => {
-                    return Ok(self.response(response, call, head, &target));
+                    return Ok(Answered {
+                        response,
+                        call,
+                        target,
+                    });
                 }
                 Some(Err(Failure::Unsent(_))) if can_be_repeated => {}
                 Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
@@ -104,19 +132,25 @@ impl Calls {
 
     fn response(
         &self,
-        response: Response<RecvStream>,
-        call: OnConnection,
+        answered: Answered,
         head: &mut RequestHead,
-        target: &Target,
+        mut ending: Ending,
     ) -> Response<ResponseBody> {
+        let Answered {
+            response,
+            call,
+            target,
+        } = answered;
         let (mut parts, stream) = response.into_parts();
+        ending.headers(parts.status, &parts.headers);
         drop_broken_details(&mut parts.headers);
         let endpoint = target.endpoint.clone();
         let mut extensions = std::mem::take(&mut head.extensions);
         extensions.insert(ServedBy(endpoint.clone()));
         extensions.extend(parts.extensions);
         parts.extensions = extensions;
-        let body = ResponseBody::new(stream, call, head.deadline, self.service.clone(), endpoint);
+        let service = self.service.clone();
+        let body = ResponseBody::new(stream, call, head.deadline, service, endpoint, ending);
         Response::from_parts(parts, body)
     }
 

@@ -68,6 +68,10 @@ impl CallError {
         self.0.endpoint.as_ref()
     }
 
+    pub(crate) fn code(&self) -> Code {
+        self.0.status.code()
+    }
+
     pub(crate) fn nothing_to_call(service: &Option<Arc<str>>, obstacle: &Obstacle) -> Self {
         Self::unavailable(service, obstacle, obstacle.to_string())
     }

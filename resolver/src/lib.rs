@@ -29,6 +29,7 @@ mod channel;
 mod connector;
 mod deadline;
 mod dialing;
+mod ending;
 mod endpoint;
 mod endpoint_changes;
 mod endpoint_handle;

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::metadata::MetadataMap;
 
-use crate::{CallError, Endpoint, deadline::Deadline, transport::OnConnection};
+use crate::{CallError, Endpoint, deadline::Deadline, ending::Ending, transport::OnConnection};
 
 /// How much the caller takes before the server may send as much again, in bytes, while there is more
 /// to take. Less, and each small response pays for what its end gives back anyway; more, and a fast
@@ -33,6 +33,7 @@ pub struct ResponseBody {
     service: Option<Arc<str>>,
     /// `None` if nobody sent it.
     endpoint: Option<Endpoint>,
+    ending: Option<Ending>,
 }
 
 struct Incoming {
@@ -69,6 +70,7 @@ impl ResponseBody {
         deadline: Deadline,
         service: Option<Arc<str>>,
         endpoint: Endpoint,
+        ending: Ending,
     ) -> Self {
         let expiry = deadline.of_body().map(|at| Expiry {
             at: Instant::from_std(at),
@@ -86,6 +88,7 @@ impl ResponseBody {
             expiry,
             service,
             endpoint: Some(endpoint),
+            ending: Some(ending),
         }
     }
 }
@@ -99,6 +102,7 @@ impl Default for ResponseBody {
             expiry: None,
             service: None,
             endpoint: None,
+            ending: None,
         }
     }
 }
@@ -216,6 +220,7 @@ impl Body for ResponseBody {
             expiry,
             service,
             endpoint,
+            ending,
         } = &mut *self;
         let (Some(open), Some(endpoint)) = (&mut *incoming, endpoint) else {
             return Poll::Ready(None);
@@ -242,6 +247,13 @@ impl Body for ResponseBody {
             }
         };
         *incoming = None;
+        if let Some(ending) = ending {
+            match &result {
+                Some(Ok(frame)) => ending.trailers(frame.trailers_ref()),
+                Some(Err(error)) => ending.failed(error.code()),
+                None => ending.trailers(None),
+            }
+        }
         Poll::Ready(result)
     }
 
