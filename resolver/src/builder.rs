@@ -11,14 +11,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backoff, CallError, Channel, ChannelState, KeepAlive,
-    balancer::{Balancer, BoxSource, Published, Signals},
+    Backoff, CallError, Channel, ChannelState, KeepAlive, ReservePolicy,
+    balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
     connector::Connector,
     dialing::Dialing,
     idleness::Activity,
-    state::SourceState,
+    state::{ReserveUse, SourceState},
     tls::Tls,
     transport::{self, Vacancy},
     view::Views,
@@ -52,6 +52,7 @@ pub struct ChannelBuilder {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     idle_timeout: Duration,
+    reserve: ReservePolicy,
     backoff: Backoff,
     settings: transport::Settings,
     connector: Connector,
@@ -78,6 +79,7 @@ impl ChannelBuilder {
             timeout: None,
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            reserve: ReservePolicy::default(),
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
             connector: Connector::tcp(),
@@ -116,6 +118,16 @@ impl ChannelBuilder {
     /// The next call connects, and waits for that. The source is followed all the while.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout.min(NEVER);
+        self
+    }
+
+    /// Sets what becomes of connected endpoints that the source does not list any more.
+    pub fn reserve(mut self, policy: ReservePolicy) -> Self {
+        self.reserve = ReservePolicy {
+            settled: policy.settled.min(NEVER),
+            limit: policy.limit.min(NEVER),
+            ..policy
+        };
         self
     }
 
@@ -217,6 +229,7 @@ impl ChannelBuilder {
         let (state_sender, state) = watch::channel(Arc::new(ChannelState {
             service: self.name.as_deref().map(str::to_owned),
             source: SourceState::Pending,
+            reserve: ReserveUse::Unused,
             endpoints: Vec::new(),
         }));
         let reset_backoff = Arc::new(Notify::new());
@@ -236,7 +249,10 @@ impl ChannelBuilder {
             },
             self.seed
                 .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
-            self.idle_timeout,
+            balancer::Settings {
+                idle_timeout: self.idle_timeout,
+                reserve: self.reserve,
+            },
             Published {
                 views: views.clone(),
                 state: state_sender,
@@ -324,6 +340,9 @@ impl ChannelBuilder {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
         }
+        let share = self.reserve.share;
+        let is_share = (0.0..=1.0).contains(&share);
+        check(is_share, "reserve share", &share, "from 0 to 1")?;
         let Backoff {
             base,
             factor,
@@ -358,6 +377,7 @@ impl fmt::Debug for ChannelBuilder {
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("reserve", &self.reserve)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
             .field("tls", &self.tls)

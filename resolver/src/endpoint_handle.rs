@@ -22,6 +22,8 @@ pub(crate) struct EndpointHandle {
     /// has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
     pub(crate) condition: Condition,
+    /// It has vanished from what the source lists, and is kept connected.
+    is_reserved: bool,
     last_trouble: Option<Trouble>,
     /// The way there, while there is one.
     pub(crate) target: Option<Arc<Target>>,
@@ -44,12 +46,14 @@ impl EndpointHandle {
             state: Arc::new(EndpointState::new(
                 &endpoint,
                 condition,
+                false,
                 None,
                 InFlight::default(),
             )),
             endpoint,
             commands: Some(commands),
             condition,
+            is_reserved: false,
             last_trouble: None,
             target: None,
             in_flight: InFlight::default(),
@@ -61,6 +65,36 @@ impl EndpointHandle {
             endpoint: &self.endpoint,
             condition: self.condition,
             last_trouble: self.last_trouble.as_ref(),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.is_reserved
+    }
+
+    /// Returns whether there is a connection, whether it is called or not.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Keeps the endpoint, which is not listed any more, as long as its connection is.
+    pub(crate) fn reserve(&mut self) {
+        self.is_reserved = true;
+        self.tell(Command::Vanished);
+        self.show();
+    }
+
+    /// Takes in that the endpoint is listed again.
+    pub(crate) fn relist(&mut self, endpoint: Endpoint) {
+        self.is_reserved = false;
+        self.tell(Command::Listed);
+        match self.endpoint == endpoint {
+            true => self.show(),
+            false => self.update(endpoint),
         }
     }
 
@@ -124,6 +158,7 @@ impl EndpointHandle {
     pub(crate) fn into_draining(mut self) -> Self {
         self.commands = None;
         self.target = None;
+        self.is_reserved = false;
         self.condition = Condition::Draining;
         self.show();
         self
@@ -133,6 +168,7 @@ impl EndpointHandle {
         self.state = Arc::new(EndpointState::new(
             &self.endpoint,
             self.condition,
+            self.is_reserved,
             self.last_trouble.as_ref(),
             self.in_flight.clone(),
         ));
@@ -170,7 +206,9 @@ impl EndpointHandle {
             (_, Condition::Idle) => {
                 tracing::debug!(name: "endpoint_idle", service, %endpoint, "endpoint is not called any more");
             }
-            (_, Condition::Draining) => {}
+            (_, Condition::Draining) => {
+                tracing::debug!(name: "reserve_lost", service, %endpoint, cause, "connection in reserve lost");
+            }
         }
     }
 }

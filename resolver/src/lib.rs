@@ -15,8 +15,8 @@
 //! What it promises, with the test that holds each promise, is in `CONFORMANCE.md`.
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
-//! `endpoint_changes`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
-//! `transport::liveness`), and done by short loops that ask them (`balancer`, `endpoint_task`, `call`,
+//! `endpoint_changes`, `reserve`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
+//! `transport::liveness`), and done by short loops that ask them (`balancer` with its `fleet`, `endpoint_task`, `call`,
 //! `transport::connection`).
 
 mod address;
@@ -37,10 +37,12 @@ mod endpoint_set;
 mod endpoint_task;
 mod error;
 mod extensions;
+mod fleet;
 mod idleness;
 mod outlook;
 mod request_body;
 mod request_head;
+mod reserve;
 mod response_body;
 mod security;
 mod staggered;
@@ -64,9 +66,10 @@ pub use endpoint_changes::{EndpointChange, EndpointChanges};
 pub use endpoint_set::EndpointKey;
 pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
+pub use reserve::{EmptyPolicy, ReservePolicy};
 pub use response_body::ResponseBody;
 pub use security::Security;
-pub use state::{ChannelState, Condition, EndpointState, SourceState};
+pub use state::{ChannelState, Condition, EndpointState, ReserveUse, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 pub use transport::KeepAlive;

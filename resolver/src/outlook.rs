@@ -110,6 +110,11 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
 }
 
 impl SourceStatus {
+    /// Returns whether the source knows that its last snapshot is right.
+    pub(crate) fn is_right(&self) -> bool {
+        matches!(self, Self::Fresh)
+    }
+
     fn trouble(&self) -> Option<&Trouble> {
         match self {
             Self::Pending | Self::Fresh | Self::Ended => None,
