@@ -68,7 +68,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that
 /// is. As tokio has it.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(crate) const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl ChannelBuilder {
     pub(crate) fn new(source: BoxSource) -> Self {
@@ -289,16 +289,7 @@ impl ChannelBuilder {
     }
 
     fn validate(&self) -> Result<(), BuildError> {
-        let check = |is_valid: bool, setting, value: &dyn fmt::Debug, expected| {
-            if is_valid {
-                return Ok(());
-            }
-            Err(BuildError::Invalid {
-                setting,
-                value: format!("{value:?}"),
-                expected,
-            })
-        };
+        let check = BuildError::check;
         let positive = |setting, duration: Duration| {
             check(!duration.is_zero(), setting, &duration, "more than zero")
         };
@@ -389,6 +380,25 @@ pub enum BuildError {
         "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
     )]
     NoRuntime,
+}
+
+impl BuildError {
+    /// Refuses a setting that is not valid.
+    pub(crate) fn check(
+        is_valid: bool,
+        setting: &'static str,
+        value: &dyn fmt::Debug,
+        expected: &'static str,
+    ) -> Result<(), Self> {
+        if is_valid {
+            return Ok(());
+        }
+        Err(Self::Invalid {
+            setting,
+            value: format!("{value:?}"),
+            expected,
+        })
+    }
 }
 
 /// Why a channel did not connect.

@@ -29,6 +29,8 @@ mod channel;
 mod connector;
 mod deadline;
 mod dialing;
+#[allow(dead_code, reason = "the balancer does not ask it yet")]
+mod ejection;
 mod endpoint;
 mod endpoint_changes;
 mod endpoint_handle;
@@ -58,6 +60,7 @@ pub use address::{Address, AddressError};
 pub use backoff::Backoff;
 pub use builder::{BuildError, ChannelBuilder, ConnectError};
 pub use channel::{Channel, ResponseFuture};
+pub use ejection::{Breaker, Ejection, FailureCodes, FailureRate, SuccessRate};
 pub use endpoint::Endpoint;
 pub use endpoint_changes::{EndpointChange, EndpointChanges};
 pub use endpoint_set::EndpointKey;
