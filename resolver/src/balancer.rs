@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cause, Endpoint, ReservePolicy, Update,
+    Cause, Ejection, Endpoint, ReservePolicy, Update,
     balance::RoundRobin,
     dialing::Dialing,
     endpoint_set::EndpointSet,
@@ -69,13 +69,14 @@ pub(crate) struct Signals {
 pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) reserve: ReservePolicy,
+    pub(crate) ejection: Option<Ejection>,
 }
 
 enum Input {
     Source(Result<Option<Update>, Box<dyn Any + Send>>),
     News(News),
     ResetBackoff,
-    /// It is time to look for calls, or at the reserve.
+    /// It is time to look for calls, at the reserve, or at how calls have ended.
     Look,
     /// A call waits for the idle channel.
     Woken,
@@ -93,8 +94,13 @@ impl Balancer {
     ) -> Self {
         let dialing = Arc::new(dialing);
         Self {
+            fleet: Fleet::new(
+                service.clone(),
+                dialing.clone(),
+                settings.ejection,
+                rng.fork(),
+            ),
             service,
-            fleet: Fleet::new(dialing.clone(), rng.fork()),
             dialing,
             rng,
             source: Some(source),
@@ -153,8 +159,9 @@ impl Balancer {
                 None => std::future::pending().await,
             }
         };
-        let look = self.idleness.next().into_iter().chain(self.reserve.next());
-        let look = look.min().map(Instant::from_std);
+        let looks = [self.idleness.next(), self.reserve.next()];
+        let looks = looks.into_iter().flatten().map(Instant::from_std);
+        let look = looks.chain(self.fleet.next()).min();
         let look = async {
             match look {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -242,7 +249,7 @@ impl Balancer {
     }
 
     fn on_news(&mut self, news: News) {
-        for key in self.fleet.take_in(news, self.service.as_deref()) {
+        for key in self.fleet.take_in(news) {
             self.reserve.forget(&key);
         }
     }
@@ -256,6 +263,7 @@ impl Balancer {
         for key in self.reserve.due(now) {
             self.fleet.drain(&key);
         }
+        self.fleet.look();
         if self.idleness.next().is_none_or(|at| at > now) {
             return;
         }
@@ -300,10 +308,10 @@ impl Balancer {
             }
             Outlook::Failing(obstacle) => View::Failing(obstacle),
             Outlook::Ready => {
-                let targets = self.fleet.targets(is_reserve_used);
+                let (targets, is_wider) = self.fleet.targets(is_reserve_used);
                 // A new picker starts anywhere; while the READY ones stay the same, so does the
                 // turn.
-                if self.published.views.load().has_targets(&targets) {
+                if !is_wider && self.published.views.load().has_targets(&targets) {
                     return self.publish_state();
                 }
                 View::Ready(RoundRobin::new(targets, self.rng.usize(..)))

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backoff, CallError, Channel, ChannelState, KeepAlive, ReservePolicy,
+    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy,
     balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
@@ -53,6 +53,7 @@ pub struct ChannelBuilder {
     connect_timeout: Duration,
     idle_timeout: Duration,
     reserve: ReservePolicy,
+    ejection: Option<Ejection>,
     backoff: Backoff,
     settings: transport::Settings,
     connector: Connector,
@@ -69,7 +70,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that
 /// is. As tokio has it.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(crate) const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl ChannelBuilder {
     pub(crate) fn new(source: BoxSource) -> Self {
@@ -80,6 +81,7 @@ impl ChannelBuilder {
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             reserve: ReservePolicy::default(),
+            ejection: None,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
             connector: Connector::tcp(),
@@ -128,6 +130,12 @@ impl ChannelBuilder {
             limit: policy.limit.min(NEVER),
             ..policy
         };
+        self
+    }
+
+    /// Leaves out endpoints whose calls fail, although they are connected; none unless set.
+    pub fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = Some(ejection);
         self
     }
 
@@ -252,6 +260,7 @@ impl ChannelBuilder {
             balancer::Settings {
                 idle_timeout: self.idle_timeout,
                 reserve: self.reserve,
+                ejection: self.ejection,
             },
             Published {
                 views: views.clone(),
@@ -305,16 +314,7 @@ impl ChannelBuilder {
     }
 
     fn validate(&self) -> Result<(), BuildError> {
-        let check = |is_valid: bool, setting, value: &dyn fmt::Debug, expected| {
-            if is_valid {
-                return Ok(());
-            }
-            Err(BuildError::Invalid {
-                setting,
-                value: format!("{value:?}"),
-                expected,
-            })
-        };
+        let check = BuildError::check;
         let positive = |setting, duration: Duration| {
             check(!duration.is_zero(), setting, &duration, "more than zero")
         };
@@ -343,6 +343,9 @@ impl ChannelBuilder {
         let share = self.reserve.share;
         let is_share = (0.0..=1.0).contains(&share);
         check(is_share, "reserve share", &share, "from 0 to 1")?;
+        if let Some(ejection) = &self.ejection {
+            ejection.check()?;
+        }
         let Backoff {
             base,
             factor,
@@ -378,6 +381,7 @@ impl fmt::Debug for ChannelBuilder {
             .field("connect_timeout", &self.connect_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("reserve", &self.reserve)
+            .field("ejection", &self.ejection)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
             .field("tls", &self.tls)
@@ -409,6 +413,25 @@ pub enum BuildError {
         "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
     )]
     NoRuntime,
+}
+
+impl BuildError {
+    /// Refuses a setting that is not valid.
+    pub(crate) fn check(
+        is_valid: bool,
+        setting: &'static str,
+        value: &dyn fmt::Debug,
+        expected: &'static str,
+    ) -> Result<(), Self> {
+        if is_valid {
+            return Ok(());
+        }
+        Err(Self::Invalid {
+            setting,
+            value: format!("{value:?}"),
+            expected,
+        })
+    }
 }
 
 /// Why a channel did not connect.

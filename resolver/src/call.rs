@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     CallError, Endpoint, ResponseBody, ServedBy,
     deadline::{Deadline, PATIENCE, Wait},
+    ejection::Admission,
     ending::Ending,
     idleness::Activity,
     outlook::Obstacle,
@@ -47,6 +48,8 @@ pub(crate) struct Calls {
 /// Where a call goes, with the right to do so.
 struct Picked {
     target: Arc<Target>,
+    /// If the endpoint is judged by how its calls end.
+    admission: Option<Admission>,
     slot: Slot,
 }
 
@@ -71,11 +74,11 @@ impl Calls {
         head: &mut RequestHead,
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let mut ending = Ending::begin();
-        match self.exchange(head, body).await {
+        let mut ending = Ending::default();
+        match self.exchange(head, body, &mut ending).await {
             Ok(answered) => Ok(self.response(answered, head, ending)),
             Err(error) => {
-                ending.failed(error.code());
+                ending.failed(&error);
                 Err(error)
             }
         }
@@ -86,6 +89,7 @@ impl Calls {
         &self,
         head: &mut RequestHead,
         body: &mut RequestBody,
+        ending: &mut Ending,
     ) -> Result<Answered, CallError> {
         self.activity.note();
         let deadline = head.deadline;
@@ -95,7 +99,11 @@ impl Calls {
         let mut refuser = None::<Endpoint>;
         loop {
             let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
-            let Picked { target, slot } = picking.await?;
+            let Picked {
+                target,
+                admission,
+                slot,
+            } = picking.await?;
             let now = Instant::now().into_std();
             // Over before it began: not to be sent.
             if deadline.of_headers().is_some_and(|at| at <= now) {
@@ -110,6 +118,7 @@ impl Calls {
                     return Err(CallError::failed(&self.service, &target.endpoint, failure));
                 }
             };
+            ending.sent(&target, admission);
             match headers(exchange, &deadline).await {
                 Some(Ok((response, call))) => {
                     return Ok(Answered {
@@ -118,8 +127,9 @@ impl Calls {
                         target,
                     });
                 }
-                Some(Err(Failure::Unsent(_))) if can_be_repeated => {}
+                Some(Err(Failure::Unsent(_))) if can_be_repeated => ending.sent_back(),
                 Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
+                    ending.sent_back();
                     refuser = Some(target.endpoint.clone());
                 }
                 Some(Err(failure)) => {
@@ -237,9 +247,17 @@ impl Calls {
         Ok(match &**self.views.load() {
             View::Ready(picker) => {
                 let take = |target: &Arc<Target>| {
+                    let admission = match &target.witness {
+                        Some(witness) => Some(witness.admit()?),
+                        None => None,
+                    };
                     let slot = target.transport.slot()?;
                     let target = target.clone();
-                    Some(Picked { target, slot })
+                    Some(Picked {
+                        target,
+                        admission,
+                        slot,
+                    })
                 };
                 let picked = match refuser {
                     None => picker.pick(take),

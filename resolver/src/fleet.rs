@@ -8,11 +8,13 @@ use std::{any::Any, collections::BTreeMap, sync::Arc};
 use tokio::{
     sync::mpsc,
     task::{self, JoinError, JoinSet},
+    time::Instant,
 };
 
 use crate::{
     Endpoint,
     dialing::Dialing,
+    ejection::{Ejection, Judge},
     endpoint_handle::EndpointHandle,
     endpoint_set::EndpointKey,
     endpoint_task::{Command, EndpointTask, Report},
@@ -27,6 +29,9 @@ use crate::{
 pub(crate) struct Fleet {
     dialing: Arc<Dialing>,
     rng: fastrand::Rng,
+    service: Option<Arc<str>>,
+    /// If endpoints are judged by how their calls end.
+    judge: Option<Judge>,
     /// Those that are listed, and those in reserve.
     known: BTreeMap<EndpointKey, EndpointHandle>,
     draining: Vec<EndpointHandle>,
@@ -37,18 +42,31 @@ pub(crate) struct Fleet {
     panic: Option<Box<dyn Any + Send>>,
 }
 
-/// What a task has to tell.
+/// What tasks and calls have to tell.
 pub(crate) enum News {
     Report(Report),
     Ended(Result<(task::Id, ()), JoinError>),
+    /// How calls have ended is to be looked at.
+    Calls,
 }
 
 impl Fleet {
-    pub(crate) fn new(dialing: Arc<Dialing>, rng: fastrand::Rng) -> Self {
+    pub(crate) fn new(
+        service: Option<Arc<str>>,
+        dialing: Arc<Dialing>,
+        ejection: Option<Ejection>,
+        mut rng: fastrand::Rng,
+    ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
+        let judge = ejection.map(|settings| {
+            let vacancy = dialing.vacancy.clone();
+            Judge::new(settings, rng.fork(), vacancy, Instant::now().into_std())
+        });
         Self {
             dialing,
             rng,
+            service,
+            judge,
             known: BTreeMap::new(),
             draining: Vec::new(),
             tasks: JoinSet::new(),
@@ -58,23 +76,32 @@ impl Fleet {
         }
     }
 
-    /// Waits until a task has something to tell. Cancel safe.
+    /// Waits until there is something to tell. Cancel safe.
     pub(crate) async fn news(&mut self) -> News {
+        let judge = &self.judge;
+        let asked = async {
+            match judge {
+                Some(judge) => judge.asked().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             Some(report) = self.reports.recv() => News::Report(report),
             Some(ended) = self.tasks.join_next_with_id() => News::Ended(ended),
+            () = asked => News::Calls,
         }
     }
 
     /// Takes in what a task tells, and what else was told by now: a thousand endpoints that connect
     /// together are not a thousand views of a thousand. Returns those in reserve that are lost.
-    pub(crate) fn take_in(&mut self, news: News, service: Option<&str>) -> Vec<EndpointKey> {
+    pub(crate) fn take_in(&mut self, news: News) -> Vec<EndpointKey> {
         let mut lost = Vec::new();
         let mut next = Some(news);
         while let Some(news) = next {
             match news {
-                News::Report(report) => lost.extend(self.on_report(report, service)),
+                News::Report(report) => lost.extend(self.on_report(report)),
                 News::Ended(ended) => self.on_ended(ended),
+                News::Calls => self.look(),
             }
             next = self.next_news();
         }
@@ -113,7 +140,10 @@ impl Fleet {
         };
         let condition = subchannel.condition();
         let task = self.tasks.spawn(task.run(subchannel)).id();
-        EndpointHandle::new(task, endpoint, commands, condition)
+        let now = Instant::now().into_std();
+        let judge = self.judge.as_mut();
+        let witness = judge.map(|it| it.added(endpoint.key(), now));
+        EndpointHandle::new(task, endpoint, commands, condition, witness)
     }
 
     /// Takes in that the source says something else of an endpoint.
@@ -139,6 +169,9 @@ impl Fleet {
 
     /// Gives an endpoint no more calls.
     pub(crate) fn drain(&mut self, key: &EndpointKey) {
+        if let Some(judge) = &mut self.judge {
+            judge.removed(key);
+        }
         // A task that has panicked will not end once more.
         if let Some(handle) = self.known.remove(key).filter(EndpointHandle::is_heard) {
             self.draining.push(handle.into_draining());
@@ -154,13 +187,20 @@ impl Fleet {
         }
     }
 
-    fn on_report(&mut self, report: Report, service: Option<&str>) -> Option<EndpointKey> {
+    fn on_report(&mut self, report: Report) -> Option<EndpointKey> {
         let handle = self.known.get_mut(&report.key);
         // One that drains has nothing to report that matters.
         let handle = handle.filter(|it| it.task == report.task)?;
-        handle.log(service, &report);
+        handle.log(self.service.as_deref(), &report);
         let (key, condition) = (report.key.clone(), report.condition);
+        let was_connected = handle.is_connected();
         handle.take_in(report);
+        if let Some(judge) = &mut self.judge
+            && handle.is_connected()
+            && !was_connected
+        {
+            judge.reconnected(&key);
+        }
         if condition != Condition::Draining {
             return None;
         }
@@ -226,8 +266,10 @@ impl Fleet {
             .collect()
     }
 
-    /// Returns where calls may go: to those that are READY, or to those that are suspect if all are.
-    pub(crate) fn targets(&self, with_reserve: bool) -> Vec<Arc<Target>> {
+    /// Returns where calls may go: to those that are READY, or to those that are suspect if all are;
+    /// of these to those that are not ejected, or to all if all are. Returns too whether more calls are
+    /// let through to the same ones than before.
+    pub(crate) fn targets(&self, with_reserve: bool) -> (Vec<Arc<Target>>, bool) {
         let are = |condition| {
             let handles = self.callable(with_reserve);
             let targets = handles.filter(move |it| it.condition == condition);
@@ -236,9 +278,31 @@ impl Fleet {
                 .collect::<Vec<_>>()
         };
         let ready = are(Condition::Ready);
-        match ready.is_empty() {
+        let ready = match ready.is_empty() {
             true => are(Condition::Suspect),
             false => ready,
+        };
+        match &self.judge {
+            Some(judge) => judge.offer(ready),
+            None => (ready, false),
+        }
+    }
+
+    /// Returns when to look at how calls have ended, if none asks for it before.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let next = self.judge.as_ref().and_then(Judge::next);
+        next.map(Instant::from_std)
+    }
+
+    /// Looks at how calls have ended.
+    pub(crate) fn look(&mut self) {
+        let Some(judge) = &mut self.judge else {
+            return;
+        };
+        for change in judge.look(Instant::now().into_std()) {
+            if let Some(handle) = self.known.get_mut(change.endpoint()) {
+                handle.judged(&change, self.service.as_deref());
+            }
         }
     }
 

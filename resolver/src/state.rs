@@ -108,6 +108,9 @@ pub enum Condition {
     /// It is connected, and is silent although a call waits for it and it was pinged. Calls go
     /// elsewhere until it is heard again, unless all are so.
     Suspect,
+    /// It is connected, and its calls fail: it gets none for a while, unless all are so
+    /// ([`Ejection`](crate::Ejection)).
+    Ejected,
     /// It is not connected, since nobody has called the channel for a while. The next call connects.
     Idle,
     /// It is no longer wanted: it gets no new calls, and those in flight finish.
