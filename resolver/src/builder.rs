@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy,
+    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy, SlowStart,
     balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
@@ -54,6 +54,7 @@ pub struct ChannelBuilder {
     idle_timeout: Duration,
     reserve: ReservePolicy,
     ejection: Option<Ejection>,
+    slow_start: Option<SlowStart>,
     backoff: Backoff,
     settings: transport::Settings,
     connector: Connector,
@@ -82,6 +83,7 @@ impl ChannelBuilder {
             idle_timeout: IDLE_TIMEOUT,
             reserve: ReservePolicy::default(),
             ejection: None,
+            slow_start: None,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
             connector: Connector::tcp(),
@@ -136,6 +138,13 @@ impl ChannelBuilder {
     /// Leaves out endpoints whose calls fail, although they are connected; none unless set.
     pub fn ejection(mut self, ejection: Ejection) -> Self {
         self.ejection = Some(ejection);
+        self
+    }
+
+    /// Gives endpoints that are new, or back after they failed, few calls at first; unless set, they get as
+    /// many as the others at once.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
         self
     }
 
@@ -261,6 +270,7 @@ impl ChannelBuilder {
                 idle_timeout: self.idle_timeout,
                 reserve: self.reserve,
                 ejection: self.ejection,
+                slow_start: self.slow_start,
             },
             Published {
                 views: views.clone(),
@@ -346,6 +356,9 @@ impl ChannelBuilder {
         if let Some(ejection) = &self.ejection {
             ejection.check()?;
         }
+        if let Some(slow_start) = &self.slow_start {
+            slow_start.check()?;
+        }
         let Backoff {
             base,
             factor,
@@ -382,6 +395,7 @@ impl fmt::Debug for ChannelBuilder {
             .field("idle_timeout", &self.idle_timeout)
             .field("reserve", &self.reserve)
             .field("ejection", &self.ejection)
+            .field("slow_start", &self.slow_start)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
             .field("tls", &self.tls)
