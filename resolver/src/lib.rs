@@ -44,6 +44,8 @@ mod request_body;
 mod request_head;
 mod response_body;
 mod security;
+#[allow(dead_code, reason = "the balancer does not ask it yet")]
+mod slow_start;
 mod staggered;
 mod state;
 mod subchannel;
@@ -68,6 +70,7 @@ pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
 pub use response_body::ResponseBody;
 pub use security::Security;
+pub use slow_start::SlowStart;
 pub use state::{ChannelState, Condition, EndpointState, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
