@@ -46,6 +46,7 @@ mod request_head;
 mod reserve;
 mod response_body;
 mod security;
+mod slow_start;
 mod staggered;
 mod state;
 mod subchannel;
@@ -71,6 +72,7 @@ pub use extensions::{ServedBy, WaitForReady};
 pub use reserve::{EmptyPolicy, ReservePolicy};
 pub use response_body::ResponseBody;
 pub use security::Security;
+pub use slow_start::SlowStart;
 pub use state::{ChannelState, Condition, EndpointState, ReserveUse, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

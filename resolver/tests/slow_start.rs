@@ -31,7 +31,10 @@ async fn percent(channel: &Channel, address: &str) -> usize {
 
 #[track_caller]
 fn assert_about(percent: usize, expected: usize) {
-    assert!(percent.abs_diff(expected) <= 2, "{percent}, not about {expected}");
+    assert!(
+        percent.abs_diff(expected) <= 2,
+        "{percent}, not about {expected}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
