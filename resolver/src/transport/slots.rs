@@ -183,3 +183,37 @@ impl Drop for Waiting<'_> {
         self.0.waiting.fetch_sub(1, SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_over_two_connections_are_never_more_than_the_quota_and_leave_nothing_taken() {
+        let capacity = Capacity::new(Some(3), Arc::default());
+        let connections = [2, 5].map(|limit| Slots::new(limit, capacity.clone()));
+        let in_flight = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (slots, in_flight) = (&connections[thread % 2], &in_flight);
+                scope.spawn(move || {
+                    for _ in 0..20_000 {
+                        if slots.take() {
+                            assert!(in_flight.fetch_add(1, SeqCst) < 3);
+                            std::thread::yield_now();
+                            in_flight.fetch_sub(1, SeqCst);
+                            slots.give_back();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(connections.each_ref().map(Slots::taken), [0, 0]);
+        let [one, other] = &connections;
+        let takes = [one, one, one, other, other].map(Slots::take);
+        assert_eq!(takes, [true, true, false, true, false]);
+        one.give_back();
+        one.close();
+        assert_eq!([one, other, other].map(Slots::take), [false, true, false]);
+    }
+}
