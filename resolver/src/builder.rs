@@ -186,6 +186,18 @@ impl ChannelBuilder {
         self
     }
 
+    /// Sets how many calls each endpoint may have in flight, over all its connections; unless set, as many
+    /// as its server allows, which most servers do not limit.
+    ///
+    /// A call beyond that goes to another endpoint, or waits for one to end, as at a server's own limit:
+    /// to its deadline, and 20 s without one. A streaming call is in flight until its response ends. Set it
+    /// where a server does worse with more calls than it can work on; one that is lower than that leaves
+    /// servers idle while calls wait.
+    pub fn max_calls_in_flight_per_endpoint(mut self, calls: usize) -> Self {
+        self.settings.max_calls_in_flight = Some(calls);
+        self
+    }
+
     /// Sets how a byte stream is opened to the host and port of a URI; over TCP unless set. Given
     /// up, by being dropped, when the connect timeout has passed or the endpoint is removed.
     ///
@@ -344,6 +356,10 @@ impl ChannelBuilder {
         positive("idle timeout", self.idle_timeout)?;
         let window = self.settings.stream_window;
         check(window > 0, "stream window", &window, "more than zero")?;
+        if let Some(calls) = self.settings.max_calls_in_flight {
+            let setting = "max calls in flight per endpoint";
+            check(calls > 0, setting, &calls, "1 or more")?;
+        }
         let pings = self.settings.pings;
         positive("min ping interval", pings.min_interval)?;
         if let Some(keep_alive) = pings.keep_alive {
