@@ -7,11 +7,17 @@
 //! Never waits for an endpoint, and never sees a call.
 
 use std::{
-    any::Any, collections::BTreeMap, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
+    any::Any,
+    collections::BTreeMap,
+    future::poll_fn,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::FutureExt;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::{self, JoinError, JoinSet},
@@ -20,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cause, Endpoint, Update,
+    Cause, Endpoint, Source, Update,
     balance::RoundRobin,
     dialing::Dialing,
     endpoint_handle::EndpointHandle,
@@ -34,7 +40,7 @@ use crate::{
 };
 
 /// What feeds a channel, of whatever kind.
-pub(crate) type BoxSource = Pin<Box<dyn Stream<Item = Update> + Send>>;
+pub(crate) type BoxSource = Pin<Box<dyn Source>>;
 
 /// Owns a channel's endpoints; `run` is the task.
 pub(crate) struct Balancer {
@@ -119,13 +125,13 @@ impl Balancer {
             match self.next_input(&signals).await {
                 Input::Source(Ok(Some(update))) => self.on_update(update),
                 Input::Source(Ok(None)) => self.on_source_ended(),
-                Input::Source(Err(panic)) => {
-                    self.on_source_lost("the source has panicked");
-                    self.panic = Some(panic);
-                }
+                Input::Source(Err(panic)) => self.on_source_panicked(panic),
                 Input::Report(report) => self.on_report(report),
                 Input::Ended(ended) => self.on_ended(ended),
-                Input::ResetBackoff => self.tell_all(|| Command::ResetBackoff),
+                Input::ResetBackoff => {
+                    self.tell_all(|| Command::ResetBackoff);
+                    self.resolve_now();
+                }
                 Input::Look => self.look(&signals.activity),
                 Input::Woken => self.wake(),
                 Input::Close => break,
@@ -168,7 +174,8 @@ impl Balancer {
                 // Within tokio's budget: a source that always has more must leave its turn to
                 // others.
                 Some(source) => {
-                    let next = AssertUnwindSafe(source.next()).catch_unwind();
+                    let next = poll_fn(|cx| source.as_mut().poll_update(cx));
+                    let next = AssertUnwindSafe(next).catch_unwind();
                     tokio::task::coop::cooperative(next).await
                 }
                 None => std::future::pending().await,
@@ -229,6 +236,23 @@ impl Balancer {
         self.on_update(Update::Failed { cause });
     }
 
+    fn on_source_panicked(&mut self, panic: Box<dyn Any + Send>) {
+        self.on_source_lost("the source has panicked");
+        self.panic = Some(panic);
+    }
+
+    /// Tells the source that what it said may be out of date; how often it looks is its own
+    /// business.
+    fn resolve_now(&mut self) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        let told = catch_unwind(AssertUnwindSafe(|| source.as_mut().resolve_now()));
+        if let Err(panic) = told {
+            self.on_source_panicked(panic);
+        }
+    }
+
     fn on_snapshot(&mut self, mut snapshot: Vec<Endpoint>) {
         let ours = self.dialing.security();
         let named = snapshot.len();
@@ -285,7 +309,11 @@ impl Balancer {
             return;
         };
         handle.log(self.service.as_deref(), &report);
+        let is_lost = is_lost(handle.condition, report.condition);
         handle.take_in(report);
+        if is_lost {
+            self.resolve_now();
+        }
     }
 
     fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
@@ -404,6 +432,16 @@ impl Balancer {
             }
             is_new
         });
+    }
+}
+
+/// Returns whether an endpoint has lost its connection, or begins to fail: reasons to doubt that it
+/// still exists. That it goes on to fail is no news.
+fn is_lost(before: Condition, now: Condition) -> bool {
+    match now {
+        Condition::Connecting => matches!(before, Condition::Ready | Condition::Suspect),
+        Condition::Failing => before != Condition::Failing,
+        _ => false,
     }
 }
 

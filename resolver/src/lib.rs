@@ -16,8 +16,8 @@
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
 //! `endpoint_changes`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
-//! `transport::liveness`), and done by short loops that ask them (`balancer`, `endpoint_task`, `call`,
-//! `transport::connection`).
+//! `transport::liveness`, `source::readings`), and done by short loops that ask them (`balancer`,
+//! `endpoint_task`, `call`, `transport::connection`, `source::dns`).
 
 mod address;
 mod backoff;
@@ -42,6 +42,7 @@ mod request_body;
 mod request_head;
 mod response_body;
 mod security;
+mod source;
 mod staggered;
 mod state;
 mod subchannel;
@@ -65,6 +66,7 @@ pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
 pub use response_body::ResponseBody;
 pub use security::Security;
+pub use source::{Dns, DnsError, FileError, Fixed, OrElse, WatchedFile};
 pub use state::{ChannelState, Condition, EndpointState, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -1,0 +1,81 @@
+//! Reads a file as a whole, if it is one, on a thread that may block.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::FileError;
+
+/// Reads one file, again and again. A disk that hangs, as those behind a network do, has one thread
+/// at most, however often its reading is given up.
+#[derive(Debug, Clone)]
+pub(super) struct Reader {
+    path: PathBuf,
+    max_bytes: u64,
+    turn: Arc<Semaphore>,
+}
+
+impl Reader {
+    pub(super) fn new(path: PathBuf, max_bytes: u64) -> Self {
+        Self {
+            path,
+            max_bytes,
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    pub(super) async fn read(&self) -> Result<Vec<u8>, FileError> {
+        let turn = self.turn.clone().acquire_owned().await;
+        let turn = turn.map_err(|closed| unreadable(io::Error::other(closed)))?;
+        let (path, max_bytes) = (self.path.clone(), self.max_bytes);
+        let reading = spawn_blocking(move || {
+            // Until the thread is back, not until nobody waits for it any more.
+            let _turn = turn;
+            read(&path, max_bytes)
+        });
+        let read = reading.await;
+        read.map_err(|ended| unreadable(io::Error::other(ended)))?
+    }
+}
+
+fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
+    // Asked before it is opened: to open a pipe waits until somebody writes to it.
+    is_file(&path.metadata().map_err(unreadable)?)?;
+    let mut file = File::open(path).map_err(unreadable)?;
+    let before = file.metadata().map_err(unreadable)?;
+    is_file(&before)?;
+    let mut bytes = Vec::new();
+    let most = max_bytes.saturating_add(1);
+    let read = (&mut file).take(most).read_to_end(&mut bytes);
+    read.map_err(unreadable)?;
+    let after = file.metadata().map_err(unreadable)?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > max_bytes) {
+        return Err(FileError::TooLarge { max_bytes });
+    }
+    // Half of what was, and half of what comes, can be a list that never was.
+    if state(&before) != state(&after) {
+        return Err(FileError::Changing);
+    }
+    Ok(bytes)
+}
+
+fn is_file(metadata: &Metadata) -> Result<(), FileError> {
+    match metadata.is_file() {
+        true => Ok(()),
+        false => Err(FileError::NotAFile),
+    }
+}
+
+fn state(metadata: &Metadata) -> (u64, Option<SystemTime>) {
+    (metadata.len(), metadata.modified().ok())
+}
+
+fn unreadable(source: io::Error) -> FileError {
+    FileError::Unreadable(source)
+}
