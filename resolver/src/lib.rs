@@ -15,9 +15,9 @@
 //! What it promises, with the test that holds each promise, is in `CONFORMANCE.md`.
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
-//! `endpoint_changes`, `reserve`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
-//! `transport::liveness`), and done by short loops that ask them (`balancer` with its `fleet`, `endpoint_task`, `call`,
-//! `transport::connection`).
+//! `endpoint_changes`, `reserve`, `ejection::outliers`, `slow_start`, `subchannel`, `outlook`, `balance`,
+//! `deadline`, `idleness`, `transport::liveness`, `source::readings`), and done by short loops that ask
+//! them (`balancer` with its `fleet`, `endpoint_task`, `call`, `transport::connection`, `source::dns`).
 
 mod address;
 mod backoff;
@@ -47,6 +47,7 @@ mod reserve;
 mod response_body;
 mod security;
 mod slow_start;
+mod source;
 mod staggered;
 mod state;
 mod subchannel;
@@ -73,6 +74,7 @@ pub use reserve::{EmptyPolicy, ReservePolicy};
 pub use response_body::ResponseBody;
 pub use security::Security;
 pub use slow_start::SlowStart;
+pub use source::{Dns, DnsError, FileError, Fixed, OrElse, WatchedFile};
 pub use state::{ChannelState, Condition, EndpointState, ReserveUse, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
