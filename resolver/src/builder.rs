@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backoff, CallError, Channel, ChannelState, KeepAlive,
+    Backoff, CallError, Channel, ChannelState, HealthCheck, KeepAlive,
     balancer::{Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
@@ -54,6 +54,7 @@ pub struct ChannelBuilder {
     idle_timeout: Duration,
     backoff: Backoff,
     settings: transport::Settings,
+    health: Option<HealthCheck>,
     connector: Connector,
     tls: Option<Tls>,
     seed: Option<u64>,
@@ -68,7 +69,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that
 /// is. As tokio has it.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(crate) const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl ChannelBuilder {
     pub(crate) fn new(source: BoxSource) -> Self {
@@ -80,6 +81,7 @@ impl ChannelBuilder {
             idle_timeout: IDLE_TIMEOUT,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
+            health: None,
             connector: Connector::tcp(),
             tls: None,
             seed: None,
@@ -157,6 +159,26 @@ impl ChannelBuilder {
         self
     }
 
+    /// Watches each server's health service, over the connection that its calls take, and calls those
+    /// that say they serve; unset, all that are connected.
+    ///
+    /// See [`HealthCheck`] for what its answers mean.
+    ///
+    /// ```
+    /// use switchboard_resolver::{Channel, HealthCheck};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Channel::balance(["10.0.0.1:50051", "10.0.0.2:50051"])?
+    ///     .health(HealthCheck::of_server())
+    ///     .connect_lazy()?;
+    /// # channel.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn health(mut self, health: HealthCheck) -> Self {
+        self.health = Some(health);
+        self
+    }
+
     /// Sets how a byte stream is opened to the host and port of a URI; over TCP unless set. Given
     /// up, by being dropped, when the connect timeout has passed or the endpoint is removed.
     ///
@@ -231,6 +253,7 @@ impl ChannelBuilder {
                 connect_timeout: self.connect_timeout,
                 backoff: self.backoff,
                 settings: self.settings,
+                health: self.health.map(|it| it.into_asked(self.name.as_ref())),
                 authority,
                 vacancy: vacancy.clone(),
             },
@@ -324,6 +347,12 @@ impl ChannelBuilder {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
         }
+        if let Some(health) = &self.health {
+            positive("health answer timeout", health.answer_timeout)?;
+            let is_named = !health.is_of_channel() || self.name.is_some();
+            let expected = "a channel with a name";
+            check(is_named, "health check", health, expected)?;
+        }
         let Backoff {
             base,
             factor,
@@ -360,6 +389,7 @@ impl fmt::Debug for ChannelBuilder {
             .field("idle_timeout", &self.idle_timeout)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
+            .field("health", &self.health)
             .field("tls", &self.tls)
             .field("seed", &self.seed)
             .finish_non_exhaustive()

@@ -15,9 +15,9 @@
 //! What it promises, with the test that holds each promise, is in `CONFORMANCE.md`.
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
-//! `endpoint_changes`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
+//! `endpoint_changes`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`, `health::watch`,
 //! `transport::liveness`), and done by short loops that ask them (`balancer`, `endpoint_task`, `call`,
-//! `transport::connection`).
+//! `health::watching`, `transport::connection`).
 
 mod address;
 mod backoff;
@@ -36,6 +36,7 @@ mod endpoint_set;
 mod endpoint_task;
 mod error;
 mod extensions;
+mod health;
 mod idleness;
 mod outlook;
 mod request_body;
@@ -63,6 +64,7 @@ pub use endpoint_changes::{EndpointChange, EndpointChanges};
 pub use endpoint_set::EndpointKey;
 pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
+pub use health::HealthCheck;
 pub use response_body::ResponseBody;
 pub use security::Security;
 pub use state::{ChannelState, Condition, EndpointState, SourceState};

@@ -5,6 +5,7 @@
 //!
 //! - Never more slots are taken than the limit was when the last one was.
 //! - A slot is given back exactly once: when its owner is dropped.
+//! - One may be reserved for what is no call. It counts against the limit, and leaves at least one.
 //! - Each slot that is given back wakes one of the calls that wait, if there are any.
 
 use std::sync::{
@@ -18,7 +19,11 @@ use tokio::sync::{Notify, futures::Notified};
 #[derive(Debug)]
 pub(super) struct Slots {
     limit: AtomicUsize,
+    /// By calls, and those that are reserved.
     taken: AtomicUsize,
+    reserved: AtomicUsize,
+    /// Told when the limit leaves calls none beside one that is reserved.
+    crowded: Notify,
     is_closed: AtomicBool,
     vacancy: Arc<Vacancy>,
 }
@@ -28,6 +33,8 @@ impl Slots {
         Self {
             limit: AtomicUsize::new(limit),
             taken: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            crowded: Notify::new(),
             is_closed: AtomicBool::new(false),
             vacancy,
         }
@@ -48,8 +55,38 @@ impl Slots {
         self.vacancy.announce();
     }
 
+    /// Takes a slot for what is no call, to be given back, if there is one and calls could have
+    /// another.
+    pub(super) fn reserve(&self) -> bool {
+        if !self.take() {
+            return false;
+        }
+        self.reserved.fetch_add(1, SeqCst);
+        // Looked at last: one that falls from now on tells so.
+        let has_room = self.limit.load(SeqCst) > 1;
+        if !has_room {
+            self.give_back_reserved();
+        }
+        has_room
+    }
+
+    pub(super) fn give_back_reserved(&self) {
+        // In this order a reserved one may pass for a call for a moment, and never the other way
+        // round: a connection with a call must not seem to have none.
+        self.reserved.fetch_sub(1, SeqCst);
+        self.give_back();
+    }
+
+    /// Waits until the limit leaves calls none beside one that is reserved. Once told, it is not
+    /// told again.
+    pub(super) async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Returns how many calls have one.
     pub(super) fn taken(&self) -> usize {
-        self.taken.load(SeqCst)
+        let reserved = self.reserved.load(SeqCst);
+        self.taken.load(SeqCst).saturating_sub(reserved)
     }
 
     /// Takes in the server's limit.
@@ -58,6 +95,9 @@ impl Slots {
             return;
         }
         let before = self.limit.swap(limit, SeqCst);
+        if limit == 1 && self.reserved.load(SeqCst) > 0 {
+            self.crowded.notify_one();
+        }
         // No more than wait: some servers allow billions.
         let more = limit.saturating_sub(before).min(self.vacancy.waiting());
         for _ in 0..more {
