@@ -38,7 +38,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 ///   unless it brings too many. A stream that was good for a while is opened again at once: the endpoint
 ///   is connecting meanwhile.
 ///
-/// [`EndpointState::last_error`](crate::EndpointState::last_error) tells which it was.
+/// One that is not healthy and says no more is asked anew after 30 s, or a host that went without a word
+/// would not be missed. [`EndpointState::last_error`](crate::EndpointState::last_error) tells which it was.
 ///
 /// It takes one of the streams that a server allows at a time. A server that allows one only, or comes
 /// to, is not watched on that connection, and counts as healthy; that is logged, and is its last error.

@@ -78,7 +78,9 @@ enum Voice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Health {
     /// Nothing yet, or not any more; `has_failed` tells whether calls fail meanwhile, or wait.
-    Unknown { has_failed: bool },
+    Unknown {
+        has_failed: bool,
+    },
     /// That it serves, or it is not asked.
     Healthy,
     Unhealthy,

@@ -13,7 +13,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 use tonic_health::{
     ServingStatus::{NotServing, Serving},
-    pb::{HealthCheckRequest, HealthCheckResponse},
+    pb::HealthCheckResponse,
     server::HealthReporter,
 };
 
@@ -93,9 +93,7 @@ async fn says(wire: &mut Wire, stream: u32, status: i32) {
 
 /// Waits for the next watch to be opened, and returns when that was and its stream.
 async fn asked_again(wire: &mut Wire) -> (Instant, u32) {
-    let stream = within(10 * MINUTE, wire.request())
-        .await
-        .expect("a watch");
+    let stream = within(10 * MINUTE, wire.request()).await.expect("a watch");
     (Instant::now(), stream)
 }
 
@@ -333,14 +331,18 @@ async fn c45_answers_that_make_no_sense_are_told_as_they_came() {
 
 #[tokio::test(start_paused = true)]
 async fn c45_an_answer_that_is_none_ends_the_watch_and_is_told() {
-    let huge = HealthCheckRequest {
-        service: "x".repeat(5000),
-    };
+    // Serving, and then a field that nobody knows.
+    let mut huge = HealthCheckResponse {
+        status: SAYS_SERVING,
+    }
+    .encode_to_vec();
+    huge.extend([0x7a, 0x88, 0x27]);
+    huge.extend([b'x'; 5000]);
     let nonsense = [
         // A message of another kind, and one that is none at all.
         message(&[0x0a, 0x01, 0x41]),
         message(&[0xff; 20]),
-        message(&huge.encode_to_vec()),
+        message(&huge),
         // Compressed, and so large that it will never be there.
         vec![1, 0, 0, 0, 1, 0],
         vec![0, 0xff, 0xff, 0xff, 0xff],
@@ -520,6 +522,35 @@ async fn c46_a_watch_that_was_good_is_opened_again_at_once_and_nobody_is_trusted
     assert!(start.elapsed() >= 10 * SECOND, "{:?}", start.elapsed());
 }
 
+/// No calls go there, and nobody else would find out that it is gone.
+#[tokio::test(start_paused = true)]
+async fn c46_who_does_not_serve_and_says_no_more_is_asked_anew() {
+    let (channel, _listener, mut wire, mut stream) = serving(&[], |it| it).await;
+    tokio::time::sleep(MINUTE).await;
+    says(&mut wire, stream, SAYS_NOT_SERVING).await;
+    until_it_is(&channel, "a:1", Condition::Unhealthy).await;
+    let mut states = channel.watch_state();
+    states.mark_unchanged();
+    let mut last = Instant::now();
+    for _ in 0..3 {
+        let next;
+        (last, next) = {
+            until_reset(&mut wire, stream).await;
+            let (at, next) = asked_again(&mut wire).await;
+            assert_eq!(at - last, 30 * SECOND);
+            (at, next)
+        };
+        wire.headers(next).await;
+        says(&mut wire, next, SAYS_NOT_SERVING).await;
+        stream = next;
+    }
+    assert!(!states.has_changed().unwrap());
+    says(&mut wire, stream, SAYS_SERVING).await;
+    until_ready(&channel, &["a:1"]).await;
+    let asked = tokio::time::timeout(10 * MINUTE, wire.request()).await;
+    assert!(asked.is_err(), "asked anew, though it serves");
+}
+
 #[tokio::test(start_paused = true)]
 async fn c46_a_goaway_ends_the_watch_and_the_next_connection_has_its_own() {
     let (channel, mut listener, mut wire, stream) = serving(&[], |it| it).await;
@@ -681,7 +712,11 @@ async fn c46_a_server_that_is_connected_and_hangs_up_is_not_worth_more_for_its_h
     }
     let near = |(one, other): (&f64, &f64)| (one - other).abs() < 0.05;
     let expected = [0.0, 1.6, 2.56, 4.096];
-    assert!(waits.iter().zip(&expected).all(near), "{waits:?} in {:?}", start.elapsed());
+    assert!(
+        waits.iter().zip(&expected).all(near),
+        "{waits:?} in {:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -708,8 +743,7 @@ async fn c46_the_watch_counts_against_the_limit_and_a_hundred_calls_share_the_re
 
 #[tokio::test(start_paused = true)]
 async fn c46_where_only_one_stream_is_allowed_it_is_the_calls() {
-    let not_watched =
-        "health of the server: not watched: the server allows one stream at a time (expected: two or more)";
+    let not_watched = "health of the server: not watched: the server allows one stream at a time (expected: two or more)";
     let network = switchboard_embedded::Network::new();
     let mut listener = network.listen("a:1").unwrap();
     let builder = Channel::balance(["a:1"]).unwrap();
@@ -732,6 +766,24 @@ async fn c46_where_only_one_stream_is_allowed_it_is_the_calls() {
     for _ in 0..3 {
         assert_eq!(call_and_answer(&channel, &mut wire).await, "a:1");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c46_a_limit_that_has_fallen_holds_for_the_watch_too() {
+    let (channel, _listener, mut wire, stream) = serving(&[(MAX_STREAMS, 3)], |it| it).await;
+    wire.settings(&[(MAX_STREAMS, 0)]).await;
+    tokio::time::sleep(SECOND).await;
+    wire.reset(stream, CANCEL).await;
+    until_it_is(&channel, "a:1", Condition::Unhealthy).await;
+    let expected = "health of the server: its watch broke: the server allows no more streams";
+    assert_eq!(last_error(&channel), expected);
+    let asked = tokio::time::timeout(10 * SECOND, wire.request()).await;
+    assert!(asked.is_err(), "one more than is allowed");
+    wire.settings(&[(MAX_STREAMS, 3)]).await;
+    let (_, stream) = asked_again(&mut wire).await;
+    wire.headers(stream).await;
+    says(&mut wire, stream, SAYS_SERVING).await;
+    until_ready(&channel, &["a:1"]).await;
 }
 
 #[tokio::test(start_paused = true)]

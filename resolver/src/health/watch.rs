@@ -10,6 +10,7 @@
 //!   │      └──────────────>  │ Elapsed
 //!   └────────────────────────┘
 //!
+//!   Answering, and not healthy ── Elapsed: asked anew ──> Asked
 //!   any of these ── Unimplemented ──> Over
 //! ```
 //!
@@ -21,6 +22,8 @@
 //! - A watch that is good for as long as the first backoff is opened again at once: proxies and servers
 //!   end long streams. One that is not is waited for, or a server that answers and breaks off would be
 //!   asked in a hot loop.
+//! - One that is not healthy is asked anew now and then. No calls go there, and where nothing is sent,
+//!   nobody finds out that a host is gone.
 //! - Only what changes is told. Of changes and of answers there may be so many in a second: more, and
 //!   the watch is ended and counts as broken.
 //!
@@ -45,6 +48,10 @@ const MOST_ANSWERS: u32 = 1000;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// How long a server that is not healthy may say nothing until it is asked anew. Shorter, and all of them
+/// are asked all the time; longer, and one that is back on a new host is missed for as long.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// The watch on one server's health, over one connection.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -61,9 +68,18 @@ pub(super) struct Watch {
 /// The states in the order they are lived through.
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Asked { at: Instant },
-    Answering { asked: Instant, pace: Pace },
-    BackingOff { until: Instant },
+    Asked {
+        at: Instant,
+    },
+    Answering {
+        asked: Instant,
+        /// When the last answer came.
+        heard: Instant,
+        pace: Pace,
+    },
+    BackingOff {
+        until: Instant,
+    },
     Over,
 }
 
@@ -95,9 +111,13 @@ pub(super) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// Open a stream, and wait for its first answer until then.
-    Ask { until: Instant },
-    /// Wait for its next answer.
-    Listen,
+    Ask {
+        until: Instant,
+    },
+    /// Wait for its next answer, until then if there is such a time.
+    Listen {
+        until: Option<Instant>,
+    },
     /// Wait until then, without a stream.
     WaitUntil(Instant),
     End,
@@ -136,7 +156,9 @@ pub(super) enum Symptom {
     Broken(String),
     #[error("more than {MOST_CHANGES} changes within {SECOND:?} (expected: fewer)")]
     Flaps,
-    #[error("more than {MOST_ANSWERS} answers within {SECOND:?} (expected: one each time it changes)")]
+    #[error(
+        "more than {MOST_ANSWERS} answers within {SECOND:?} (expected: one each time it changes)"
+    )]
     Floods,
     #[error("not watched: the server allows one stream at a time (expected: two or more)")]
     NoRoom,
@@ -185,7 +207,9 @@ impl Watch {
             State::Asked { at } => Step::Ask {
                 until: at + self.answer_timeout,
             },
-            State::Answering { .. } => Step::Listen,
+            State::Answering { heard, .. } => Step::Listen {
+                until: (self.told != Some(Verdict::Healthy)).then(|| heard + SILENCE),
+            },
             State::BackingOff { until } => Step::WaitUntil(until),
             State::Over => Step::End,
         }
@@ -203,7 +227,7 @@ impl Watch {
                 let pace = Pace::new(now);
                 self.answered(status, at, pace, now, rng)
             }
-            (State::Answering { asked, pace }, Event::Answered(status)) => {
+            (State::Answering { asked, pace, .. }, Event::Answered(status)) => {
                 self.answered(status, asked, pace, now, rng)
             }
             (State::Asked { .. } | State::Answering { .. }, Event::Unimplemented) => {
@@ -214,6 +238,11 @@ impl Watch {
             (_, Event::Broken(how)) => self.broke(Symptom::Broken(how), now, rng)?,
             (State::Asked { .. }, Event::Elapsed) => {
                 self.broke(Symptom::Silence(self.answer_timeout), now, rng)?
+            }
+            (State::Answering { .. }, Event::Elapsed) => {
+                self.failures = 0;
+                self.state = State::Asked { at: now };
+                return None;
             }
             (State::BackingOff { .. }, Event::Elapsed) => {
                 self.state = State::Asked { at: now };
@@ -247,7 +276,8 @@ impl Watch {
         };
         match pace.note(self.is_new(&verdict), now) {
             Ok(()) => {
-                self.state = State::Answering { asked, pace };
+                let heard = now;
+                self.state = State::Answering { asked, heard, pace };
                 verdict
             }
             Err(symptom) => {

@@ -92,15 +92,27 @@ impl Task {
         let mut answers = None;
         loop {
             let event = match watch.step() {
+                Step::Ask { .. } if !reservation.is_allowed() => Some(Event::Broken(
+                    "the server allows no more streams".to_owned(),
+                )),
                 Step::Ask { until } => {
                     let answers = answers.insert(self.answers(reservation.clone()));
                     let answer = timeout_at(Instant::from_std(until), answers.next()).await;
                     answer.map_or(Some(Event::Elapsed), event)
                 }
-                Step::Listen => match &mut answers {
-                    Some(answers) => event(answers.next().await),
-                    None => return,
-                },
+                Step::Listen { until } => {
+                    let Some(answers) = &mut answers else {
+                        return;
+                    };
+                    let next = answers.next();
+                    match until {
+                        Some(until) => {
+                            let answer = timeout_at(Instant::from_std(until), next).await;
+                            answer.map_or(Some(Event::Elapsed), event)
+                        }
+                        None => event(next.await),
+                    }
+                }
                 Step::WaitUntil(until) => {
                     answers = None;
                     sleep_until(Instant::from_std(until)).await;

@@ -25,7 +25,13 @@ impl Transport {
 }
 
 impl Reservation {
-    /// Returns the right to the stream. To be asked for once the one before is dropped.
+    /// Returns whether the stream is within the server's limit, which may have fallen.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.shared.slots.is_within_limit()
+    }
+
+    /// Returns the right to the stream, to be used while it is allowed. To be asked for once the one
+    /// before is dropped.
     pub(crate) fn slot(self: &Arc<Self>) -> Slot {
         Slot {
             shared: self.shared.clone(),

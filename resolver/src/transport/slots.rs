@@ -77,6 +77,11 @@ impl Slots {
         self.give_back();
     }
 
+    /// Returns whether no more are taken than the limit is now.
+    pub(super) fn is_within_limit(&self) -> bool {
+        self.taken.load(SeqCst) <= self.limit.load(SeqCst)
+    }
+
     /// Waits until the limit leaves calls none beside one that is reserved. Once told, it is not
     /// told again.
     pub(super) async fn crowded(&self) {

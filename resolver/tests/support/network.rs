@@ -20,7 +20,10 @@ use tonic::{
     service::Routes,
     transport::{Server, Uri},
 };
-use tonic_health::{pb::health_server::HealthServer, server::{HealthReporter, HealthService}};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 /// A network in memory. What no server listens on refuses connections.
 #[derive(Clone)]

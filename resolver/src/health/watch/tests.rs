@@ -90,7 +90,8 @@ fn only_serving_is_healthy_and_whatever_else_is_told_as_it_came() {
         (1, "nothing"),
     ] {
         assert_eq!(driven.told(Event::Answered(status)), told);
-        assert_eq!(driven.watch.step(), Step::Listen);
+        let until = (status != 1).then(|| driven.now + SILENCE);
+        assert_eq!(driven.watch.step(), Step::Listen { until });
         driven.now += SECOND;
     }
 }
@@ -166,12 +167,33 @@ fn who_does_not_answer_in_time_is_unhealthy() {
 }
 
 #[test]
+fn who_is_not_healthy_is_asked_anew_and_nothing_is_told_of_it() {
+    let mut driven = Driven::new();
+    for _ in 0..3 {
+        driven.on(NOT_SERVING);
+        // What it repeats puts it off.
+        driven.now += SILENCE / 2;
+        driven.on(NOT_SERVING);
+        let until = Some(driven.now + SILENCE);
+        assert_eq!(driven.watch.step(), Step::Listen { until });
+        driven.now += SILENCE;
+        assert_eq!(driven.told(Event::Elapsed), "nothing");
+        let until = driven.now + TIMEOUT;
+        assert_eq!(driven.watch.step(), Step::Ask { until });
+        assert_eq!(driven.told(NOT_SERVING), "nothing");
+    }
+    driven.on(Event::Elapsed);
+    driven.now += TIMEOUT;
+    assert_eq!(driven.wait_after(Event::Elapsed), SECOND);
+}
+
+#[test]
 fn who_changes_too_often_is_not_listened_to_and_asked_ever_more_seldom() {
     let mut driven = Driven::new();
     let mut waits = Vec::new();
     for _ in 0..3 {
         let mut told = Vec::new();
-        while let Step::Ask { .. } | Step::Listen = driven.watch.step() {
+        while let Step::Ask { .. } | Step::Listen { .. } = driven.watch.step() {
             let event = match told.len() % 2 {
                 0 => SERVING,
                 _ => NOT_SERVING,
@@ -254,8 +276,14 @@ proptest! {
         for (event, passed) in events {
             let before = driven.watch.step();
             driven.now += Duration::from_millis(passed);
-            if matches!((before, &event), (Step::Ask { .. } | Step::Listen, Event::Answered(_))) {
+            if matches!((before, &event), (Step::Ask { .. } | Step::Listen { .. }, Event::Answered(_))) {
                 last_answer = event.clone();
+            }
+            if let (Event::Elapsed, Step::Listen { until }) = (&event, before) {
+                match until {
+                    Some(until) => driven.now = driven.now.max(until),
+                    None => continue,
+                }
             }
             let verdict = driven.on(event);
             if let Some(verdict) = verdict {
@@ -266,7 +294,7 @@ proptest! {
             let after = driven.watch.step();
             asked += u64::from(before != after && matches!(after, Step::Ask { .. }));
             match (&told, after) {
-                (Some(Verdict::Healthy), Step::Listen) => prop_assert_eq!(&last_answer, &SERVING),
+                (Some(Verdict::Healthy), Step::Listen { until: None }) => prop_assert_eq!(&last_answer, &SERVING),
                 (Some(Verdict::Healthy), after) => prop_assert_eq!(after, Step::End),
                 (Some(Verdict::Unknown(_)), after) => {
                     prop_assert!(matches!(after, Step::Ask { .. }), "{after:?}");
