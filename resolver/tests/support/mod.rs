@@ -6,6 +6,7 @@
     reason = "each test file has a copy of its own, and uses a part"
 )]
 
+pub mod health;
 mod network;
 pub mod wire;
 
