@@ -251,6 +251,10 @@ async fn c46_a_server_that_has_nothing_to_say_is_neither_pinged_nor_suspect() {
     let health = HealthCheck::of_server().answer_timeout(60 * MINUTE);
     let (channel, _listener, mut wire, stream) = asked(&[], |it| it.health(health)).await;
     is_left_alone(&channel, &mut wire).await;
+    // Nor when the watch is all there was for a while.
+    wire.reset(stream, CANCEL).await;
+    let (_, stream) = asked_again(&mut wire).await;
+    is_left_alone(&channel, &mut wire).await;
     wire.headers(stream).await;
     is_left_alone(&channel, &mut wire).await;
 }
@@ -269,7 +273,7 @@ async fn is_left_alone(channel: &Channel, wire: &mut Wire) {
     };
     let pinged = tokio::time::timeout(10 * MINUTE, ping).await;
     assert!(pinged.is_err(), "pinged, though nobody waits for it");
-    assert!(!states.has_changed().unwrap());
+    assert!(!states.has_changed().expect("open"));
 }
 
 #[tokio::test(start_paused = true)]
