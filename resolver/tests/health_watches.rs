@@ -249,13 +249,23 @@ async fn c46_a_server_that_has_nothing_to_say_is_neither_pinged_nor_suspect() {
     let (channel, _listener, mut wire, _stream) = serving(&[], |it| it).await;
     is_left_alone(&channel, &mut wire).await;
     let health = HealthCheck::of_server().answer_timeout(60 * MINUTE);
-    let (channel, _listener, mut wire, stream) = asked(&[], |it| it.health(health)).await;
-    is_left_alone(&channel, &mut wire).await;
-    // Nor when the watch is all there was for a while.
-    wire.reset(stream, CANCEL).await;
-    let (_, stream) = asked_again(&mut wire).await;
+    let (channel, _listener, mut wire, stream) = asked(&[], |it| it.health(health.clone())).await;
     is_left_alone(&channel, &mut wire).await;
     wire.headers(stream).await;
+    is_left_alone(&channel, &mut wire).await;
+
+    // Nor beside a stream that has nothing to say either.
+    let (channel, _listener, mut wire, stream) = serving(&[], |it| it.health(health)).await;
+    let mut greeter = client(&channel);
+    let opening = greeter.say_hellos(HellosRequest::default());
+    let answering = async {
+        let stream = wire.request().await.expect("a request");
+        wire.headers(stream).await;
+    };
+    let (_hellos, ()) = tokio::join!(async { opening.await.expect("headers") }, answering);
+    wire.reset(stream, CANCEL).await;
+    asked_again(&mut wire).await;
+    until_it_is(&channel, "a:1", Condition::Unhealthy).await;
     is_left_alone(&channel, &mut wire).await;
 }
 
@@ -271,7 +281,7 @@ async fn is_left_alone(channel: &Channel, wire: &mut Wire) {
             }
         }
     };
-    let pinged = tokio::time::timeout(10 * MINUTE, ping).await;
+    let pinged = tokio::time::timeout(4 * MINUTE, ping).await;
     assert!(pinged.is_err(), "pinged, though nobody waits for it");
     assert!(!states.has_changed().expect("open"));
 }
