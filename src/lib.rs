@@ -16,9 +16,9 @@ pub use switchboard_resolver::{
     Address, AddressError, Backoff, Breaker, BuildError, CallError, CallErrorKind, Cause, Channel,
     ChannelBuilder, ChannelState, Condition, ConnectError, Dns, DnsError, Ejection, EmptyPolicy,
     Endpoint, EndpointChange, EndpointChanges, EndpointKey, EndpointState, FailureCodes,
-    FailureRate, FileError, Fixed, KeepAlive, OrElse, ReservePolicy, ReserveUse, ResponseBody,
-    ResponseFuture, Security, ServedBy, SlowStart, Source, SourceState, SuccessRate, Update,
-    WaitForReady, WatchedFile,
+    FailureRate, FileError, Fixed, HealthCheck, KeepAlive, OrElse, ReservePolicy, ReserveUse,
+    ResponseBody, ResponseFuture, Security, ServedBy, SlowStart, Source, SourceState, SuccessRate,
+    Update, WaitForReady, WatchedFile,
 };
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};

@@ -233,7 +233,7 @@ impl Fleet {
         if let Some(ramps) = &mut self.ramps {
             match condition {
                 Condition::Ready => ramps.ready(&key, Instant::now().into_std()),
-                Condition::Failing => ramps.failed(&key),
+                Condition::Failing | Condition::Unhealthy => ramps.failed(&key),
                 _ => {}
             }
         }

@@ -16,8 +16,9 @@
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
 //! `endpoint_changes`, `reserve`, `ejection::outliers`, `slow_start`, `subchannel`, `outlook`, `balance`,
-//! `deadline`, `idleness`, `transport::liveness`, `source::readings`), and done by short loops that ask
-//! them (`balancer` with its `fleet`, `endpoint_task`, `call`, `transport::connection`, `source::dns`).
+//! `deadline`, `idleness`, `health::watch`, `transport::liveness`, `source::readings`), and done by short
+//! loops that ask them (`balancer` with its `fleet`, `endpoint_task`, `call`, `health::watching`,
+//! `transport::connection`, `source::dns`).
 
 mod address;
 mod backoff;
@@ -39,6 +40,7 @@ mod endpoint_task;
 mod error;
 mod extensions;
 mod fleet;
+mod health;
 mod idleness;
 mod outlook;
 mod request_body;
@@ -70,6 +72,7 @@ pub use endpoint_changes::{EndpointChange, EndpointChanges};
 pub use endpoint_set::EndpointKey;
 pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
+pub use health::HealthCheck;
 pub use reserve::{EmptyPolicy, ReservePolicy};
 pub use response_body::ResponseBody;
 pub use security::Security;

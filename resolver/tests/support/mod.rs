@@ -7,6 +7,7 @@
     reason = "each test file has a copy of its own, and uses a part"
 )]
 
+pub mod health;
 mod logged;
 mod network;
 pub mod wire;
