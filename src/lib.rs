@@ -5,18 +5,18 @@
 pub use switchboard_coordination as coordination;
 pub use switchboard_registry::{
     Advertise, AdvertiseError, ConfigError, Credentials, CredentialsError, DirectTarget,
-    DiscoverError, Drain, EtcdTarget, Feeder, Incoming, Instance, InstanceError, InstanceId,
-    Instances, InvalidAdvertise, KeyRule, Layout, LayoutError, LayoutNameError, NameError,
-    Namespace, Origin, OriginError, PublicationStatus, PublishError, Publisher, Record,
+    DiscoverError, DnsTarget, Drain, EtcdTarget, Feeder, Incoming, Instance, InstanceError,
+    InstanceId, Instances, InvalidAdvertise, KeyRule, Layout, LayoutError, LayoutNameError,
+    NameError, Namespace, Origin, OriginError, PublicationStatus, PublishError, Publisher, Record,
     RecordError, Registry, RegistryBuilder, RegistryConfig, RegistryError, Scheme, Serve,
     ServeError, ServiceName, ServiceTarget, ServicesError, Snapshot, Staleness, Target,
-    TargetError, ValueRule, dial, keys, terminate,
+    TargetError, UnixTarget, ValueRule, dial, keys, terminate,
 };
 pub use switchboard_resolver::{
     Address, AddressError, Backoff, BuildError, CallError, CallErrorKind, Cause, Channel,
-    ChannelBuilder, ChannelState, Condition, ConnectError, Endpoint, EndpointChange,
-    EndpointChanges, EndpointKey, EndpointState, KeepAlive, ResponseBody, ResponseFuture, Security,
-    ServedBy, Source, SourceState, Update, WaitForReady,
+    ChannelBuilder, ChannelState, Condition, ConnectError, Dns, DnsError, Endpoint, EndpointChange,
+    EndpointChanges, EndpointKey, EndpointState, FileError, Fixed, KeepAlive, OrElse, ResponseBody,
+    ResponseFuture, Security, ServedBy, Source, SourceState, Update, WaitForReady, WatchedFile,
 };
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};

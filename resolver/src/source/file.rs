@@ -149,22 +149,21 @@ impl WatchedFile {
         self
     }
 
-    fn begin(&self) -> BoxStream<'static, Update> {
-        let readings = Readings {
+    fn readings(&self) -> Readings {
+        Readings {
             reader: Reader::new(self.path.clone(), self.max_bytes),
             interval: self.interval,
             timeout: self.timeout,
             next: Instant::now(),
             teller: Teller::new(format!("file {}", self.path.display())),
-        };
-        stream::unfold(readings, Readings::next).boxed()
+        }
     }
 }
 
 impl Source for WatchedFile {
     fn poll_update(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
         if self.updates.is_none() {
-            self.updates = Some(self.begin());
+            self.updates = Some(stream::unfold(self.readings(), Readings::next).boxed());
         }
         match &mut self.updates {
             Some(updates) => updates.poll_next_unpin(cx),
@@ -210,5 +209,35 @@ impl Readings {
     async fn read(&self) -> Result<Vec<Endpoint>, FileError> {
         let bytes = timeout(self.timeout, self.reader.read()).await;
         list::endpoints(&bytes.map_err(|_| FileError::TimedOut(self.timeout))??)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_given_up_and_not_asked_again_before_it_has_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("servers.json");
+        std::fs::write(&path, "[]").unwrap();
+        let file = WatchedFile::new(path).timeout(Duration::from_secs(3));
+        let readings = file.readings();
+        let reader = readings.reader.clone();
+        // As if a thread were still reading.
+        let hangs = reader.hold().await;
+        let mut updates = stream::unfold(readings, Readings::next).boxed();
+        let Some(Update::Failed { cause }) = updates.next().await else {
+            panic!("it has failed")
+        };
+        assert_eq!(cause.to_string(), "the file cannot be read: not within 3s");
+        let ahead = tokio::time::timeout(Duration::from_secs(60), updates.next());
+        assert!(ahead.await.is_err(), "that is said once");
+        drop(hangs);
+        let next = updates.next().await;
+        assert!(matches!(next, Some(Update::Snapshot(_))), "{next:?}");
+        assert!(updates.next().now_or_never().is_none());
     }
 }

@@ -43,39 +43,39 @@ where
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            Mutex,
-            atomic::{AtomicUsize, Ordering},
-            mpsc,
-        },
+        sync::{Mutex, mpsc},
         time::Duration,
     };
 
+    use tokio::time::timeout;
+
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test]
     async fn a_lookup_that_hangs_has_one_thread_however_often_it_is_given_up() {
-        let begun = Arc::new(AtomicUsize::new(0));
+        let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
         let (release, released) = mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
-        let count = begun.clone();
         let lookup = on_threads(move |_, _| {
-            count.fetch_add(1, Ordering::SeqCst);
+            begin.send(()).unwrap();
             // Until it is released, or the test is over.
             let _ = released.lock().unwrap().recv();
             Ok(Vec::new())
         });
         let name: crate::Address = "greeter:80".parse().unwrap();
         for _ in 0..5 {
-            let waited = tokio::time::timeout(Duration::from_millis(20), lookup(name.clone()));
-            assert!(waited.await.is_err(), "it hangs");
+            let given_up = timeout(Duration::from_millis(20), lookup(name.clone())).await;
+            assert!(given_up.is_err(), "it hangs");
         }
-        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        timeout(SOON, begun.recv()).await.expect("in time");
+        assert!(begun.try_recv().is_err(), "a second thread");
         // Both go on: the one that hung, and the next.
         release.send(()).unwrap();
         release.send(()).unwrap();
-        let answered = tokio::time::timeout(Duration::from_secs(10), lookup(name)).await;
-        assert!(answered.expect("in time").unwrap().is_empty());
-        assert_eq!(begun.load(Ordering::SeqCst), 2);
+        let answered = timeout(SOON, lookup(name)).await.expect("in time");
+        assert!(answered.unwrap().is_empty());
+        assert!(begun.try_recv().is_ok() && begun.try_recv().is_err());
     }
 }

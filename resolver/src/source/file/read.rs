@@ -30,6 +30,12 @@ impl Reader {
         }
     }
 
+    /// Keeps others from reading, as a thread does that hangs.
+    #[cfg(test)]
+    pub(super) async fn hold(&self) -> impl Drop + use<> {
+        self.turn.clone().acquire_owned().await.unwrap()
+    }
+
     pub(super) async fn read(&self) -> Result<Vec<u8>, FileError> {
         let turn = self.turn.clone().acquire_owned().await;
         let turn = turn.map_err(|closed| unreadable(io::Error::other(closed)))?;
