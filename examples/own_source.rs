@@ -52,11 +52,9 @@ async fn main() -> anyhow::Result<()> {
         let is_seen = |state: &Arc<_>| format!("{state:?}").contains(seen);
         channel.watch_state().wait_for(is_seen).await?;
         let mut greeter = GreeterClient::new(channel.clone());
-        let reply = greeter
-            .say_hello(HelloRequest::default())
-            .await?
-            .into_inner();
-        println!("{printed} is printed: {} answers", reply.served_by);
+        let reply = greeter.say_hello(HelloRequest::default()).await?;
+        let server = reply.into_inner().served_by;
+        println!("{printed} is printed: {server} answers");
     }
     Ok(())
 }
