@@ -21,7 +21,7 @@ struct Scene {
 
 impl Scene {
     fn with(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         let scene = Self { folder };
         scene.write(text);
         scene
@@ -32,14 +32,14 @@ impl Scene {
     }
 
     fn write(&self, bytes: impl AsRef<[u8]>) {
-        std::fs::write(self.path(), bytes).unwrap();
+        std::fs::write(self.path(), bytes).expect("a file of ours");
     }
 
     fn remove(&self) {
         let path = self.path();
         match path.is_dir() {
-            true => std::fs::remove_dir(path).unwrap(),
-            false => std::fs::remove_file(path).unwrap(),
+            true => std::fs::remove_dir(path).expect("a file of ours"),
+            false => std::fs::remove_file(path).expect("a file of ours"),
         }
     }
 
