@@ -85,3 +85,24 @@ fn state(metadata: &Metadata) -> (u64, Option<SystemTime>) {
 fn unreadable(source: io::Error) -> FileError {
     FileError::Unreadable(source)
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{process::Command, sync::mpsc, thread, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let (sender, receiver) = mpsc::channel();
+        // Were it opened, this thread would hang, and end with the process.
+        thread::spawn(move || sender.send(read(&path, 100)));
+        let read = receiver.recv_timeout(Duration::from_secs(10));
+        let read = read.expect("it is not opened");
+        assert!(matches!(read, Err(FileError::NotAFile)), "{read:?}");
+    }
+}

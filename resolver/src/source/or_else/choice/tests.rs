@@ -191,11 +191,11 @@ fn who_is_used_again_says_how_it_is_by_then() {
 /// The rule once more, over whole histories: whose set is shown, `None` for what was shown before.
 fn expected(history: &[Event]) -> Option<(Which, usize)> {
     let last = |which| {
-        let sets = history.iter().filter_map(|event| match event {
+        let mut sets = history.iter().filter_map(|event| match event {
             Snapshot(whose, count) if *whose == which => Some(*count),
             _ => None,
         });
-        sets.last()
+        sets.next_back()
     };
     let has_answered = |which| {
         history.contains(&PatienceOver)
