@@ -27,6 +27,7 @@ use crate::{
     endpoint_set::{EndpointKey, EndpointSet},
     endpoint_task::{Command, EndpointTask, Report},
     idleness::{Activity, Idleness},
+    metrics::EndpointMetrics,
     outlook::{Obstacle, Outlook, SourceStatus, Trouble, outlook},
     state::{ChannelState, Condition},
     subchannel::Subchannel,
@@ -63,6 +64,7 @@ pub(crate) struct Balancer {
 pub(crate) struct Published {
     pub(crate) views: Arc<Views>,
     pub(crate) state: watch::Sender<Arc<ChannelState>>,
+    pub(crate) metrics: EndpointMetrics,
 }
 
 /// How others tell the balancer what to do.
@@ -397,6 +399,7 @@ impl Balancer {
             source: self.status.state(),
             endpoints: endpoints.map(|it| it.state.clone()).collect(),
         };
+        self.published.metrics.show(&state);
         self.published.state.send_if_modified(|last| {
             let is_new = **last != state;
             if is_new {

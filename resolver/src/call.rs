@@ -26,6 +26,7 @@ use crate::{
     deadline::{Deadline, PATIENCE, Wait},
     ending::Ending,
     idleness::Activity,
+    metrics::CallMetrics,
     outlook::Obstacle,
     request_body::RequestBody,
     request_head::RequestHead,
@@ -42,6 +43,7 @@ pub(crate) struct Calls {
     pub(crate) views: Arc<Views>,
     pub(crate) vacancy: Arc<Vacancy>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) metrics: CallMetrics,
 }
 
 /// Where a call goes, with the right to do so.
@@ -71,7 +73,7 @@ impl Calls {
         head: &mut RequestHead,
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let mut ending = Ending::begin();
+        let mut ending = Ending::begin(self.metrics.clone());
         match self.exchange(head, body).await {
             Ok(answered) => Ok(self.response(answered, head, ending)),
             Err(error) => {
@@ -105,7 +107,10 @@ impl Calls {
             let request = head.request(&target.transport, now);
             let exchange = match target.transport.send(request, body, slot, now) {
                 Ok(exchange) => exchange,
-                Err(Failure::Unsent(_)) => continue,
+                Err(Failure::Unsent(_)) => {
+                    self.metrics.unsent();
+                    continue;
+                }
                 Err(failure) => {
                     return Err(CallError::failed(&self.service, &target.endpoint, failure));
                 }
@@ -118,8 +123,9 @@ impl Calls {
                         target,
                     });
                 }
-                Some(Err(Failure::Unsent(_))) if can_be_repeated => {}
+                Some(Err(Failure::Unsent(_))) if can_be_repeated => self.metrics.unsent(),
                 Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
+                    self.metrics.refused();
                     refuser = Some(target.endpoint.clone());
                 }
                 Some(Err(failure)) => {
@@ -168,7 +174,7 @@ impl Calls {
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(None, Some(limit), now);
-        self.pick(&deadline, false, None).await.map(drop)
+        self.wait(&deadline, false).await.map(drop)
     }
 
     /// Returns where the call goes, as soon as there is somewhere: not to its `refuser`, if it can go
@@ -186,7 +192,13 @@ impl Calls {
         match self.look(wait_for_ready, refuser) {
             Ok(Pick::Picked(picked)) => Ok(picked),
             // Hardly any call has to, and none is to be larger for it. It takes whatever comes first.
-            Ok(Pick::Blocked(_)) => Box::pin(self.wait(deadline, wait_for_ready)).await,
+            Ok(Pick::Blocked(_)) => {
+                let waiting = async {
+                    let _waiting = self.metrics.waiting();
+                    self.wait(deadline, wait_for_ready).await
+                };
+                Box::pin(waiting).await
+            }
             Err(error) => {
                 // A caller who tries again at once would not let those run who connect.
                 consume_budget().await;

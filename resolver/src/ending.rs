@@ -6,6 +6,8 @@
 use http::{HeaderMap, HeaderName, StatusCode};
 use tonic::Code;
 
+use crate::metrics::CallMetrics;
+
 /// What a call has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -19,12 +21,16 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Ending {
     has_ended: bool,
+    metrics: CallMetrics,
 }
 
 impl Ending {
     /// Is told at the start of a call.
-    pub(crate) fn begin() -> Self {
-        Self { has_ended: false }
+    pub(crate) fn begin(metrics: CallMetrics) -> Self {
+        Self {
+            has_ended: false,
+            metrics,
+        }
     }
 
     /// Takes in the headers of the response, which are all of it if they name its status.
@@ -47,10 +53,11 @@ impl Ending {
         self.end(End::Code(code));
     }
 
-    fn end(&mut self, _end: End) {
+    fn end(&mut self, end: End) {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
+        self.metrics.ended(end);
     }
 }
 

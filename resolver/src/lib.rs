@@ -38,6 +38,11 @@ mod endpoint_task;
 mod error;
 mod extensions;
 mod idleness;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 mod outlook;
 mod request_body;
 mod request_head;
