@@ -110,10 +110,8 @@ impl LeaseMetrics {
     pub(crate) fn show(&mut self, standing: Standing) {
         match standing {
             Standing::Held { until, .. } => self.expiry.set(until, clock::now()),
-            // Its deadline is past, and is shown.
-            Standing::Expired { .. } => {}
-            // Before the first there is nothing to miss; one that etcd has dropped ended before its time.
-            Standing::Absent => self.expiry.pass(clock::now()),
+            // What is shown is its deadline, which is past; or, where etcd has dropped it, was to come.
+            Standing::Expired { .. } | Standing::Absent => self.expiry.pass(clock::now()),
             Standing::Released => self.expiry.clear(),
         }
     }

@@ -56,7 +56,7 @@ impl Moment {
         self.show(Some(unix_time() + ahead - ago));
     }
 
-    /// What is shown as being to come has come early: it is `now`.
+    /// What is shown as being to come has come, if something is shown: it is `now`.
     pub(super) fn pass(&mut self, now: Instant) {
         if self.at.is_some_and(|at| at > unix_time()) {
             self.set(now, now);
