@@ -178,7 +178,7 @@ async fn publications_are_counted_by_their_state_until_they_are_gone() {
     );
     assert_eq!(counted.publications(), these([("retrying", 1.0)]));
     let retries = counted.value("switchboard_publication_retries_total");
-    assert!((1.0..=3.0).contains(&retries), "{retries}");
+    assert!((1.0..=10.0).contains(&retries), "{retries}");
     etcd.thaw();
     newer.published().await.unwrap();
     assert_eq!(counted.publications(), these([("published", 1.0)]));
@@ -208,7 +208,7 @@ async fn when_the_lease_ends_is_told_as_a_moment_and_not_when_there_is_none() {
     let other = connect(&other_etcd).await;
     let _elsewhere = published(&other).await;
     etcd.freeze();
-    sleep(Duration::from_secs(7)).await;
+    sleep(Duration::from_secs(5)).await;
     let left = counted.lease_seconds_left();
     assert!((0.0..9.0).contains(&left), "{left}");
     sleep(Duration::from_secs(60)).await;
@@ -217,7 +217,7 @@ async fn when_the_lease_ends_is_told_as_a_moment_and_not_when_there_is_none() {
     let retries = counted.value("switchboard_lease_retries_total");
     assert!(retries > 10.0, "{retries}");
     let requests = counted.of("switchboard_etcd_requests_total");
-    assert!(requests["DEADLINE_EXCEEDED"] > 10.0, "{requests:?}");
+    assert!(requests["DEADLINE_EXCEEDED"] >= 1.0, "{requests:?}");
     assert!(requests["OK"] > 10.0, "{requests:?}");
 
     etcd.thaw();
@@ -227,17 +227,17 @@ async fn when_the_lease_ends_is_told_as_a_moment_and_not_when_there_is_none() {
 
     // One that etcd drops before its time has ended.
     other.close().await;
-    etcd.refuse(usize::MAX, tonic::Code::Unavailable);
+    etcd.refuse(usize::MAX, tonic::Code::ResourceExhausted);
     for key in etcd.keys() {
-        etcd.expire_lease(key.lease);
+        etcd.expire_lease(key.lease.unwrap());
     }
     sleep(Duration::from_secs(15)).await;
     let left = counted.lease_seconds_left();
     assert!(left <= 0.0, "{left}");
     let requests = counted.of("switchboard_etcd_requests_total");
-    assert!(requests["UNAVAILABLE"] > 10.0, "{requests:?}");
+    assert!(requests["RESOURCE_EXHAUSTED"] > 1.0, "{requests:?}");
 
-    etcd.refuse(0, tonic::Code::Unavailable);
+    etcd.refuse(0, tonic::Code::Ok);
     publisher.stop().await.unwrap();
     registry.close().await;
     assert_eq!(
@@ -265,7 +265,8 @@ async fn since_when_a_list_may_be_out_of_date_is_told_until_it_is_not() {
     etcd.freeze();
     sleep(Duration::from_secs(60)).await;
     let age = unix_time() - counted.stale_since();
-    assert!((50.0..=60.0).contains(&age), "{age}");
+    // It was heard last up to 3 s before.
+    assert!((55.0..=64.0).contains(&age), "{age}");
     etcd.thaw();
     sleep(Duration::from_secs(10)).await;
     assert_eq!(counted.stale_since(), 0.0);
