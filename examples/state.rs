@@ -41,7 +41,7 @@ async fn show() -> anyhow::Result<()> {
     print("there is no server", &channel)?;
 
     let servers = serve(&network)?;
-    let instance = Instance::new("greeter", ADDRESS)?.with_version("v1");
+    let instance = Instance::new("greeter", ADDRESS)?;
     let publisher = registry.publish(instance)?;
     until(&channel, |state| is(state, Condition::Ready)).await?;
     print("a server is there", &channel)?;
