@@ -14,9 +14,9 @@ pub use switchboard_registry::{
 };
 pub use switchboard_resolver::{
     Address, AddressError, Backoff, BuildError, CallError, CallErrorKind, Cause, Channel,
-    ChannelBuilder, ChannelState, Condition, ConnectError, Endpoint, EndpointChange,
-    EndpointChanges, EndpointKey, EndpointState, KeepAlive, ResponseBody, ResponseFuture, Security,
-    ServedBy, Source, SourceState, Update, WaitForReady,
+    ChannelBuilder, ChannelState, Condition, ConnectError, EmptyPolicy, Endpoint, EndpointChange,
+    EndpointChanges, EndpointKey, EndpointState, KeepAlive, ReservePolicy, ReserveUse,
+    ResponseBody, ResponseFuture, Security, ServedBy, Source, SourceState, Update, WaitForReady,
 };
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};

@@ -6,32 +6,28 @@
 //!
 //! Never waits for an endpoint, and never sees a call.
 
-use std::{
-    any::Any, collections::BTreeMap, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
-    time::Duration,
-};
+use std::{any::Any, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::{
-    sync::{Notify, mpsc, watch},
-    task::{self, JoinError, JoinSet},
+    sync::{Notify, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cause, Endpoint, Update,
+    Cause, Ejection, Endpoint, ReservePolicy, Update,
     balance::RoundRobin,
     dialing::Dialing,
-    endpoint_handle::EndpointHandle,
-    endpoint_set::{EndpointKey, EndpointSet},
-    endpoint_task::{Command, EndpointTask, Report},
+    endpoint_set::EndpointSet,
+    endpoint_task::Command,
+    fleet::{Fleet, News},
     idleness::{Activity, Idleness},
     metrics::EndpointMetrics,
     outlook::{Obstacle, Outlook, SourceStatus, Trouble, outlook},
-    state::{ChannelState, Condition},
-    subchannel::Subchannel,
-    view::{Target, View, Views},
+    reserve::{Counts, Reading, Reserve},
+    state::{ChannelState, ReserveUse},
+    view::{View, Views},
 };
 
 /// What feeds a channel, of whatever kind.
@@ -49,14 +45,11 @@ pub(crate) struct Balancer {
     endpoints: Option<EndpointSet>,
     /// How many endpoints the last snapshot names that are not of the channel's kind.
     others: usize,
-    wanted: BTreeMap<EndpointKey, EndpointHandle>,
-    draining: Vec<EndpointHandle>,
-    tasks: JoinSet<()>,
-    reports: mpsc::UnboundedReceiver<Report>,
-    reporter: mpsc::UnboundedSender<Report>,
+    fleet: Fleet,
+    reserve: Reserve,
     idleness: Idleness,
     published: Published,
-    /// What a task or the source panicked with, to go on once everything is over.
+    /// What the source panicked with, to go on once everything is over.
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -74,12 +67,18 @@ pub(crate) struct Signals {
     pub(crate) activity: Arc<Activity>,
 }
 
+/// What the balancer is set up with.
+pub(crate) struct Settings {
+    pub(crate) idle_timeout: Duration,
+    pub(crate) reserve: ReservePolicy,
+    pub(crate) ejection: Option<Ejection>,
+}
+
 enum Input {
     Source(Result<Option<Update>, Box<dyn Any + Send>>),
-    Report(Report),
-    Ended(Result<(task::Id, ()), JoinError>),
+    News(News),
     ResetBackoff,
-    /// It is time to look for calls.
+    /// It is time to look for calls, at the reserve, or at how calls have ended.
     Look,
     /// A call waits for the idle channel.
     Woken,
@@ -91,25 +90,27 @@ impl Balancer {
         service: Option<Arc<str>>,
         source: BoxSource,
         dialing: Dialing,
-        rng: fastrand::Rng,
-        idle_timeout: Duration,
+        mut rng: fastrand::Rng,
+        settings: Settings,
         published: Published,
     ) -> Self {
-        let (reporter, reports) = mpsc::unbounded_channel();
+        let dialing = Arc::new(dialing);
         Self {
+            fleet: Fleet::new(
+                service.clone(),
+                dialing.clone(),
+                settings.ejection,
+                rng.fork(),
+            ),
             service,
-            dialing: Arc::new(dialing),
+            dialing,
             rng,
             source: Some(source),
             status: SourceStatus::Pending,
             endpoints: None,
             others: 0,
-            wanted: BTreeMap::new(),
-            draining: Vec::new(),
-            tasks: JoinSet::new(),
-            reports,
-            reporter,
-            idleness: Idleness::new(idle_timeout, Instant::now().into_std()),
+            reserve: Reserve::new(settings.reserve),
+            idleness: Idleness::new(settings.idle_timeout, Instant::now().into_std()),
             published,
             panic: None,
         }
@@ -125,40 +126,24 @@ impl Balancer {
                     self.on_source_lost("the source has panicked");
                     self.panic = Some(panic);
                 }
-                Input::Report(report) => self.on_report(report),
-                Input::Ended(ended) => self.on_ended(ended),
-                Input::ResetBackoff => self.tell_all(|| Command::ResetBackoff),
+                Input::News(news) => self.on_news(news),
+                Input::ResetBackoff => self.fleet.tell_all(|| Command::ResetBackoff),
                 Input::Look => self.look(&signals.activity),
                 Input::Woken => self.wake(),
                 Input::Close => break,
             }
-            // What came at the same time is published at once: a thousand endpoints that connect
-            // together are not a thousand views of a thousand.
-            while let Ok(report) = self.reports.try_recv() {
-                self.on_report(report);
-            }
-            self.on_others_ended();
             self.publish();
         }
         self.source = None;
         self.status = SourceStatus::Ended;
         self.published.views.publish(View::Closed);
-        // A report holds its connection open as long as it lies there.
-        self.reports.close();
-        while self.reports.try_recv().is_ok() {}
         self.endpoints = Some(EndpointSet::default());
-        for (_, handle) in std::mem::take(&mut self.wanted) {
-            self.drain(handle);
-        }
-        while !self.tasks.is_empty() {
-            self.publish_state();
-            if let Some(ended) = self.tasks.join_next_with_id().await {
-                self.on_ended(ended);
-                self.on_others_ended();
-            }
-        }
+        self.fleet.drain_all();
         self.publish_state();
-        if let Some(panic) = self.panic.take() {
+        while self.fleet.one_has_ended().await {
+            self.publish_state();
+        }
+        if let Some(panic) = self.fleet.panic().or(self.panic.take()) {
             std::panic::resume_unwind(panic);
         }
     }
@@ -176,7 +161,9 @@ impl Balancer {
                 None => std::future::pending().await,
             }
         };
-        let look = self.idleness.next().map(Instant::from_std);
+        let looks = [self.idleness.next(), self.reserve.next()];
+        let looks = looks.into_iter().flatten().map(Instant::from_std);
+        let look = looks.chain(self.fleet.next()).min();
         let look = async {
             match look {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -186,8 +173,7 @@ impl Balancer {
         tokio::select! {
             () = signals.close.cancelled() => Input::Close,
             update = update => Input::Source(update),
-            Some(report) = self.reports.recv() => Input::Report(report),
-            Some(ended) = self.tasks.join_next_with_id() => Input::Ended(ended),
+            news = self.fleet.news() => Input::News(news),
             () = signals.reset_backoff.notified() => Input::ResetBackoff,
             () = signals.activity.woken() => Input::Woken,
             () = look => Input::Look,
@@ -237,87 +223,36 @@ impl Balancer {
         // Before anything is told apart by its addresses, which both kinds may have in common.
         snapshot.retain(|endpoint| endpoint.security().is_none_or(|it| it == ours));
         self.others = named - snapshot.len();
+        let known = self.fleet.endpoints();
+        match self.reserve.read(named == 0, known.len()) {
+            Reading::AsListed => {}
+            Reading::LastSet => snapshot = known,
+            Reading::Nobody => self.fleet.drain_reserve(),
+        }
         let changes = self.endpoints.get_or_insert_default().replace(snapshot);
-        for key in changes.removed {
-            if let Some(handle) = self.wanted.remove(&key) {
-                self.drain(handle);
+        let now = Instant::now().into_std();
+        for key in &changes.removed {
+            let is_kept = named > 0
+                && !self.is_idle()
+                && self.fleet.is_connected(key)
+                && self.reserve.vanish(key, now);
+            match is_kept {
+                true => self.fleet.reserve(key),
+                false => self.fleet.drain(key),
             }
         }
         for endpoint in changes.changed {
-            if let Some(handle) = self.wanted.get_mut(endpoint.key()) {
-                handle.update(endpoint);
-            }
+            self.fleet.update(endpoint);
         }
         for endpoint in changes.added {
-            let key = endpoint.key().clone();
-            let handle = self.start(endpoint);
-            self.wanted.insert(key, handle);
+            self.reserve.forget(endpoint.key());
+            self.fleet.add(endpoint, self.is_idle());
         }
     }
 
-    fn start(&mut self, endpoint: Endpoint) -> EndpointHandle {
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let task = EndpointTask {
-            endpoint: endpoint.clone(),
-            dialing: self.dialing.clone(),
-            commands: receiver,
-            reports: self.reporter.clone(),
-            rng: self.rng.fork(),
-        };
-        let subchannel = match self.is_idle() {
-            true => Subchannel::idle(self.dialing.backoff),
-            false => Subchannel::new(self.dialing.backoff),
-        };
-        let condition = subchannel.condition();
-        let task = self.tasks.spawn(task.run(subchannel)).id();
-        EndpointHandle::new(task, endpoint, commands, condition)
-    }
-
-    fn drain(&mut self, handle: EndpointHandle) {
-        // A task that has panicked will not end once more.
-        if handle.is_heard() {
-            self.draining.push(handle.into_draining());
-        }
-    }
-
-    fn on_report(&mut self, report: Report) {
-        // One that drains has nothing to report that matters.
-        let wanted = self.wanted.get_mut(&report.key);
-        let Some(handle) = wanted.filter(|it| it.task == report.task) else {
-            return;
-        };
-        handle.log(self.service.as_deref(), &report);
-        handle.take_in(report);
-    }
-
-    fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
-        let task = match &ended {
-            Ok((task, ())) => *task,
-            Err(error) => error.id(),
-        };
-        self.draining.retain(|it| it.task != task);
-        let Err(error) = ended else {
-            return;
-        };
-        // One that panicked is not redialed; the others are called as before.
-        if let Some(it) = self.wanted.values_mut().find(|it| it.task == task) {
-            it.panicked();
-        }
-        // Not cancelled: nobody aborts these tasks.
-        self.panic = error.try_into_panic().ok().or(self.panic.take());
-    }
-
-    /// Takes in the tasks that have ended at the same time, of which there are many when a set is
-    /// emptied.
-    fn on_others_ended(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next_with_id() {
-            self.on_ended(ended);
-        }
-    }
-
-    fn tell_all(&self, command: impl Fn() -> Command) {
-        for handle in self.wanted.values() {
-            handle.tell(command());
+    fn on_news(&mut self, news: News) {
+        for key in self.fleet.take_in(news) {
+            self.reserve.forget(&key);
         }
     }
 
@@ -326,14 +261,23 @@ impl Balancer {
     }
 
     fn look(&mut self, activity: &Activity) {
-        let mut handles = self.wanted.values().chain(&self.draining);
+        let now = Instant::now().into_std();
+        for key in self.reserve.due(now) {
+            self.fleet.drain(&key);
+        }
+        self.fleet.look();
+        if self.idleness.next().is_none_or(|at| at > now) {
+            return;
+        }
         // Asked first: that there is a call is noted before it takes a slot.
-        let is_called = activity.was_called()
-            || handles.any(|it| it.calls_in_flight() > 0)
-            || self.dialing.vacancy.is_awaited();
-        if self.idleness.look(is_called, Instant::now().into_std()) {
+        let is_called =
+            activity.was_called() || self.fleet.is_called() || self.dialing.vacancy.is_awaited();
+        if self.idleness.look(is_called, now) {
             tracing::debug!(name: "channel_idle", service = self.service.as_deref(), "channel is idle");
-            self.tell_all(|| Command::Rest);
+            // Nobody is kept connected.
+            self.reserve.clear();
+            self.fleet.drain_reserve();
+            self.fleet.tell_all(|| Command::Rest);
         }
     }
 
@@ -341,16 +285,19 @@ impl Balancer {
         // Several calls may have asked for it.
         if self.is_idle() {
             self.idleness.wake(Instant::now().into_std());
-            self.tell_all(|| Command::Wake);
+            self.fleet.tell_all(|| Command::Wake);
         }
     }
 
     fn publish(&mut self) {
+        let now = Instant::now().into_std();
+        self.reserve.on_source(self.status.is_right(), now);
         if self.is_idle() {
             self.published.views.publish(View::Idle);
             return self.publish_state();
         }
-        let observed: Vec<_> = self.wanted.values().map(EndpointHandle::observe).collect();
+        let is_reserve_used = self.uses_reserve();
+        let observed = self.fleet.observe(is_reserve_used);
         let outlook = outlook(
             &self.status,
             self.endpoints.is_some().then_some(&observed[..]),
@@ -363,10 +310,10 @@ impl Balancer {
             }
             Outlook::Failing(obstacle) => View::Failing(obstacle),
             Outlook::Ready => {
-                let targets = self.targets();
+                let (targets, is_wider) = self.fleet.targets(is_reserve_used);
                 // A new picker starts anywhere; while the READY ones stay the same, so does the
                 // turn.
-                if self.published.views.load().has_targets(&targets) {
+                if !is_wider && self.published.views.load().has_targets(&targets) {
                     return self.publish_state();
                 }
                 View::Ready(RoundRobin::new(targets, self.rng.usize(..)))
@@ -376,28 +323,37 @@ impl Balancer {
         self.publish_state();
     }
 
-    /// Returns where calls may go: to those that are READY, or to those that are suspect if all are.
-    fn targets(&self) -> Vec<Arc<Target>> {
-        let are = |condition| {
-            let handles = self.wanted.values();
-            let targets = handles.filter(move |it| it.condition == condition);
-            targets
-                .filter_map(|it| it.target.clone())
-                .collect::<Vec<_>>()
-        };
-        let ready = are(Condition::Ready);
-        match ready.is_empty() {
-            true => are(Condition::Suspect),
-            false => ready,
+    /// Returns whether calls go to vanished endpoints, too; says so when that begins, and ends.
+    fn uses_reserve(&mut self) -> bool {
+        let counts = self.fleet.counts();
+        let (was, is) = self.reserve.assess(counts);
+        let Counts {
+            listed,
+            ready,
+            reserved,
+        } = counts;
+        let service = self.service.as_deref().unwrap_or_default();
+        match (was, is) {
+            (ReserveUse::Unused, ReserveUse::LastSet) => {
+                tracing::warn!(name: "reserve_used", service, listed = 0, ready, kept = listed, "no endpoints are listed any more: the last ones stay in use");
+            }
+            (ReserveUse::Unused, ReserveUse::Used) => {
+                tracing::warn!(name: "reserve_used", service, listed, ready, kept = reserved, "few of the last endpoints are listed and READY: vanished ones that are connected stay in use");
+            }
+            (ReserveUse::Used | ReserveUse::LastSet, ReserveUse::Unused) => {
+                tracing::info!(name: "reserve_left", service, listed, ready, kept = reserved, "calls go to listed endpoints alone");
+            }
+            _ => {}
         }
+        is == ReserveUse::Used
     }
 
     fn publish_state(&self) {
-        let endpoints = self.wanted.values().chain(&self.draining);
         let state = ChannelState {
             service: self.service.as_deref().map(str::to_owned),
             source: self.status.state(),
-            endpoints: endpoints.map(|it| it.state.clone()).collect(),
+            reserve: self.reserve.usage(),
+            endpoints: self.fleet.states(),
         };
         self.published.metrics.show(&state);
         self.published.state.send_if_modified(|last| {

@@ -11,15 +11,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backoff, CallError, Channel, ChannelState, KeepAlive,
-    balancer::{Balancer, BoxSource, Published, Signals},
+    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy,
+    balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
     connector::Connector,
     dialing::Dialing,
     idleness::Activity,
     metrics::{CallMetrics, EndpointMetrics},
-    state::SourceState,
+    state::{ReserveUse, SourceState},
     tls::Tls,
     transport::{self, Vacancy},
     view::Views,
@@ -53,6 +53,8 @@ pub struct ChannelBuilder {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     idle_timeout: Duration,
+    reserve: ReservePolicy,
+    ejection: Option<Ejection>,
     backoff: Backoff,
     settings: transport::Settings,
     connector: Connector,
@@ -69,7 +71,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What longer times are taken for: `Duration::MAX` says "never", and no clock can tell when that
 /// is. As tokio has it.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(crate) const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl ChannelBuilder {
     pub(crate) fn new(source: BoxSource) -> Self {
@@ -79,6 +81,8 @@ impl ChannelBuilder {
             timeout: None,
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            reserve: ReservePolicy::default(),
+            ejection: None,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
             connector: Connector::tcp(),
@@ -117,6 +121,22 @@ impl ChannelBuilder {
     /// The next call connects, and waits for that. The source is followed all the while.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout.min(NEVER);
+        self
+    }
+
+    /// Sets what becomes of connected endpoints that the source does not list any more.
+    pub fn reserve(mut self, policy: ReservePolicy) -> Self {
+        self.reserve = ReservePolicy {
+            settled: policy.settled.min(NEVER),
+            limit: policy.limit.min(NEVER),
+            ..policy
+        };
+        self
+    }
+
+    /// Leaves out endpoints whose calls fail, although they are connected; none unless set.
+    pub fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = Some(ejection);
         self
     }
 
@@ -218,6 +238,7 @@ impl ChannelBuilder {
         let (state_sender, state) = watch::channel(Arc::new(ChannelState {
             service: self.name.as_deref().map(str::to_owned),
             source: SourceState::Pending,
+            reserve: ReserveUse::Unused,
             endpoints: Vec::new(),
         }));
         let reset_backoff = Arc::new(Notify::new());
@@ -237,7 +258,11 @@ impl ChannelBuilder {
             },
             self.seed
                 .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
-            self.idle_timeout,
+            balancer::Settings {
+                idle_timeout: self.idle_timeout,
+                reserve: self.reserve,
+                ejection: self.ejection,
+            },
             Published {
                 views: views.clone(),
                 state: state_sender,
@@ -292,16 +317,7 @@ impl ChannelBuilder {
     }
 
     fn validate(&self) -> Result<(), BuildError> {
-        let check = |is_valid: bool, setting, value: &dyn fmt::Debug, expected| {
-            if is_valid {
-                return Ok(());
-            }
-            Err(BuildError::Invalid {
-                setting,
-                value: format!("{value:?}"),
-                expected,
-            })
-        };
+        let check = BuildError::check;
         let positive = |setting, duration: Duration| {
             check(!duration.is_zero(), setting, &duration, "more than zero")
         };
@@ -326,6 +342,12 @@ impl ChannelBuilder {
         if let Some(keep_alive) = pings.keep_alive {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
+        }
+        let share = self.reserve.share;
+        let is_share = (0.0..=1.0).contains(&share);
+        check(is_share, "reserve share", &share, "from 0 to 1")?;
+        if let Some(ejection) = &self.ejection {
+            ejection.check()?;
         }
         let Backoff {
             base,
@@ -361,6 +383,8 @@ impl fmt::Debug for ChannelBuilder {
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("reserve", &self.reserve)
+            .field("ejection", &self.ejection)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
             .field("tls", &self.tls)
@@ -392,6 +416,25 @@ pub enum BuildError {
         "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
     )]
     NoRuntime,
+}
+
+impl BuildError {
+    /// Refuses a setting that is not valid.
+    pub(crate) fn check(
+        is_valid: bool,
+        setting: &'static str,
+        value: &dyn fmt::Debug,
+        expected: &'static str,
+    ) -> Result<(), Self> {
+        if is_valid {
+            return Ok(());
+        }
+        Err(Self::Invalid {
+            setting,
+            value: format!("{value:?}"),
+            expected,
+        })
+    }
 }
 
 /// Why a channel did not connect.

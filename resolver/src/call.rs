@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     CallError, Endpoint, ResponseBody, ServedBy,
     deadline::{Deadline, PATIENCE, Wait},
+    ejection::Admission,
     ending::Ending,
     idleness::Activity,
     metrics::CallMetrics,
@@ -49,6 +50,8 @@ pub(crate) struct Calls {
 /// Where a call goes, with the right to do so.
 struct Picked {
     target: Arc<Target>,
+    /// If the endpoint is judged by how its calls end.
+    admission: Option<Admission>,
     slot: Slot,
 }
 
@@ -73,11 +76,11 @@ impl Calls {
         head: &mut RequestHead,
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let mut ending = Ending::begin(self.metrics.clone());
-        match self.exchange(head, body).await {
+        let mut ending = Ending::begin(self.metrics.begin());
+        match self.exchange(head, body, &mut ending).await {
             Ok(answered) => Ok(self.response(answered, head, ending)),
             Err(error) => {
-                ending.failed(error.code());
+                ending.failed(&error);
                 Err(error)
             }
         }
@@ -88,6 +91,7 @@ impl Calls {
         &self,
         head: &mut RequestHead,
         body: &mut RequestBody,
+        ending: &mut Ending,
     ) -> Result<Answered, CallError> {
         self.activity.note();
         let deadline = head.deadline;
@@ -97,7 +101,11 @@ impl Calls {
         let mut refuser = None::<Endpoint>;
         loop {
             let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
-            let Picked { target, slot } = picking.await?;
+            let Picked {
+                target,
+                admission,
+                slot,
+            } = picking.await?;
             let now = Instant::now().into_std();
             // Over before it began: not to be sent.
             if deadline.of_headers().is_some_and(|at| at <= now) {
@@ -115,6 +123,7 @@ impl Calls {
                     return Err(CallError::failed(&self.service, &target.endpoint, failure));
                 }
             };
+            ending.sent(&target, admission);
             match headers(exchange, &deadline).await {
                 Some(Ok((response, call))) => {
                     return Ok(Answered {
@@ -123,9 +132,13 @@ impl Calls {
                         target,
                     });
                 }
-                Some(Err(Failure::Unsent(_))) if can_be_repeated => self.metrics.unsent(),
+                Some(Err(Failure::Unsent(_))) if can_be_repeated => {
+                    self.metrics.unsent();
+                    ending.sent_back();
+                }
                 Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
                     self.metrics.refused();
+                    ending.sent_back();
                     refuser = Some(target.endpoint.clone());
                 }
                 Some(Err(failure)) => {
@@ -249,9 +262,17 @@ impl Calls {
         Ok(match &**self.views.load() {
             View::Ready(picker) => {
                 let take = |target: &Arc<Target>| {
+                    let admission = match &target.witness {
+                        Some(witness) => Some(witness.admit()?),
+                        None => None,
+                    };
                     let slot = target.transport.slot()?;
                     let target = target.clone();
-                    Some(Picked { target, slot })
+                    Some(Picked {
+                        target,
+                        admission,
+                        slot,
+                    })
                 };
                 let picked = match refuser {
                     None => picker.pick(take),

@@ -1,78 +1,109 @@
 //! Tells those who count calls how each of them ended.
 //!
 //! A call ends once: with a code, whether its server said it or the channel did, or by being given up
-//! by its caller. Who counts is asked only then, so a call that nobody counts costs nothing more.
+//! by its caller. Nobody looks for the code of a call that nobody counts.
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use tonic::Code;
 
-use crate::metrics::CallMetrics;
-
-/// What a call has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// It ended with this code.
-    Code(Code),
-    /// Its caller has dropped it.
-    GivenUp,
-}
+use crate::{
+    CallError, CallErrorKind,
+    ejection::{Admission, Verdict, Witness},
+    metrics::CountedCall,
+    view::Target,
+};
 
 /// Tells how one call ended, once, at the latest when it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ending {
-    has_ended: bool,
-    metrics: CallMetrics,
+    /// What its server is judged by, if it is.
+    judged: Option<(Witness, Admission)>,
+    counted: CountedCall,
 }
 
 impl Ending {
     /// Is told at the start of a call.
-    pub(crate) fn begin(metrics: CallMetrics) -> Self {
-        Self {
-            has_ended: false,
-            metrics,
-        }
+    pub(crate) fn begin(counted: CountedCall) -> Self {
+        let judged = None;
+        Self { judged, counted }
     }
 
-    /// Takes in the headers of the response, which are all of it if they name its status.
+    /// Takes in that the call was sent to an endpoint, with the leave to be.
+    pub(crate) fn sent(&mut self, target: &Target, admission: Option<Admission>) {
+        self.judged = target.witness.clone().zip(admission);
+    }
+
+    /// Takes in that the call goes elsewhere: what it has met says nothing of a server.
+    pub(crate) fn sent_back(&mut self) {
+        self.end(None);
+    }
+
+    /// Takes in that the response has begun; with its headers it is over if they name its status.
     pub(crate) fn headers(&mut self, status: StatusCode, headers: &HeaderMap) {
-        if let Some(code) = code_in(headers) {
-            self.end(End::Code(code));
-        } else if status != StatusCode::OK {
-            self.end(End::Code(code_of(status)));
+        if !self.is_asked_for() {
+            return;
+        }
+        let code = code_in(headers).or_else(|| (status != StatusCode::OK).then(|| code_of(status)));
+        if let Some(code) = code {
+            self.end_with(code);
         }
     }
 
     /// Takes in that the response is over, with these trailers if there were any.
     pub(crate) fn trailers(&mut self, trailers: Option<&HeaderMap>) {
-        let code = trailers.and_then(code_in);
-        self.end(End::Code(code.unwrap_or(Code::Unknown)));
-    }
-
-    /// Takes in that the call failed.
-    pub(crate) fn failed(&mut self, code: Code) {
-        self.end(End::Code(code));
-    }
-
-    fn end(&mut self, end: End) {
-        if std::mem::replace(&mut self.has_ended, true) {
-            return;
+        if self.is_asked_for() {
+            self.end_with(trailers.and_then(code_in).unwrap_or(Code::Unknown));
         }
-        self.metrics.ended(end);
+    }
+
+    /// Takes in that the call failed on the way.
+    pub(crate) fn failed(&mut self, error: &CallError) {
+        self.counted.ended(error.code());
+        let Some((witness, _)) = &self.judged else {
+            return;
+        };
+        let verdict = match (error.kind(), error.code()) {
+            // The caller's own body.
+            _ if error.endpoint().is_none() => None,
+            (CallErrorKind::Interrupted, Code::Unavailable) => Some(Verdict::Lost),
+            (_, code) => Some(witness.verdict(code as i32)),
+        };
+        self.end(verdict);
+    }
+
+    /// Returns whether somebody wants to know the code.
+    fn is_asked_for(&self) -> bool {
+        CountedCall::IS_COUNTED || self.judged.is_some()
+    }
+
+    fn end_with(&mut self, code: Code) {
+        self.counted.ended(code);
+        if let Some((witness, _)) = &self.judged {
+            self.end(Some(witness.verdict(code as i32)));
+        }
+    }
+
+    /// `None` says nothing of the server.
+    fn end(&mut self, verdict: Option<Verdict>) {
+        match (self.judged.take(), verdict) {
+            (Some((witness, admission)), Some(verdict)) => witness.ended(verdict, admission),
+            (Some((witness, admission)), None) => witness.given_up(admission),
+            (None, _) => {}
+        }
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.end(End::GivenUp);
+        self.end(None);
     }
 }
 
 /// Returns the code that a response's trailers name, or its headers where they are all of it.
 fn code_in(headers: &HeaderMap) -> Option<Code> {
     static STATUS: HeaderName = HeaderName::from_static("grpc-status");
-    headers
-        .get(&STATUS)
-        .map(|it| Code::from_bytes(it.as_bytes()))
+    let status = headers.get(&STATUS);
+    status.map(|it| Code::from_bytes(it.as_bytes()))
 }
 
 /// The code of a response that is none of gRPC's, such as a proxy's: the table of gRPC's

@@ -6,6 +6,7 @@ use tokio::{sync::mpsc, task, time::Instant};
 
 use crate::{
     Endpoint,
+    ejection::{Change, Witness},
     endpoint_task::{Command, Report},
     error::chain,
     outlook::{Observed, Trouble},
@@ -22,6 +23,12 @@ pub(crate) struct EndpointHandle {
     /// has panicked.
     commands: Option<mpsc::UnboundedSender<Command>>,
     pub(crate) condition: Condition,
+    /// It has vanished from what the source lists, and is kept connected.
+    is_reserved: bool,
+    /// It is not called, since its calls fail.
+    is_ejected: bool,
+    /// Where its calls tell how they ended, if it is judged by that.
+    witness: Option<Witness>,
     last_trouble: Option<Trouble>,
     /// The way there, while there is one.
     pub(crate) target: Option<Arc<Target>>,
@@ -38,18 +45,23 @@ impl EndpointHandle {
         endpoint: Endpoint,
         commands: mpsc::UnboundedSender<Command>,
         condition: Condition,
+        witness: Option<Witness>,
     ) -> Self {
         Self {
             task,
             state: Arc::new(EndpointState::new(
                 &endpoint,
                 condition,
+                false,
                 None,
                 InFlight::default(),
             )),
             endpoint,
             commands: Some(commands),
             condition,
+            is_reserved: false,
+            is_ejected: false,
+            witness,
             last_trouble: None,
             target: None,
             in_flight: InFlight::default(),
@@ -61,6 +73,36 @@ impl EndpointHandle {
             endpoint: &self.endpoint,
             condition: self.condition,
             last_trouble: self.last_trouble.as_ref(),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.is_reserved
+    }
+
+    /// Returns whether there is a connection, whether it is called or not.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Keeps the endpoint, which is not listed any more, as long as its connection is.
+    pub(crate) fn reserve(&mut self) {
+        self.is_reserved = true;
+        self.tell(Command::Vanished);
+        self.show();
+    }
+
+    /// Takes in that the endpoint is listed again.
+    pub(crate) fn relist(&mut self, endpoint: Endpoint) {
+        self.is_reserved = false;
+        self.tell(Command::Listed);
+        match self.endpoint == endpoint {
+            true => self.show(),
+            false => self.update(endpoint),
         }
     }
 
@@ -104,8 +146,48 @@ impl EndpointHandle {
             Arc::new(Target {
                 endpoint: self.endpoint.clone(),
                 transport,
+                witness: self.witness.clone(),
             })
         });
+    }
+
+    /// Takes in what has become of it by how its calls ended. One line at WARN when it is ejected, one
+    /// at INFO when it is back.
+    pub(crate) fn judged(&mut self, change: &Change, service: Option<&str>) {
+        let service = service.unwrap_or_default();
+        let endpoint = &self.endpoint;
+        match change {
+            Change::Ejected {
+                reason,
+                time,
+                times,
+                ..
+            } => {
+                let seconds = time.as_secs_f64();
+                match self.is_ejected {
+                    false => {
+                        tracing::warn!(name: "endpoint_ejected", service, %endpoint, %reason, seconds, times, "endpoint is not called for a while");
+                    }
+                    true => {
+                        tracing::debug!(name: "endpoint_still_ejected", service, %endpoint, %reason, seconds, times, "endpoint is not called for longer");
+                    }
+                }
+                self.last_trouble = Some(Trouble {
+                    at: Instant::now().into_std(),
+                    cause: Arc::new(io::Error::other(format!("ejected: {reason}"))),
+                });
+                self.is_ejected = true;
+            }
+            Change::OnTrial { .. } => {
+                tracing::debug!(name: "endpoint_on_trial", service, %endpoint, "endpoint gets one call");
+            }
+            Change::Readmitted { after, .. } => {
+                let seconds = after.as_secs_f64();
+                tracing::info!(name: "endpoint_readmitted", service, %endpoint, seconds, "endpoint is called again");
+                self.is_ejected = false;
+            }
+        }
+        self.show();
     }
 
     /// Takes in that the task has panicked.
@@ -124,15 +206,21 @@ impl EndpointHandle {
     pub(crate) fn into_draining(mut self) -> Self {
         self.commands = None;
         self.target = None;
+        self.is_reserved = false;
         self.condition = Condition::Draining;
         self.show();
         self
     }
 
     fn show(&mut self) {
+        let condition = match self.condition {
+            Condition::Ready | Condition::Suspect if self.is_ejected => Condition::Ejected,
+            condition => condition,
+        };
         self.state = Arc::new(EndpointState::new(
             &self.endpoint,
-            self.condition,
+            condition,
+            self.is_reserved,
             self.last_trouble.as_ref(),
             self.in_flight.clone(),
         ));
@@ -170,7 +258,11 @@ impl EndpointHandle {
             (_, Condition::Idle) => {
                 tracing::debug!(name: "endpoint_idle", service, %endpoint, "endpoint is not called any more");
             }
-            (_, Condition::Draining) => {}
+            // None that its task reports.
+            (_, Condition::Ejected) => {}
+            (_, Condition::Draining) => {
+                tracing::debug!(name: "reserve_lost", service, %endpoint, cause, "connection in reserve lost");
+            }
         }
     }
 }

@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Rest,
     /// Dials again: the channel is called.
     Wake,
+    /// The endpoint is not listed any more: its connection is not replaced when it is lost.
+    Vanished,
+    /// It is listed again.
+    Listed,
     /// Replaces the endpoint by one with the same addresses, maybe in another order; it counts from
     /// the next dial on.
     Update(Endpoint),
@@ -167,6 +171,8 @@ impl EndpointTask {
             Input::Command(Some(Command::ResetBackoff)) => Event::ResetBackoff,
             Input::Command(Some(Command::Rest)) => Event::Rest,
             Input::Command(Some(Command::Wake)) => Event::Wake,
+            Input::Command(Some(Command::Vanished)) => Event::Vanished,
+            Input::Command(Some(Command::Listed)) => Event::Listed,
             Input::Command(None) => Event::Removed,
             Input::Outcome(Outcome::Dialed(Ok((transport, connection)))) => {
                 link.transport = Some(transport);

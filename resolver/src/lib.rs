@@ -15,8 +15,8 @@
 //! What it promises, with the test that holds each promise, is in `CONFORMANCE.md`.
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
-//! `endpoint_changes`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
-//! `transport::liveness`), and done by short loops that ask them (`balancer`, `endpoint_task`, `call`,
+//! `endpoint_changes`, `reserve`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
+//! `transport::liveness`), and done by short loops that ask them (`balancer` with its `fleet`, `endpoint_task`, `call`,
 //! `transport::connection`).
 
 mod address;
@@ -29,6 +29,7 @@ mod channel;
 mod connector;
 mod deadline;
 mod dialing;
+mod ejection;
 mod ending;
 mod endpoint;
 mod endpoint_changes;
@@ -37,6 +38,7 @@ mod endpoint_set;
 mod endpoint_task;
 mod error;
 mod extensions;
+mod fleet;
 mod idleness;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -46,6 +48,7 @@ mod metrics;
 mod outlook;
 mod request_body;
 mod request_head;
+mod reserve;
 mod response_body;
 mod security;
 mod staggered;
@@ -64,14 +67,16 @@ pub use address::{Address, AddressError};
 pub use backoff::Backoff;
 pub use builder::{BuildError, ChannelBuilder, ConnectError};
 pub use channel::{Channel, ResponseFuture};
+pub use ejection::{Breaker, Ejection, FailureCodes, FailureRate, SuccessRate};
 pub use endpoint::Endpoint;
 pub use endpoint_changes::{EndpointChange, EndpointChanges};
 pub use endpoint_set::EndpointKey;
 pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
+pub use reserve::{EmptyPolicy, ReservePolicy};
 pub use response_body::ResponseBody;
 pub use security::Security;
-pub use state::{ChannelState, Condition, EndpointState, SourceState};
+pub use state::{ChannelState, Condition, EndpointState, ReserveUse, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 pub use transport::KeepAlive;

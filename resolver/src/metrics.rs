@@ -21,10 +21,7 @@ use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::{
-    ending::End,
-    state::{ChannelState, Condition},
-};
+use crate::state::{ChannelState, Condition, EndpointState};
 
 const ENDPOINTS: &str = "switchboard_endpoints";
 const CALLS: &str = "switchboard_calls_total";
@@ -60,6 +57,10 @@ struct Handles {
     refused: Counter,
 }
 
+/// A call that is counted once, when it ends; it was given up where this is dropped before.
+#[derive(Debug, Default)]
+pub(crate) struct CountedCall(Option<CallMetrics>);
+
 /// A call that waits for an endpoint; how long is noted when this is dropped, as also by a caller who
 /// gives up.
 pub(crate) struct Waiting<'a> {
@@ -83,15 +84,9 @@ impl CallMetrics {
         }))
     }
 
-    /// A call has ended.
-    pub(crate) fn ended(&self, end: End) {
-        let code = match end {
-            End::Code(code) => code,
-            End::GivenUp => Code::Cancelled,
-        };
-        if let Some(ended) = self.0.ended.get(code as usize) {
-            ended.increment(1);
-        }
+    /// A call begins.
+    pub(crate) fn begin(&self) -> CountedCall {
+        CountedCall(Some(self.clone()))
     }
 
     /// A call begins to wait for an endpoint.
@@ -110,6 +105,26 @@ impl CallMetrics {
     /// A call is sent again, since the server said that it did not process it.
     pub(crate) fn refused(&self) {
         self.0.refused.increment(1);
+    }
+}
+
+impl CountedCall {
+    /// Whether there is anybody who counts, and wants to know codes.
+    pub(crate) const IS_COUNTED: bool = true;
+
+    /// The call has ended, however often it was sent.
+    pub(crate) fn ended(&mut self, code: Code) {
+        if let Some(CallMetrics(handles)) = self.0.take()
+            && let Some(ended) = handles.ended.get(code as usize)
+        {
+            ended.increment(1);
+        }
+    }
+}
+
+impl Drop for CountedCall {
+    fn drop(&mut self) {
+        self.ended(Code::Cancelled);
     }
 }
 
@@ -137,25 +152,30 @@ fn name(code: Code) -> String {
     name
 }
 
-/// The states by their names, as [`ChannelState`] has them when it is serialized.
-const STATES: [&str; 6] = [
+/// The states by their names: those of [`Condition`], as it is serialized, and one for endpoints in
+/// reserve, whatever their condition, so that `ready` is what is listed and can be called.
+const STATES: [&str; 8] = [
     "connecting",
     "failing",
     "ready",
     "suspect",
+    "ejected",
     "idle",
     "draining",
+    "reserved",
 ];
 
-/// Where a state stands in [`STATES`].
-fn index(condition: Condition) -> usize {
-    match condition {
+/// Where an endpoint's state stands in [`STATES`].
+fn index(endpoint: &EndpointState) -> usize {
+    match endpoint.condition {
+        _ if endpoint.is_reserved => 7,
         Condition::Connecting => 0,
         Condition::Failing => 1,
         Condition::Ready => 2,
         Condition::Suspect => 3,
-        Condition::Idle => 4,
-        Condition::Draining => 5,
+        Condition::Ejected => 4,
+        Condition::Idle => 5,
+        Condition::Draining => 6,
     }
 }
 
@@ -183,7 +203,7 @@ impl EndpointMetrics {
     pub(crate) fn show(&self, state: &ChannelState) {
         let mut counts = [0; STATES.len()];
         for endpoint in &state.endpoints {
-            counts[index(endpoint.condition)] += 1;
+            counts[index(endpoint)] += 1;
         }
         self.set(counts);
     }
@@ -211,6 +231,7 @@ fn label(service: Option<&str>) -> SharedString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Endpoint, transport::InFlight};
 
     #[test]
     fn codes_and_states_have_their_names() {
@@ -225,11 +246,17 @@ mod tests {
             Condition::Failing,
             Condition::Ready,
             Condition::Suspect,
+            Condition::Ejected,
             Condition::Idle,
             Condition::Draining,
         ] {
+            let endpoint = Endpoint::new("a:1".parse().unwrap());
+            let state = |is_reserved| {
+                EndpointState::new(&endpoint, condition, is_reserved, None, InFlight::default())
+            };
             let name = format!("{condition:?}").to_lowercase();
-            assert_eq!(name, STATES[index(condition)]);
+            assert_eq!(STATES[index(&state(false))], name);
+            assert_eq!(STATES[index(&state(true))], "reserved");
         }
     }
 }

@@ -1,9 +1,20 @@
 //! What stands for `metrics` where that feature is off: nothing is counted, and nothing is held.
 
-use crate::{ending::End, state::ChannelState};
+use tonic::Code;
+
+use crate::state::ChannelState;
 
 #[derive(Debug, Clone)]
 pub(crate) struct CallMetrics;
+
+#[derive(Debug, Default)]
+pub(crate) struct CountedCall;
+
+impl CountedCall {
+    pub(crate) const IS_COUNTED: bool = false;
+
+    pub(crate) fn ended(&mut self, _: Code) {}
+}
 
 pub(crate) struct Waiting;
 
@@ -12,7 +23,9 @@ impl CallMetrics {
         Self
     }
 
-    pub(crate) fn ended(&self, _: End) {}
+    pub(crate) fn begin(&self) -> CountedCall {
+        CountedCall
+    }
 
     pub(crate) fn waiting(&self) -> Waiting {
         Waiting

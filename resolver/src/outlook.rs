@@ -82,7 +82,7 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
         };
     };
     let is_connected = |it: &Observed<'_>| match it.condition {
-        Condition::Ready | Condition::Suspect => true,
+        Condition::Ready | Condition::Suspect | Condition::Ejected => true,
         Condition::Connecting | Condition::Failing | Condition::Idle | Condition::Draining => false,
     };
     if endpoints.iter().any(is_connected) {
@@ -110,6 +110,11 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
 }
 
 impl SourceStatus {
+    /// Returns whether the source knows that its last snapshot is right.
+    pub(crate) fn is_right(&self) -> bool {
+        matches!(self, Self::Fresh)
+    }
+
     fn trouble(&self) -> Option<&Trouble> {
         match self {
             Self::Pending | Self::Fresh | Self::Ended => None,

@@ -33,7 +33,7 @@ pub struct ResponseBody {
     service: Option<Arc<str>>,
     /// `None` if nobody sent it.
     endpoint: Option<Endpoint>,
-    ending: Option<Ending>,
+    ending: Ending,
 }
 
 struct Incoming {
@@ -88,7 +88,7 @@ impl ResponseBody {
             expiry,
             service,
             endpoint: Some(endpoint),
-            ending: Some(ending),
+            ending,
         }
     }
 }
@@ -102,7 +102,7 @@ impl Default for ResponseBody {
             expiry: None,
             service: None,
             endpoint: None,
-            ending: None,
+            ending: Ending::default(),
         }
     }
 }
@@ -247,12 +247,10 @@ impl Body for ResponseBody {
             }
         };
         *incoming = None;
-        if let Some(ending) = ending {
-            match &result {
-                Some(Ok(frame)) => ending.trailers(frame.trailers_ref()),
-                Some(Err(error)) => ending.failed(error.code()),
-                None => ending.trailers(None),
-            }
+        match &result {
+            Some(Ok(frame)) => ending.trailers(frame.trailers_ref()),
+            Some(Err(error)) => ending.failed(error),
+            None => ending.trailers(None),
         }
         Poll::Ready(result)
     }

@@ -24,8 +24,10 @@ pub struct ChannelState {
     pub service: Option<String>,
     /// What the source last said.
     pub source: SourceState,
-    /// The endpoints of the last snapshot, ordered by their addresses, then those that still
-    /// drain. One that has not changed is shared with the states before.
+    /// Whether calls go to endpoints that the source does not list any more.
+    pub reserve: ReserveUse,
+    /// The endpoints of the last snapshot and those in reserve, ordered by their addresses, then those
+    /// that still drain. One that has not changed is shared with the states before.
     pub endpoints: Vec<Arc<EndpointState>>,
 }
 
@@ -59,6 +61,20 @@ pub enum SourceState {
     Ended,
 }
 
+/// Whether calls go to endpoints that the source does not list any more; see
+/// [`ReservePolicy`](crate::ReservePolicy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReserveUse {
+    /// They do not.
+    Unused,
+    /// Too few of those that are listed are READY: those in reserve are called, too.
+    Used,
+    /// Nothing is listed, and the last stable set is used as if it were.
+    LastSet,
+}
+
 /// How one endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -69,6 +85,9 @@ pub struct EndpointState {
     pub metadata: BTreeMap<String, String>,
     /// Whether it can be called.
     pub condition: Condition,
+    /// Whether it has vanished from what the source lists, and is kept connected in case that too many
+    /// do ([`ReservePolicy`](crate::ReservePolicy)).
+    pub is_reserved: bool,
     /// Why it last failed to connect or lost its connection, even if it has been READY since.
     pub last_error: Option<String>,
     calls_in_flight: InFlight,
@@ -89,6 +108,9 @@ pub enum Condition {
     /// It is connected, and is silent although a call waits for it and it was pinged. Calls go
     /// elsewhere until it is heard again, unless all are so.
     Suspect,
+    /// It is connected, and its calls fail: it gets none for a while, unless all are so
+    /// ([`Ejection`](crate::Ejection)).
+    Ejected,
     /// It is not connected, since nobody has called the channel for a while. The next call connects.
     Idle,
     /// It is no longer wanted: it gets no new calls, and those in flight finish.
@@ -99,6 +121,7 @@ impl EndpointState {
     pub(crate) fn new(
         endpoint: &Endpoint,
         condition: Condition,
+        is_reserved: bool,
         last_trouble: Option<&Trouble>,
         calls_in_flight: InFlight,
     ) -> Self {
@@ -106,6 +129,7 @@ impl EndpointState {
             addresses: endpoint.addresses().to_vec(),
             metadata: endpoint.metadata().clone(),
             condition,
+            is_reserved,
             last_error: last_trouble.map(|it| chain(&*it.cause)),
             calls_in_flight,
         }

@@ -16,6 +16,7 @@
 //!   any of these ── Rest ──> Idle ── Wake: dial ──> Connecting
 //!
 //!   any of these ── Removed ──> Draining ── Drained ──> Gone
+//!   Ready, Suspect ── Lost while not listed ──> Draining
 //! ```
 //!
 //! - A connection that is lost is redialed at once: servers restart, and most are back.
@@ -24,6 +25,7 @@
 //! - A connection proves its worth by answering a call or by living as long as the first backoff.
 //!   Losing one that did neither counts as a failed attempt, and the second in a row is backed off
 //!   from; otherwise a server that accepts and hangs up would be dialed in a hot loop.
+//! - The connection to an endpoint that is not listed any more is kept, and never replaced.
 //! - The wait grows with each failure in a row and starts over once a connection has proved its
 //!   worth.
 //!
@@ -40,6 +42,8 @@ pub(crate) struct Subchannel {
     backoff: Backoff,
     /// How many attempts failed since a connection last proved its worth.
     failures: u32,
+    /// The endpoint is listed: a connection that is lost is replaced.
+    is_listed: bool,
 }
 
 /// The states in the order they are lived through.
@@ -77,6 +81,10 @@ pub(crate) enum Event {
     Rest,
     /// It is called again.
     Wake,
+    /// The endpoint is not listed any more, and its connection is kept.
+    Vanished,
+    /// It is listed again.
+    Listed,
     /// The endpoint is no longer wanted.
     Removed,
     /// The last stream on its connections has ended.
@@ -101,6 +109,7 @@ impl Subchannel {
             lifecycle: Lifecycle::Connecting,
             backoff,
             failures: 0,
+            is_listed: true,
         }
     }
 
@@ -137,6 +146,22 @@ impl Subchannel {
             (Connecting | Redialing, Event::DialFailed) => self.back_off(now, rng),
             (Ready { since }, Event::Silent) => (Suspect { since }, Step::Serve),
             (Suspect { since }, Event::Heard) => (Ready { since }, Step::Serve),
+            (Draining | Gone, Event::Vanished | Event::Listed) => return None,
+            (_, Event::Listed) => {
+                self.is_listed = true;
+                return None;
+            }
+            (Ready { .. } | Suspect { .. }, Event::Vanished) => {
+                self.is_listed = false;
+                return None;
+            }
+            // Nothing is there to be kept.
+            (_, Event::Vanished) => (Draining, Step::Drain),
+            (Ready { .. } | Suspect { .. }, Event::Lost { .. } | Event::Rest)
+                if !self.is_listed =>
+            {
+                (Draining, Step::Drain)
+            }
             (Ready { since } | Suspect { since }, Event::Lost { answered }) => {
                 let is_worth_it = answered || now.duration_since(since) >= self.backoff.base;
                 match (is_worth_it, self.failures) {
@@ -355,6 +380,27 @@ mod tests {
         assert_eq!(driven.wait_after(Event::DialFailed), SECOND);
     }
 
+    #[test]
+    fn who_vanished_keeps_its_connection_and_gets_no_other() {
+        let mut driven = Driven::new();
+        driven.on(Event::Connected);
+        assert_eq!(driven.on(Event::Vanished), None);
+        driven.on(Event::Silent);
+        assert_eq!(driven.on(Event::Heard), Some(Step::Serve));
+        assert_eq!(driven.on(Event::Listed), None);
+        driven.now += SECOND;
+        assert_eq!(driven.on(Event::Lost { answered: true }), Some(Step::Dial));
+        // Where there is no connection, nothing is kept.
+        assert_eq!(driven.on(Event::Vanished), Some(Step::Drain));
+
+        let mut driven = Driven::new();
+        driven.on(Event::Connected);
+        driven.on(Event::Vanished);
+        assert_eq!(driven.on(Event::Lost { answered: true }), Some(Step::Drain));
+        assert_eq!(driven.on(Event::Listed), None);
+        assert_eq!(driven.on(Event::Drained), Some(Step::End));
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             4 => Just(Event::Connected),
@@ -366,6 +412,8 @@ mod tests {
             2 => Just(Event::ResetBackoff),
             1 => Just(Event::Rest),
             2 => Just(Event::Wake),
+            1 => Just(Event::Vanished),
+            2 => Just(Event::Listed),
             1 => Just(Event::Removed),
             1 => Just(Event::Drained),
         ]
@@ -378,12 +426,20 @@ mod tests {
         ) {
             let mut driven = Driven::new();
             let mut removed = false;
+            let (mut vanished, mut has_vanished) = (false, false);
             for (event, passed) in events {
                 driven.now += Duration::from_millis(passed);
                 removed |= event == Event::Removed;
                 let step = driven.on(event);
                 let condition = driven.condition();
-                prop_assert_eq!(condition == Condition::Draining, removed);
+                vanished = event == Event::Vanished || vanished && event != Event::Listed;
+                has_vanished |= vanished;
+                let drains = condition == Condition::Draining;
+                prop_assert!(drains || !removed);
+                prop_assert!(!drains || removed || has_vanished);
+                if vanished {
+                    prop_assert!(drains || matches!(condition, Condition::Ready | Condition::Suspect));
+                }
                 match step {
                     Some(Step::Serve) => {
                         prop_assert!(matches!(condition, Condition::Ready | Condition::Suspect));

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, futures::Notified};
 
-use crate::{Endpoint, balance::RoundRobin, outlook::Obstacle, transport::Transport};
+use crate::{
+    Endpoint, balance::RoundRobin, ejection::Witness, outlook::Obstacle, transport::Transport,
+};
 
 /// What a call that starts now may do.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(crate) enum View {
 pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     pub(crate) transport: Transport,
+    /// Where calls tell how they ended, if endpoints are judged by that.
+    pub(crate) witness: Option<Witness>,
 }
 
 /// Where the view is published.

@@ -103,7 +103,8 @@ async fn c27_a_reset_ends_the_backoff_at_once() {
 async fn c27_a_removal_ends_the_backoff_and_its_task() {
     let network = Network::new();
     let (said, source) = source();
-    let channel = builder(&network, source).connect_lazy().unwrap();
+    let channel = builder(&network, source).reserve(accepting_empty());
+    let channel = channel.connect_lazy().unwrap();
     said.snapshot(&["a:1"]);
     until_it_is(&channel, "a:1", Condition::Failing).await;
     let with_the_endpoint = Handle::current().metrics().num_alive_tasks();
@@ -345,7 +346,7 @@ async fn an_endpoint_whose_connector_panicked_is_gone_once_it_is_removed() {
     type Never = std::future::Ready<std::io::Result<tokio::io::DuplexStream>>;
     let (said, source) = source();
     let channel = Channel::builder(source).connector(|_| -> Never { panic!("a bug") });
-    let channel = channel.connect_lazy().unwrap();
+    let channel = channel.reserve(accepting_empty()).connect_lazy().unwrap();
     for _ in 0..3 {
         said.snapshot(&["a:1"]);
         until_it_is(&channel, "a:1", Condition::Failing).await;

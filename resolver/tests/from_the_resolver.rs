@@ -186,7 +186,8 @@ async fn c06_an_empty_first_snapshot_fails_calls_naming_the_service_and_wait_for
 async fn c07_emptied_and_filled_again_serves_the_calls_that_wait_for_ready() {
     let network = Network::serving(&["a:1", "b:1"]);
     let (said, source) = source();
-    let channel = builder(&network, source).connect_lazy().unwrap();
+    let channel = builder(&network, source).reserve(accepting_empty());
+    let channel = channel.connect_lazy().unwrap();
     said.snapshot(&["a:1"]);
     until_ready(&channel, &["a:1"]).await;
     said.snapshot(&[]);

@@ -133,6 +133,7 @@ async fn c31_what_changes_while_a_channel_is_idle_counts_when_it_wakes() {
     let network = Network::serving(&["a:1", "b:1"]);
     let (said, source) = source();
     let channel = builder(&network, source)
+        .reserve(accepting_empty())
         .idle_timeout(MINUTE)
         .connect_lazy()
         .unwrap();

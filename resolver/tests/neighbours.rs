@@ -143,7 +143,8 @@ async fn keep_alive_counts_from_what_was_heard_last() {
 async fn an_endpoint_that_drains_shows_the_calls_it_still_has() {
     let network = Network::serving(&["a:1"]);
     let (said, source) = source();
-    let channel = builder(&network, source).connect_lazy().expect("a channel");
+    let channel = builder(&network, source).reserve(accepting_empty());
+    let channel = channel.connect_lazy().expect("a channel");
     said.snapshot(&["a:1"]);
     let hellos = HellosRequest {
         name: "Ada".into(),

@@ -99,7 +99,7 @@ impl Vacancy {
     }
 
     /// Wakes one of those who wait, if there are any.
-    fn announce(&self) {
+    pub(crate) fn announce(&self) {
         if self.is_awaited() {
             self.given_back.notify_one();
         }

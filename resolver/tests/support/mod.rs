@@ -3,9 +3,11 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test file has a copy of its own, and uses a part"
 )]
 
+mod logged;
 mod network;
 pub mod wire;
 
@@ -13,13 +15,14 @@ use std::{sync::Arc, time::Duration};
 
 use switchboard_proto::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{
-    CallError, CallErrorKind, Cause, Channel, ChannelBuilder, ChannelState, Condition, Endpoint,
-    Source, Update, WaitForReady,
+    CallError, CallErrorKind, Cause, Channel, ChannelBuilder, ChannelState, Condition, EmptyPolicy,
+    Endpoint, ReservePolicy, Source, Update, WaitForReady,
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Status};
 
+pub use logged::Logged;
 pub use network::Network;
 
 /// Waits for something that must happen: the limit is virtual time where the clock is paused.
@@ -117,6 +120,14 @@ pub fn builder(network: &Network, source: impl Source) -> ChannelBuilder {
     Channel::builder(source)
         .name("greeter")
         .connector(network.connector())
+}
+
+/// That a source which lists nothing is believed.
+pub fn accepting_empty() -> ReservePolicy {
+    ReservePolicy {
+        empty: EmptyPolicy::Accept,
+        ..ReservePolicy::default()
+    }
 }
 
 /// The same over a fixed list, with every endpoint READY.
