@@ -56,7 +56,7 @@ struct Picked {
 }
 
 /// A call whose response has begun.
-struct Answered {
+pub(crate) struct Answered {
     response: Response<RecvStream>,
     call: OnConnection,
     target: Arc<Target>,
@@ -70,14 +70,20 @@ enum Pick {
 }
 
 impl Calls {
-    /// Makes one call.
-    pub(crate) async fn call(
+    /// Begins one call, which is then [sent](Self::exchange), and [ended](Self::end). Whoever makes it
+    /// does these in turn: a future that did would be held in the caller's, with what it is lent.
+    pub(crate) fn begin(&self) -> Ending {
+        Ending::begin(self.metrics.begin())
+    }
+
+    /// Makes of what a call has met what its caller is told.
+    pub(crate) fn end(
         &self,
+        exchanged: Result<Answered, CallError>,
         head: &mut RequestHead,
-        body: &mut RequestBody,
+        mut ending: Ending,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let mut ending = Ending::begin(self.metrics.begin());
-        match self.exchange(head, body, &mut ending).await {
+        match exchanged {
             Ok(answered) => Ok(self.response(answered, head, ending)),
             Err(error) => {
                 ending.failed(&error);
@@ -87,7 +93,7 @@ impl Calls {
     }
 
     /// Sends the request, as often as it takes, and waits for the headers of its response.
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         head: &mut RequestHead,
         body: &mut RequestBody,
