@@ -13,10 +13,11 @@ pub use switchboard_registry::{
     TargetError, ValueRule, dial, keys, terminate,
 };
 pub use switchboard_resolver::{
-    Address, AddressError, Backoff, BuildError, CallError, CallErrorKind, Cause, Channel,
-    ChannelBuilder, ChannelState, Condition, ConnectError, EmptyPolicy, Endpoint, EndpointChange,
-    EndpointChanges, EndpointKey, EndpointState, KeepAlive, ReservePolicy, ReserveUse,
-    ResponseBody, ResponseFuture, Security, ServedBy, Source, SourceState, Update, WaitForReady,
+    Address, AddressError, Backoff, Breaker, BuildError, CallError, CallErrorKind, Cause, Channel,
+    ChannelBuilder, ChannelState, Condition, ConnectError, Ejection, EmptyPolicy, Endpoint,
+    EndpointChange, EndpointChanges, EndpointKey, EndpointState, FailureCodes, FailureRate,
+    KeepAlive, ReservePolicy, ReserveUse, ResponseBody, ResponseFuture, Security, ServedBy, Source,
+    SourceState, SuccessRate, Update, WaitForReady,
 };
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};

@@ -4,5 +4,8 @@
 //! Picking takes no lock and waits for nothing.
 
 mod round_robin;
+mod weighted;
 
 pub(crate) use round_robin::RoundRobin;
+#[allow(unused_imports, reason = "the balancer does not use it yet")]
+pub(crate) use weighted::Weighted;

@@ -1,0 +1,362 @@
+//! What becomes of calls when a server answers, and badly.
+
+#![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use support::*;
+use switchboard_proto::{
+    HelloReply, HelloRequest, HellosRequest,
+    greeter_server::{Greeter, GreeterServer},
+};
+use switchboard_resolver::{Channel, Condition, Ejection};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_stream::Empty;
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A greeter that answers with a status that can be set.
+#[derive(Clone)]
+struct Moody {
+    address: String,
+    code: Arc<AtomicI32>,
+    calls: Arc<AtomicUsize>,
+    /// What calls wait for, each for one of its own.
+    turns: Arc<Semaphore>,
+}
+
+impl Moody {
+    fn serve(network: &Network, address: &str) -> Self {
+        let moody = Self {
+            address: address.to_owned(),
+            code: Arc::default(),
+            calls: Arc::default(),
+            turns: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+        };
+        network.serve_as(address, GreeterServer::new(moody.clone()));
+        moody
+    }
+
+    fn answer(&self, code: Code) {
+        self.code.store(code as i32, SeqCst);
+    }
+
+    /// Returns how many calls came since this was asked last.
+    fn calls(&self) -> usize {
+        self.calls.swap(0, SeqCst)
+    }
+
+    /// Lets no call end from now on.
+    fn hold(&self) {
+        self.turns.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    fn release(&self) {
+        self.turns.add_permits(1_000);
+    }
+}
+
+#[async_trait]
+impl Greeter for Moody {
+    type SayHellosStream = Empty<Result<HelloReply, Status>>;
+    type ChatStream = Empty<Result<HelloReply, Status>>;
+
+    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        self.calls.fetch_add(1, SeqCst);
+        self.turns.acquire().await.unwrap().forget();
+        match Code::from(self.code.load(SeqCst)) {
+            Code::Ok => Ok(Response::new(HelloReply {
+                served_by: self.address.clone(),
+                ..HelloReply::default()
+            })),
+            code => Err(Status::new(code, "moody")),
+        }
+    }
+
+    async fn say_hellos(
+        &self,
+        _: Request<HellosRequest>,
+    ) -> Result<Response<Self::SayHellosStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn greet_all(
+        &self,
+        _: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<HelloReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn chat(
+        &self,
+        _: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Self::ChatStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+/// Moody servers, and a channel over them that ejects.
+async fn moody<const N: usize>(ejection: Ejection) -> (Network, [Moody; N], Channel) {
+    let network = Network::new();
+    let addresses: Vec<String> = (0..N).map(|it| format!("s{it}:1")).collect();
+    let servers: Vec<_> = addresses
+        .iter()
+        .map(|it| Moody::serve(&network, it))
+        .collect();
+    let servers = servers.try_into().ok().unwrap();
+    let builder = Channel::balance(addresses.iter().map(String::as_str)).unwrap();
+    let builder = builder.connector(network.connector()).ejection(ejection);
+    let channel = builder.connect_lazy().unwrap();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    until_ready(&channel, &addresses).await;
+    (network, servers, channel)
+}
+
+/// Makes as many calls, and counts how they ended.
+async fn codes(channel: &Channel, calls: usize) -> HashMap<Code, usize> {
+    let mut codes = HashMap::new();
+    for _ in 0..calls {
+        let code = call(channel).await.err().map_or(Code::Ok, |it| it.code());
+        *codes.entry(code).or_default() += 1;
+    }
+    codes
+}
+
+async fn until_ejected(channel: &Channel, address: &str) {
+    until_it_is(channel, address, Condition::Ejected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c48_five_failures_in_a_row_eject_one_of_four_and_one_probe_readmits_it() {
+    let (_network, servers, channel) = moody::<4>(Ejection::default()).await;
+    let logged = Logged::start();
+    servers[1].answer(Code::Internal);
+    // The fifth is at the end of five rounds.
+    let codes_before = codes(&channel, 16).await;
+    assert_eq!(codes_before[&Code::Internal], 4);
+    codes(&channel, 4).await;
+    let start = Instant::now();
+    until_ejected(&channel, "s1:1").await;
+    let state = channel.state();
+    let error = state.endpoints[1].last_error.as_deref();
+    assert_eq!(error, Some("ejected: 5 calls failed in a row"));
+    servers[1].calls();
+    assert_eq!(codes(&channel, 30).await, [(Code::Ok, 30)].into());
+    assert_eq!(servers[1].calls(), 0);
+
+    // One call on trial, which fails: out again, for longer.
+    let probed = async {
+        while servers[1].calls() == 0 {
+            sleep(SECOND / 10).await;
+            codes(&channel, 4).await;
+        }
+    };
+    within(10 * SECOND, probed).await;
+    assert!(start.elapsed() > 2 * SECOND, "{:?}", start.elapsed());
+    assert_eq!(codes(&channel, 30).await, [(Code::Ok, 30)].into());
+    assert_eq!(servers[1].calls(), 0);
+    assert_eq!(logged.names(), ["WARN endpoint_ejected"]);
+
+    // And one that succeeds: it is back.
+    servers[1].answer(Code::Ok);
+    let back = async {
+        while condition_of(&channel.state(), "s1:1") != Some(Condition::Ready) {
+            sleep(SECOND / 10).await;
+            codes(&channel, 4).await;
+        }
+    };
+    within(30 * SECOND, back).await;
+    servers[1].calls();
+    codes(&channel, 40).await;
+    assert_eq!(servers[1].calls(), 10);
+    assert_eq!(
+        logged.names(),
+        ["WARN endpoint_ejected", "INFO endpoint_readmitted"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn c48_there_is_never_more_than_one_probe_and_one_that_is_given_up_is_made_again() {
+    let (_network, servers, channel) = moody::<3>(Ejection::default()).await;
+    servers[0].answer(Code::Unavailable);
+    codes(&channel, 15).await;
+    until_ejected(&channel, "s0:1").await;
+    servers[0].answer(Code::Ok);
+    servers[0].hold();
+    servers[0].calls();
+    // Longer than it is ejected for.
+    sleep(10 * SECOND).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..30 {
+        let channel = channel.clone();
+        calls.spawn(async move { call(&channel).await.map(|it| it.served_by) });
+    }
+    for _ in 0..29 {
+        let served_by = within(SOON, calls.join_next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert_ne!(served_by, "s0:1");
+    }
+    assert_eq!(servers[0].calls(), 1);
+    assert_eq!(codes(&channel, 30).await, [(Code::Ok, 30)].into());
+    assert_eq!(servers[0].calls(), 0);
+    // Its caller gives it up; the next one that comes is the probe.
+    calls.shutdown().await;
+    servers[0].release();
+    let addresses = shares(&channel, 30).await;
+    assert!(addresses.contains_key("s0:1"), "{addresses:?}");
+    until_it_is(&channel, "s0:1", Condition::Ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c48_answers_that_are_the_caller_s_own_fault_eject_nobody() {
+    let (_network, servers, channel) = moody::<2>(Ejection::default()).await;
+    for code in [
+        Code::NotFound,
+        Code::InvalidArgument,
+        Code::PermissionDenied,
+        Code::Unauthenticated,
+        Code::FailedPrecondition,
+        Code::Unimplemented,
+        Code::ResourceExhausted,
+        Code::Cancelled,
+    ] {
+        servers[0].answer(code);
+        codes(&channel, 40).await;
+        sleep(SECOND).await;
+        assert_eq!(servers[0].calls(), 20, "{code}");
+    }
+    until_ready(&channel, &["s0:1", "s1:1"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c48_calls_that_meet_their_deadline_or_are_given_up_count_as_what_they_are() {
+    let (_network, servers, channel) = moody::<2>(Ejection::default()).await;
+    servers[0].hold();
+    // Given up by their callers: nothing is said of the server.
+    for _ in 0..40 {
+        let _ = tokio::time::timeout(SECOND / 100, call(&channel)).await;
+    }
+    sleep(SECOND).await;
+    until_ready(&channel, &["s0:1", "s1:1"]).await;
+    // Too late for their deadlines: it is.
+    for _ in 0..10 {
+        let request = with_timeout(hello("Ada"), SECOND / 100);
+        let _ = client(&channel).say_hello(request).await;
+    }
+    until_ejected(&channel, "s0:1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c49_if_all_are_ejected_a_bad_one_is_used_rather_than_none() {
+    let (_network, servers, channel) = moody::<2>(Ejection::default()).await;
+    servers.iter().for_each(|it| it.answer(Code::Internal));
+    codes(&channel, 10).await;
+    until_ejected(&channel, "s0:1").await;
+    until_ejected(&channel, "s1:1").await;
+    assert_eq!(codes(&channel, 20).await, [(Code::Internal, 20)].into());
+    // One answers again: its first good answer readmits it, and it has all calls.
+    servers[1].answer(Code::Ok);
+    codes(&channel, 4).await;
+    until_it_is(&channel, "s1:1", Condition::Ready).await;
+    servers[0].calls();
+    assert_eq!(codes(&channel, 20).await, [(Code::Ok, 20)].into());
+    assert_eq!(servers[0].calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c47_one_bad_of_six_with_volume_is_ejected_and_back_after_its_time() {
+    // What fails half of its calls has no long rows.
+    let (_network, servers, channel) = moody::<6>(Ejection::default()).await;
+    let start = Instant::now();
+    let mut ejected = None;
+    let mut number = 0;
+    while ejected.is_none() {
+        servers[2].answer([Code::Ok, Code::Unavailable][number % 2]);
+        number += 1;
+        codes(&channel, 6).await;
+        sleep(SECOND / 20).await;
+        ejected = (condition_of(&channel.state(), "s2:1") == Some(Condition::Ejected))
+            .then(|| start.elapsed());
+        assert!(start.elapsed() < 60 * SECOND, "never ejected");
+    }
+    let ejected = ejected.unwrap();
+    assert!(
+        ejected >= 9 * SECOND && ejected <= 12 * SECOND,
+        "{ejected:?}"
+    );
+    servers[2].answer(Code::Ok);
+    let start = Instant::now();
+    while condition_of(&channel.state(), "s2:1") != Some(Condition::Ready) {
+        assert_eq!(codes(&channel, 6).await, [(Code::Ok, 6)].into());
+        sleep(SECOND / 20).await;
+    }
+    assert_took_about(start, 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c47_never_more_are_ejected_than_the_share() {
+    let ejection = Ejection {
+        max_share: 0.34,
+        ..Ejection::default()
+    };
+    let (_network, servers, channel) = moody::<6>(ejection).await;
+    servers[..4].iter().for_each(|it| it.answer(Code::Internal));
+    let start = Instant::now();
+    let mut most = 0;
+    while start.elapsed() < 45 * SECOND {
+        codes(&channel, 12).await;
+        sleep(SECOND / 20).await;
+        let state = channel.state();
+        let ejected = state.endpoints.iter();
+        most = most.max(
+            ejected
+                .filter(|it| it.condition == Condition::Ejected)
+                .count(),
+        );
+    }
+    assert_eq!(most, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_ejected_and_restarts_is_tried_soon() {
+    let (network, servers, channel) = moody::<2>(Ejection::default()).await;
+    servers[0].answer(Code::Internal);
+    codes(&channel, 10).await;
+    until_ejected(&channel, "s0:1").await;
+    // Out for long, after several trials.
+    for _ in 0..60 {
+        sleep(SECOND).await;
+        codes(&channel, 2).await;
+    }
+    network.crash("s0:1");
+    network.serve("s0:1");
+    let start = Instant::now();
+    while condition_of(&channel.state(), "s0:1") != Some(Condition::Ready) {
+        sleep(SECOND / 10).await;
+        codes(&channel, 2).await;
+        assert!(start.elapsed() < 10 * SECOND, "{:?}", start.elapsed());
+    }
+}
+
+#[track_caller]
+fn assert_took_about(start: Instant, expected: Duration) {
+    let took = start.elapsed();
+    assert!(took >= expected && took < expected + SECOND, "{took:?}");
+}
