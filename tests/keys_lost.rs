@@ -179,7 +179,8 @@ async fn orphan(etcd: &Etcd, fleet: &Fleet) {
     assert_eq!(found.kvs().len(), fleet.stops.len());
     for kv in found.kvs() {
         let key = kv.key_str().unwrap().replace("/greeter/", "/orphans/");
-        client.put(key, kv.value(), None).await.unwrap();
+        let value = kv.value_str().unwrap().replace("greeter", "orphans");
+        client.put(key, value, None).await.unwrap();
     }
 }
 

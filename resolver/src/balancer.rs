@@ -16,12 +16,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cause, Ejection, Endpoint, ReservePolicy, Update,
-    balance::RoundRobin,
+    Cause, Ejection, Endpoint, ReservePolicy, SlowStart, Update,
+    balance::Picker,
     dialing::Dialing,
     endpoint_set::EndpointSet,
     endpoint_task::Command,
-    fleet::{Fleet, News},
+    fleet::{Callable, Fleet, News},
     idleness::{Activity, Idleness},
     metrics::EndpointMetrics,
     outlook::{Obstacle, Outlook, SourceStatus, Trouble, outlook},
@@ -72,6 +72,7 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) reserve: ReservePolicy,
     pub(crate) ejection: Option<Ejection>,
+    pub(crate) slow_start: Option<SlowStart>,
 }
 
 enum Input {
@@ -100,6 +101,7 @@ impl Balancer {
                 service.clone(),
                 dialing.clone(),
                 settings.ejection,
+                settings.slow_start,
                 rng.fork(),
             ),
             service,
@@ -310,13 +312,18 @@ impl Balancer {
             }
             Outlook::Failing(obstacle) => View::Failing(obstacle),
             Outlook::Ready => {
-                let (targets, is_wider) = self.fleet.targets(is_reserve_used);
+                let Callable {
+                    targets,
+                    shares,
+                    is_wider,
+                } = self.fleet.targets(is_reserve_used);
                 // A new picker starts anywhere; while the READY ones stay the same, so does the
                 // turn.
-                if !is_wider && self.published.views.load().has_targets(&targets) {
+                let known = self.published.views.load();
+                if !is_wider && known.has(&targets, shares.as_deref()) {
                     return self.publish_state();
                 }
-                View::Ready(RoundRobin::new(targets, self.rng.usize(..)))
+                View::Ready(Picker::new(targets, shares, self.rng.usize(..)))
             }
         };
         self.published.views.publish(view);

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy,
+    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy, SlowStart,
     balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
@@ -55,6 +55,7 @@ pub struct ChannelBuilder {
     idle_timeout: Duration,
     reserve: ReservePolicy,
     ejection: Option<Ejection>,
+    slow_start: Option<SlowStart>,
     backoff: Backoff,
     settings: transport::Settings,
     connector: Connector,
@@ -83,6 +84,7 @@ impl ChannelBuilder {
             idle_timeout: IDLE_TIMEOUT,
             reserve: ReservePolicy::default(),
             ejection: None,
+            slow_start: None,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
             connector: Connector::tcp(),
@@ -140,6 +142,13 @@ impl ChannelBuilder {
         self
     }
 
+    /// Gives endpoints that are new, or back after they failed, few calls at first; unless set, they get as
+    /// many as the others at once.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
+        self
+    }
+
     /// Sets how long an endpoint that failed is left alone.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Backoff {
@@ -175,6 +184,18 @@ impl ChannelBuilder {
     /// A larger one lets large responses come faster, and unread ones hold more memory.
     pub fn stream_window(mut self, bytes: u32) -> Self {
         self.settings.stream_window = bytes.min(transport::LARGEST_WINDOW);
+        self
+    }
+
+    /// Sets how many calls each endpoint may have in flight, over all its connections; unless set, as many
+    /// as its server allows, which most servers do not limit.
+    ///
+    /// A call beyond that goes to another endpoint, or waits for one to end, as at a server's own limit:
+    /// to its deadline, and 20 s without one. A streaming call is in flight until its response ends. Set it
+    /// where a server does worse with more calls than it can work on; one that is lower than that leaves
+    /// servers idle while calls wait.
+    pub fn max_calls_in_flight_per_endpoint(mut self, calls: usize) -> Self {
+        self.settings.max_calls_in_flight = Some(calls);
         self
     }
 
@@ -262,6 +283,7 @@ impl ChannelBuilder {
                 idle_timeout: self.idle_timeout,
                 reserve: self.reserve,
                 ejection: self.ejection,
+                slow_start: self.slow_start,
             },
             Published {
                 views: views.clone(),
@@ -337,6 +359,10 @@ impl ChannelBuilder {
         positive("idle timeout", self.idle_timeout)?;
         let window = self.settings.stream_window;
         check(window > 0, "stream window", &window, "more than zero")?;
+        if let Some(calls) = self.settings.max_calls_in_flight {
+            let setting = "max calls in flight per endpoint";
+            check(calls > 0, setting, &calls, "1 or more")?;
+        }
         let pings = self.settings.pings;
         positive("min ping interval", pings.min_interval)?;
         if let Some(keep_alive) = pings.keep_alive {
@@ -348,6 +374,9 @@ impl ChannelBuilder {
         check(is_share, "reserve share", &share, "from 0 to 1")?;
         if let Some(ejection) = &self.ejection {
             ejection.check()?;
+        }
+        if let Some(slow_start) = &self.slow_start {
+            slow_start.check()?;
         }
         let Backoff {
             base,
@@ -385,6 +414,7 @@ impl fmt::Debug for ChannelBuilder {
             .field("idle_timeout", &self.idle_timeout)
             .field("reserve", &self.reserve)
             .field("ejection", &self.ejection)
+            .field("slow_start", &self.slow_start)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
             .field("tls", &self.tls)

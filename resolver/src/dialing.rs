@@ -15,7 +15,7 @@ use crate::{
     error::chain,
     staggered::first_of,
     tls::Tls,
-    transport::{self, Connection, Traffic, Transport, Vacancy},
+    transport::{self, Capacity, Connection, Traffic, Transport, Vacancy},
 };
 
 /// How the endpoints of a channel are connected to.
@@ -46,15 +46,23 @@ impl Dialing {
         }
     }
 
+    /// Returns what all connections of one endpoint have in common.
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity::new(self.settings.max_calls_in_flight, self.vacancy.clone())
+    }
+
     /// Connects to one of an endpoint's addresses. What its calls leave to be done runs on `tasks`.
     pub(crate) async fn dial(
         &self,
         endpoint: &Endpoint,
         tasks: &TaskTracker,
+        capacity: &Capacity,
     ) -> Result<(Transport, Connection), DialError> {
         let end = Instant::now() + self.connect_timeout;
         let addresses = endpoint.addresses();
-        let attempts = addresses.iter().map(|it| self.dial_one(it, end, tasks));
+        let attempts = addresses
+            .iter()
+            .map(|it| self.dial_one(it, end, tasks, capacity));
         let attempts: Vec<_> = attempts.collect();
         first_of(attempts)
             .await
@@ -66,6 +74,7 @@ impl Dialing {
         address: &Address,
         end: Instant,
         tasks: &TaskTracker,
+        capacity: &Capacity,
     ) -> Result<(Transport, Connection), Cause> {
         let patience = end.saturating_duration_since(Instant::now());
         let timed_out = |what: &str| -> Cause {
@@ -100,7 +109,7 @@ impl Dialing {
             Security::Plaintext => Scheme::HTTP,
             Security::Tls => Scheme::HTTPS,
         };
-        let (tasks, vacancy) = (tasks.clone(), self.vacancy.clone());
+        let (tasks, capacity) = (tasks.clone(), capacity.clone());
         let handshake = transport::handshake(
             io,
             traffic,
@@ -108,7 +117,7 @@ impl Dialing {
             authority,
             self.settings,
             tasks,
-            vacancy,
+            capacity,
         );
         timeout_at(end, handshake)
             .await

@@ -21,7 +21,7 @@ use crate::{
     outlook::Trouble,
     state::Condition,
     subchannel::{Event, Step, Subchannel},
-    transport::{self, Connection, Transport},
+    transport::{self, Capacity, Connection, Transport},
 };
 
 /// What the balancer tells the task. That it drops its sender means that the endpoint was removed.
@@ -113,10 +113,11 @@ impl EndpointTask {
         // Connections that take no more calls while some are in flight, and what those still have to
         // send. They may outlive the connection after them, so draining waits for all.
         let tasks = TaskTracker::new();
+        let capacity = self.dialing.capacity();
         let mut link = Link {
             work: match subchannel.condition() {
                 Condition::Idle => Work::Resting,
-                _ => Work::Dialing(self.dial(&tasks)),
+                _ => Work::Dialing(self.dial(&tasks, &capacity)),
             },
             transport: None,
             last_trouble: None,
@@ -137,7 +138,7 @@ impl EndpointTask {
             };
             let next = match step {
                 Step::Serve => None,
-                Step::Dial => Some(Work::Dialing(self.dial(&tasks))),
+                Step::Dial => Some(Work::Dialing(self.dial(&tasks, &capacity))),
                 Step::WaitUntil(at) => Some(Work::Waiting(Instant::from_std(at))),
                 Step::Rest => Some(Work::Resting),
                 Step::Drain => Some(Work::draining(tasks.clone())),
@@ -205,10 +206,12 @@ impl EndpointTask {
     fn dial(
         &self,
         tasks: &TaskTracker,
+        capacity: &Capacity,
     ) -> BoxFuture<'static, Result<(Transport, Connection), DialError>> {
         let (endpoint, dialing, tasks) =
             (self.endpoint.clone(), self.dialing.clone(), tasks.clone());
-        Box::pin(async move { dialing.dial(&endpoint, &tasks).await })
+        let capacity = capacity.clone();
+        Box::pin(async move { dialing.dial(&endpoint, &tasks, &capacity).await })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     endpoint_task::{Command, EndpointTask, Report},
     outlook::Observed,
     reserve::Counts,
+    slow_start::{Ramps, SlowStart},
     state::{Condition, EndpointState},
     subchannel::Subchannel,
     view::Target,
@@ -32,6 +33,8 @@ pub(crate) struct Fleet {
     service: Option<Arc<str>>,
     /// If endpoints are judged by how their calls end.
     judge: Option<Judge>,
+    /// If endpoints that are new get few calls at first.
+    ramps: Option<Ramps>,
     /// Those that are listed, and those in reserve.
     known: BTreeMap<EndpointKey, EndpointHandle>,
     draining: Vec<EndpointHandle>,
@@ -40,6 +43,15 @@ pub(crate) struct Fleet {
     reporter: mpsc::UnboundedSender<Report>,
     /// What a task panicked with.
     panic: Option<Box<dyn Any + Send>>,
+}
+
+/// Where calls may go.
+pub(crate) struct Callable {
+    pub(crate) targets: Vec<Arc<Target>>,
+    /// The share of its turns that each takes; `None` if all are alike.
+    pub(crate) shares: Option<Vec<f64>>,
+    /// Whether more calls are let through to the same ones than before.
+    pub(crate) is_wider: bool,
 }
 
 /// What tasks and calls have to tell.
@@ -55,6 +67,7 @@ impl Fleet {
         service: Option<Arc<str>>,
         dialing: Arc<Dialing>,
         ejection: Option<Ejection>,
+        slow_start: Option<SlowStart>,
         mut rng: fastrand::Rng,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
@@ -67,6 +80,7 @@ impl Fleet {
             rng,
             service,
             judge,
+            ramps: slow_start.map(Ramps::new),
             known: BTreeMap::new(),
             draining: Vec::new(),
             tasks: JoinSet::new(),
@@ -172,6 +186,9 @@ impl Fleet {
         if let Some(judge) = &mut self.judge {
             judge.removed(key);
         }
+        if let Some(ramps) = &mut self.ramps {
+            ramps.failed(key);
+        }
         // A task that has panicked will not end once more.
         if let Some(handle) = self.known.remove(key).filter(EndpointHandle::is_heard) {
             self.draining.push(handle.into_draining());
@@ -200,6 +217,13 @@ impl Fleet {
             && !was_connected
         {
             judge.reconnected(&key);
+        }
+        if let Some(ramps) = &mut self.ramps {
+            match condition {
+                Condition::Ready => ramps.ready(&key, Instant::now().into_std()),
+                Condition::Failing => ramps.failed(&key),
+                _ => {}
+            }
         }
         if condition != Condition::Draining {
             return None;
@@ -267,9 +291,8 @@ impl Fleet {
     }
 
     /// Returns where calls may go: to those that are READY, or to those that are suspect if all are;
-    /// of these to those that are not ejected, or to all if all are. Returns too whether more calls are
-    /// let through to the same ones than before.
-    pub(crate) fn targets(&self, with_reserve: bool) -> (Vec<Arc<Target>>, bool) {
+    /// of these to those that are not ejected, or to all if all are.
+    pub(crate) fn targets(&self, with_reserve: bool) -> Callable {
         let are = |condition| {
             let handles = self.callable(with_reserve);
             let targets = handles.filter(move |it| it.condition == condition);
@@ -282,16 +305,27 @@ impl Fleet {
             true => are(Condition::Suspect),
             false => ready,
         };
-        match &self.judge {
+        let (targets, is_wider) = match &self.judge {
             Some(judge) => judge.offer(ready),
             None => (ready, false),
+        };
+        let keys = targets.iter().map(|it| it.endpoint.key());
+        let now = Instant::now().into_std();
+        let ramps = self.ramps.as_ref();
+        let shares = ramps.and_then(|ramps| ramps.shares(keys, now));
+        Callable {
+            targets,
+            shares,
+            is_wider,
         }
     }
 
-    /// Returns when to look at how calls have ended, if none asks for it before.
+    /// Returns when to look at how calls have ended, if none asks for it before, or when shares change.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let next = self.judge.as_ref().and_then(Judge::next);
-        next.map(Instant::from_std)
+        let now = Instant::now().into_std();
+        let judge = self.judge.as_ref().and_then(Judge::next);
+        let ramps = self.ramps.as_ref().and_then(|it| it.next(now));
+        judge.into_iter().chain(ramps).min().map(Instant::from_std)
     }
 
     /// Looks at how calls have ended.

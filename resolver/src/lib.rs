@@ -51,6 +51,7 @@ mod request_head;
 mod reserve;
 mod response_body;
 mod security;
+mod slow_start;
 mod staggered;
 mod state;
 mod subchannel;
@@ -76,6 +77,7 @@ pub use extensions::{ServedBy, WaitForReady};
 pub use reserve::{EmptyPolicy, ReservePolicy};
 pub use response_body::ResponseBody;
 pub use security::Security;
+pub use slow_start::SlowStart;
 pub use state::{ChannelState, Condition, EndpointState, ReserveUse, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -41,7 +41,7 @@ pub(crate) enum Obstacle {
     Idle,
     /// All connections were lost, and their tasks are about to say so.
     Lost,
-    /// Every server has as many calls in flight as it allows, this one for one.
+    /// Every server has as many calls in flight as it allows or as it may have, this one for one.
     Busy(Endpoint),
     /// An endpoint cannot be reached.
     Endpoint(Endpoint, Cause),
@@ -182,7 +182,7 @@ impl fmt::Display for Obstacle {
             Self::Busy(endpoint) => {
                 write!(
                     f,
-                    "endpoint {endpoint}: as many calls in flight as it allows"
+                    "endpoint {endpoint}: as many calls in flight as are allowed"
                 )
             }
             Self::Source(cause) => {

@@ -45,7 +45,7 @@ pub(crate) use self::{
     exchange::{Exchange, OnConnection},
     failure::{BoxError, Failure},
     liveness::Pings,
-    slots::Vacancy,
+    slots::{Capacity, Vacancy},
 };
 use self::{
     failure::{HUNG_UP, cause, closed},
@@ -111,6 +111,9 @@ pub(crate) struct Settings {
     pub(crate) pings: Pings,
     /// The window of one stream: what a server may send ahead of a reader.
     pub(crate) stream_window: u32,
+    /// How many calls an endpoint may have in flight on all its connections, beside what its server
+    /// allows.
+    pub(crate) max_calls_in_flight: Option<usize>,
 }
 
 impl Default for Settings {
@@ -124,6 +127,7 @@ impl Default for Settings {
             // Larger ones let a few unread streams hold much memory; smaller ones make a fast
             // stream over a long distance wait.
             stream_window: 256 * 1024,
+            max_calls_in_flight: None,
         }
     }
 }
@@ -148,7 +152,7 @@ const RESET_MEMORY: Duration = Duration::from_secs(10);
 const MAX_STRAY_ANSWERS: usize = 100_000;
 
 /// Begins HTTP/2 on `io`, of which `traffic` tells, and waits until the server has spoken. What calls
-/// leave to be done runs on `tasks`; those that wait for a stream hear of it by `vacancy`.
+/// leave to be done runs on `tasks`; how many there may be is a part of the endpoint's `capacity`.
 pub(crate) async fn handshake(
     io: Io,
     traffic: Arc<Traffic>,
@@ -156,7 +160,7 @@ pub(crate) async fn handshake(
     authority: Authority,
     settings: Settings,
     tasks: TaskTracker,
-    vacancy: Arc<Vacancy>,
+    capacity: Capacity,
 ) -> Result<(Transport, Connection), Cause> {
     let begun = Instant::now();
     let lost = |error: h2::Error| cause(error, None);
@@ -189,7 +193,7 @@ pub(crate) async fn handshake(
     let shared = Arc::new(Shared {
         scheme,
         authority,
-        slots: Slots::new(sender.current_max_send_streams(), vacancy),
+        slots: Slots::new(sender.current_max_send_streams(), capacity),
         traffic,
         tasks,
         runtime: Handle::current(),
