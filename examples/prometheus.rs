@@ -106,8 +106,10 @@ async fn main() -> anyhow::Result<()> {
     );
     ensure!(page.contains(&calls), "not there: {calls}");
 
-    while arguments.stay {
-        call(&mut client, CALLS).await?;
+    if arguments.stay {
+        loop {
+            call(&mut client, CALLS).await?;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use switchboard::{Channel, ChannelState, Condition, Instance, Registry};
+use switchboard::{Channel, ChannelState, Condition, Instance, Registry, ReserveUse, SourceState};
 use switchboard_embedded::{EmbeddedEtcd, Network};
 use switchboard_proto::{
     HellosRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
@@ -69,8 +69,11 @@ async fn show() -> anyhow::Result<()> {
     )?;
 
     publisher.stop().await?;
-    until(&channel, |state| state.endpoints.is_empty()).await?;
-    print("it has left etcd", &channel)
+    until(&channel, |state| state.reserve == ReserveUse::LastSet).await?;
+    print(
+        "it has left etcd; an empty list is no list, so it stays in use",
+        &channel,
+    )
 }
 
 /// Starts a greeter, which ends with what this returns.
@@ -113,5 +116,5 @@ fn is(state: &ChannelState, condition: Condition) -> bool {
 
 /// Whether etcd has said which servers there are.
 fn is_fresh(state: &ChannelState) -> bool {
-    matches!(state.source, switchboard::SourceState::Fresh)
+    matches!(state.source, SourceState::Fresh)
 }

@@ -197,7 +197,8 @@ async fn a_channel_s_state_is_shown_as_json_while_a_server_goes_and_comes_back()
         "\"condition\": \"ready\"",
         "refused",
         "it has left etcd",
-        "\"endpoints\": []",
+        "\"reserve\": \"last_set\"",
+        "\"condition\": \"ready\"",
     ];
     shows("state", &expected).await;
 }

@@ -1,6 +1,8 @@
 //! What is counted, as Prometheus reads it, while services are published, followed, served and called.
 //! What a channel counts has tests of its own (`resolver/tests/metrics.rs`).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},

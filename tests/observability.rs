@@ -1,6 +1,8 @@
 //! The lists in `docs/observability.md` name every event and every metric that there is in the code,
 //! with its levels and fields, its type and unit, and no other.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

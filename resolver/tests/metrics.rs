@@ -1,5 +1,7 @@
 //! What a channel counts, as Prometheus would read it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::{collections::BTreeMap, time::Duration};
