@@ -1,4 +1,5 @@
-//! The examples of what etcd is used for beside discovery, and of a source that is none: each shows
+//! The examples of what etcd is used for beside discovery, of a source that is none, and of how to see
+//! what goes on: each shows
 //! what it is to show, which it sees to itself, and ends.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -12,16 +13,21 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs an example, and sees these words in its output, in this order.
 async fn shows(name: &str, expected: &[&str]) {
-    let example = Example::build(name).await;
+    let lines = said_by(&Example::build(name).await).await;
+    let mut left = lines.iter();
+    for words in expected {
+        let found = left.any(|line| line.contains(words));
+        assert!(found, "{words}: {lines:#?}");
+    }
+}
+
+/// Runs an example to its end, and returns the lines that it prints.
+async fn said_by(example: &Example) -> Vec<String> {
     let mut command = Command::new(example.executable());
     command.env("RUST_BACKTRACE", "0");
     let exit = Process::spawn(command).wait(LIMIT).await;
     assert!(exit.status.success() && exit.stderr.is_empty(), "{exit:?}");
-    let mut lines = exit.lines.iter();
-    for words in expected {
-        let found = lines.any(|line| line.contains(words));
-        assert!(found, "{words}: {exit:?}");
-    }
+    exit.lines
 }
 
 #[tokio::test]
@@ -184,4 +190,45 @@ async fn a_source_of_one_s_own_feeds_a_channel_and_is_a_page_long() {
     shows("own_source", &expected).await;
     let lines = include_str!("../examples/own_source.rs").lines().count();
     assert!(lines <= 60, "{lines} lines");
+}
+
+#[tokio::test]
+async fn a_channel_s_state_is_shown_as_json_while_a_server_goes_and_comes_back() {
+    let expected = [
+        "there is no server",
+        "\"state\": \"fresh\"",
+        "\"endpoints\": []",
+        "a server is there",
+        "\"greeter-1:50051\"",
+        "\"condition\": \"ready\"",
+        "\"calls_in_flight\": 0",
+        "\"calls_in_flight\": 1",
+        "the server has crashed",
+        "\"condition\": \"failing\"",
+        "refused",
+        "it is back",
+        "\"condition\": \"ready\"",
+        "refused",
+        "it has left etcd",
+        "\"reserve\": \"last_set\"",
+        "\"condition\": \"ready\"",
+    ];
+    shows("state", &expected).await;
+}
+
+#[tokio::test]
+async fn prometheus_reads_what_is_counted() {
+    let lines = said_by(&Example::build_with("prometheus", &["metrics"]).await).await;
+    for line in [
+        "metrics at http://127.0.0.1:",
+        "switchboard_calls_total{service=\"greeter\",code=\"OK\"} 600",
+        "switchboard_endpoints{service=\"greeter\",state=\"ready\"} 1",
+        "switchboard_servers{service=\"greeter\",phase=\"serving\"} 1",
+        "switchboard_publications{service=\"greeter\",state=\"published\"} 1",
+        "switchboard_lease_expiry_timestamp_seconds ",
+        "switchboard_etcd_requests_total{code=\"OK\"} ",
+    ] {
+        let mut said = lines.iter();
+        assert!(said.any(|it| it.contains(line)), "{line}: {lines:#?}");
+    }
 }

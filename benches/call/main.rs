@@ -75,6 +75,11 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
+    // Built with that feature, it measures what calls cost where they are counted.
+    #[cfg(feature = "metrics")]
+    let _recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .unwrap();
     let mut runtime = match arguments.make {
         // What one thread does is the same each time.
         Some(_) => tokio::runtime::Builder::new_current_thread(),

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use self::{
     round_robin::RoundRobin,
-    slots::{Slots, Vacancy},
+    slots::{Capacity, Slots, Vacancy},
 };
 use crate::{
     median::{median, sorted},
@@ -73,7 +73,7 @@ fn time(view: &ArcSwap<RoundRobin<Arc<Target>>>) -> f64 {
 fn view(count: usize) -> ArcSwap<RoundRobin<Arc<Target>>> {
     let vacancy = Arc::new(Vacancy::default());
     let targets = (0..count).map(|_| {
-        let slots = Arc::new(Slots::new(200, vacancy.clone()));
+        let slots = Arc::new(Slots::new(200, Capacity::new(None, vacancy.clone())));
         Arc::new(Target { slots })
     });
     ArcSwap::from_pointee(RoundRobin::new(targets, 0))

@@ -24,6 +24,7 @@ use etcd_client::{
 use futures::FutureExt;
 use switchboard_resolver::Channel;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
 use tower::{Service, util::BoxCloneSyncService};
 
 use self::auth::Auth;
@@ -42,7 +43,7 @@ pub use self::{
     selection::{By, Selection},
     transaction::{Guard, Operation, Outcome, Transaction},
 };
-use crate::{Credentials, lease::LeaseId};
+use crate::{Credentials, lease::LeaseId, metrics};
 
 /// How long a request may take; etcd answers in milliseconds, or it is away.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -195,10 +196,12 @@ pub(crate) struct KeepAlive {
 impl KeepAlive {
     /// Renews the lease; returns the TTL that etcd gave it, or `None` where there is no such lease.
     pub(crate) async fn renew(&mut self) -> Result<Option<Duration>, EtcdError> {
-        bounded(self.keeper.keep_alive()).await?;
-        let answer = bounded(self.stream.message())
-            .await?
-            .ok_or_else(EtcdError::ended)?;
+        let answer = bounded(async {
+            self.keeper.keep_alive().await?;
+            let answer = self.stream.message().await?;
+            answer.ok_or_else(EtcdError::ended)
+        });
+        let answer = answer.await?;
         Ok(Some(answer.ttl()).filter(|ttl| *ttl > 0).map(seconds))
     }
 }
@@ -217,13 +220,12 @@ async fn bounded_by<T, E>(
 where
     EtcdError: From<E>,
 {
-    match tokio::time::timeout(limit, request).await {
+    let answer = match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map_err(EtcdError::from),
-        Err(_) => Err(EtcdError::new(
-            Kind::Other,
-            format!("no answer in {} s", limit.as_secs()),
-        )),
-    }
+        Err(_) => Err(EtcdError::unanswered(limit)),
+    };
+    metrics::etcd_answered(answer.as_ref().map_or_else(EtcdError::code, |_| Code::Ok));
+    answer
 }
 
 /// A TTL as etcd gives it, which is at most 9,000,000,000 s.

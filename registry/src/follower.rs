@@ -13,11 +13,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::rejected::Rejected;
 use crate::{
-    clock,
+    ServiceName, clock,
     etcd::{
         Etcd, EtcdError, KeyEvent, KeyPage, KeyRange, KeyValue, Kind, Message, PageSize, Part,
         Reachable, Watching,
     },
+    metrics::WatchMetrics,
     trouble::Trouble,
     watch::{Cancel, Change, Page, Put, Step, Watch},
 };
@@ -26,6 +27,11 @@ use crate::{
 pub(crate) trait Reader: Send {
     /// What they become.
     type Value: Clone + Send;
+
+    /// Returns the service that the keys are of, if they are of one.
+    fn service(&self) -> Option<&ServiceName> {
+        None
+    }
 
     /// Reads a key. What is none of our business is `None`; what cannot be read is left out too, and
     /// told of.
@@ -73,6 +79,7 @@ pub(crate) struct Follower<R: Reader> {
     stream: Option<Watching>,
     page_size: PageSize,
     rejected: Rejected,
+    metrics: WatchMetrics,
     rng: fastrand::Rng,
 }
 
@@ -104,6 +111,7 @@ impl<R: Reader> Follower<R> {
             etcd,
             range,
             floor: None,
+            metrics: WatchMetrics::new(reader.service()),
             reader,
             watch,
             asked: None,
@@ -126,6 +134,12 @@ impl<R: Reader> Follower<R> {
     /// Returns how many values could not be read.
     pub(crate) fn rejected(&self) -> usize {
         self.rejected.len()
+    }
+
+    /// Has it counted how it goes.
+    pub(crate) fn measure(&mut self) {
+        let rejected = self.rejected.len();
+        self.metrics.show(self.watch.freshness(), rejected);
     }
 
     /// Leaves keys up to this one out of lists from now on.
@@ -264,6 +278,7 @@ impl<R: Reader> Follower<R> {
                 let is_known = self.watch.page(page, clock::now());
                 if is_whole {
                     self.rejected.end_list();
+                    self.metrics.listed();
                     let revision = self.watch.revision();
                     self.reader.settle(Settled::Listed { revision, is_known });
                 }

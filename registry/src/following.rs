@@ -53,6 +53,10 @@ struct Records {
 impl Reader for Records {
     type Value = Arc<Instance>;
 
+    fn service(&self) -> Option<&ServiceName> {
+        Some(&self.service)
+    }
+
     fn read(&mut self, kv: &KeyValue) -> Result<Option<Arc<Instance>>, Box<dyn std::error::Error>> {
         let instance = self.place.decode(&self.service, &kv.key, &kv.value)?;
         Ok(instance.map(Arc::new))

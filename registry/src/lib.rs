@@ -23,6 +23,7 @@
 //! | dialing and serving | `dial`; `serve`, `terminate` |
 //! | other keys | `keys`, `tail`, `journal`; `commons` |
 //! | requests to etcd | `etcd`; `retry`, `trouble` |
+//! | what is counted | `metrics`, which is empty without that feature |
 
 mod advertise;
 mod builder;
@@ -43,6 +44,11 @@ mod key_watcher;
 pub mod keys;
 mod layout;
 mod lease;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 mod name;
 mod origin;
 mod publication;

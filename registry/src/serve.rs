@@ -33,8 +33,11 @@ use tonic_health::{
 use tower::{Layer, Service};
 
 use self::closable::Closable;
+pub(crate) use self::drain::Phase;
 pub use self::{drain::Drain, incoming::Incoming};
-use crate::{Instance, PublicationStatus, PublishError, Publisher, Registry};
+use crate::{
+    Instance, PublicationStatus, PublishError, Publisher, Registry, metrics::ServerMetrics,
+};
 
 type Serving = BoxFuture<'static, Result<(), tonic::transport::Error>>;
 /// Given the health service to add, begins to serve; tokens say goodbye, and end by force.
@@ -207,6 +210,8 @@ impl Serve {
         let mut serving = (self.start)(health, goaway.clone(), force.clone());
 
         let service = self.instance.service().clone();
+        let metrics = ServerMetrics::new(&service);
+        metrics.show(Phase::Serving);
         let lifetime = Lifetime {
             registry: self.registry.clone(),
             instance: self.instance,
@@ -215,6 +220,7 @@ impl Serve {
             drain: self.drain,
             goaway,
             force,
+            metrics: &metrics,
         };
         let served = tokio::select! {
             served = &mut serving => served.map_err(ServeError::from),
@@ -251,7 +257,7 @@ fn with_health<L>(router: Router<L>, health: Option<HealthServer<HealthService>>
 }
 
 /// What happens beside the serving.
-struct Lifetime {
+struct Lifetime<'a> {
     registry: Registry,
     instance: Instance,
     health: HealthReporter,
@@ -259,9 +265,10 @@ struct Lifetime {
     drain: Drain,
     goaway: CancellationToken,
     force: CancellationToken,
+    metrics: &'a ServerMetrics,
 }
 
-impl Lifetime {
+impl Lifetime<'_> {
     /// Publishes until `signal`, then drains. Returns when the last connection has been told to
     /// end.
     async fn run(
@@ -300,6 +307,7 @@ impl Lifetime {
     /// The way out.
     async fn stop(self, publisher: Publisher, signalled: Instant) {
         let (service, drain) = (self.instance.service(), self.drain);
+        self.metrics.show(Phase::Deregister);
         tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
         match tokio::time::timeout(drain.deregistered_by(), publisher.stop()).await {
             Ok(Ok(())) => {}
@@ -314,13 +322,16 @@ impl Lifetime {
             .set_service_status("", ServingStatus::NotServing)
             .await;
 
+        self.metrics.show(Phase::Linger);
         tracing::info!(name: "drain", %service, phase = "linger", "serving those who have not heard");
         sleep_until(signalled, drain.goaway_at()).await;
 
+        self.metrics.show(Phase::Finish);
         tracing::info!(name: "drain", %service, phase = "finish", "finishing calls");
         self.goaway.cancel();
         sleep_until(signalled, drain.forced_at()).await;
 
+        self.metrics.show(Phase::Force);
         tracing::warn!(name: "drain", %service, phase = "force", "calls were still in flight");
         self.force.cancel();
     }

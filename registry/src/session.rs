@@ -12,6 +12,7 @@ use crate::{
     clock,
     etcd::{Etcd, EtcdError, KeepAlive, Kind, Reachable},
     lease::{Lease, LeaseId, Standing, Step},
+    metrics::LeaseMetrics,
     trouble::Trouble,
 };
 
@@ -62,6 +63,7 @@ impl Session {
             stream: None,
             trouble: None,
             rng: fastrand::Rng::new(),
+            metrics: LeaseMetrics::new(),
             state: state_sender,
         };
         tasks.spawn_on(keeper.run(doubted, ending), runtime);
@@ -90,6 +92,7 @@ struct Keeper {
     stream: Option<KeepAlive>,
     trouble: Option<Trouble>,
     rng: fastrand::Rng,
+    metrics: LeaseMetrics,
     state: watch::Sender<SessionState>,
 }
 
@@ -202,6 +205,7 @@ impl Keeper {
     }
 
     fn fail(&mut self, error: EtcdError) {
+        self.metrics.retried();
         let trouble = error.into_trouble();
         match &trouble {
             Trouble::Passing(_) => self.lease.failed(clock::now(), &mut self.rng),
@@ -214,8 +218,9 @@ impl Keeper {
         self.trouble = Some(trouble);
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let standing = self.lease.standing();
+        self.metrics.show(standing);
         self.state.send_if_modified(|state| {
             let is_same = match (&state.trouble, &self.trouble) {
                 (Some(was), Some(is)) => was.is_like(is),

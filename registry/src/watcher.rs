@@ -74,6 +74,7 @@ impl<R: Reader> Watcher<R> {
         loop {
             let step = self.follower.next();
             self.report();
+            self.follower.measure();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,

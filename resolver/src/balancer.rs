@@ -31,6 +31,7 @@ use crate::{
     endpoint_task::Command,
     fleet::{Callable, Fleet, Losses, News},
     idleness::{Activity, Idleness},
+    metrics::EndpointMetrics,
     outlook::{Obstacle, Outlook, SourceStatus, Trouble, outlook},
     reserve::{Counts, Reading, Reserve},
     state::{ChannelState, ReserveUse},
@@ -64,6 +65,7 @@ pub(crate) struct Balancer {
 pub(crate) struct Published {
     pub(crate) views: Arc<Views>,
     pub(crate) state: watch::Sender<Arc<ChannelState>>,
+    pub(crate) metrics: EndpointMetrics,
 }
 
 /// How others tell the balancer what to do.
@@ -390,6 +392,7 @@ impl Balancer {
             reserve: self.reserve.usage(),
             endpoints: self.fleet.states(),
         };
+        self.published.metrics.show(&state);
         self.published.state.send_if_modified(|last| {
             let is_new = **last != state;
             if is_new {

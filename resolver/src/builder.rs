@@ -21,6 +21,7 @@ use crate::{
     connector::Connector,
     dialing::Dialing,
     idleness::Activity,
+    metrics::{CallMetrics, EndpointMetrics},
     state::{ReserveUse, SourceState},
     tls::Tls,
     transport::{self, Vacancy},
@@ -313,6 +314,7 @@ impl ChannelBuilder {
             Published {
                 views: views.clone(),
                 state: state_sender,
+                metrics: EndpointMetrics::new(self.name.as_deref()),
             },
         );
         let signals = Signals {
@@ -323,6 +325,7 @@ impl ChannelBuilder {
         let task = TaskTracker::new().spawn_on(balancer.run(signals), &runtime);
         Ok(Channel::new(Shared {
             calls: Calls {
+                metrics: CallMetrics::new(self.name.as_deref()),
                 service: self.name,
                 timeout: self.timeout,
                 views,

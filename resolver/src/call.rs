@@ -27,6 +27,7 @@ use crate::{
     ejection::Admission,
     ending::Ending,
     idleness::Activity,
+    metrics::CallMetrics,
     outlook::Obstacle,
     request_body::RequestBody,
     request_head::RequestHead,
@@ -43,6 +44,7 @@ pub(crate) struct Calls {
     pub(crate) views: Arc<Views>,
     pub(crate) vacancy: Arc<Vacancy>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) metrics: CallMetrics,
 }
 
 /// Where a call goes, with the right to do so.
@@ -54,7 +56,7 @@ struct Picked {
 }
 
 /// A call whose response has begun.
-struct Answered {
+pub(crate) struct Answered {
     response: Response<RecvStream>,
     call: OnConnection,
     target: Arc<Target>,
@@ -68,14 +70,20 @@ enum Pick {
 }
 
 impl Calls {
-    /// Makes one call.
-    pub(crate) async fn call(
+    /// Begins one call, which is then [sent](Self::exchange), and [ended](Self::end). Whoever makes it
+    /// does these in turn: a future that did would be held in the caller's, with what it is lent.
+    pub(crate) fn begin(&self) -> Ending {
+        Ending::begin(self.metrics.begin())
+    }
+
+    /// Makes of what a call has met what its caller is told.
+    pub(crate) fn end(
         &self,
+        exchanged: Result<Answered, CallError>,
         head: &mut RequestHead,
-        body: &mut RequestBody,
+        mut ending: Ending,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let mut ending = Ending::default();
-        match self.exchange(head, body, &mut ending).await {
+        match exchanged {
             Ok(answered) => Ok(self.response(answered, head, ending)),
             Err(error) => {
                 ending.failed(&error);
@@ -85,7 +93,7 @@ impl Calls {
     }
 
     /// Sends the request, as often as it takes, and waits for the headers of its response.
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         head: &mut RequestHead,
         body: &mut RequestBody,
@@ -113,7 +121,10 @@ impl Calls {
             let request = head.request(&target.transport, now);
             let exchange = match target.transport.send(request, body, slot, now) {
                 Ok(exchange) => exchange,
-                Err(Failure::Unsent(_)) => continue,
+                Err(Failure::Unsent(_)) => {
+                    self.metrics.unsent();
+                    continue;
+                }
                 Err(failure) => {
                     return Err(CallError::failed(&self.service, &target.endpoint, failure));
                 }
@@ -127,8 +138,12 @@ impl Calls {
                         target,
                     });
                 }
-                Some(Err(Failure::Unsent(_))) if can_be_repeated => ending.sent_back(),
+                Some(Err(Failure::Unsent(_))) if can_be_repeated => {
+                    self.metrics.unsent();
+                    ending.sent_back();
+                }
                 Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
+                    self.metrics.refused();
                     ending.sent_back();
                     refuser = Some(target.endpoint.clone());
                 }
@@ -178,7 +193,7 @@ impl Calls {
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(None, Some(limit), now);
-        self.pick(&deadline, false, None).await.map(drop)
+        self.wait(&deadline, false).await.map(drop)
     }
 
     /// Returns where the call goes, as soon as there is somewhere: not to its `refuser`, if it can go
@@ -196,7 +211,13 @@ impl Calls {
         match self.look(wait_for_ready, refuser) {
             Ok(Pick::Picked(picked)) => Ok(picked),
             // Hardly any call has to, and none is to be larger for it. It takes whatever comes first.
-            Ok(Pick::Blocked(_)) => Box::pin(self.wait(deadline, wait_for_ready)).await,
+            Ok(Pick::Blocked(_)) => {
+                let waiting = async {
+                    let _waiting = self.metrics.waiting();
+                    self.wait(deadline, wait_for_ready).await
+                };
+                Box::pin(waiting).await
+            }
             Err(error) => {
                 // A caller who tries again at once would not let those run who connect.
                 consume_budget().await;

@@ -9,6 +9,7 @@ use tonic::Code;
 use crate::{
     CallError, CallErrorKind,
     ejection::{Admission, Verdict, Witness},
+    metrics::CountedCall,
     view::Target,
 };
 
@@ -17,9 +18,16 @@ use crate::{
 pub(crate) struct Ending {
     /// What its server is judged by, if it is.
     judged: Option<(Witness, Admission)>,
+    counted: CountedCall,
 }
 
 impl Ending {
+    /// Is told at the start of a call.
+    pub(crate) fn begin(counted: CountedCall) -> Self {
+        let judged = None;
+        Self { judged, counted }
+    }
+
     /// Takes in that the call was sent to an endpoint, with the leave to be.
     pub(crate) fn sent(&mut self, target: &Target, admission: Option<Admission>) {
         self.judged = target.witness.clone().zip(admission);
@@ -33,27 +41,28 @@ impl Ending {
     /// Takes in that the response has begun; with its headers it is over if they name its status. One on
     /// trial has succeeded with them.
     pub(crate) fn headers(&mut self, status: StatusCode, headers: &HeaderMap) {
-        let Some((_, admission)) = &self.judged else {
+        if !self.is_asked_for() {
             return;
-        };
+        }
         let code = code_in(headers).or_else(|| (status != StatusCode::OK).then(|| code_of(status)));
-        match (code, admission) {
+        match (code, &self.judged) {
             (Some(code), _) => self.end_with(code),
             // Its stream may never end.
-            (None, Admission::Trial(_)) => self.end(Some(Verdict::Success)),
-            (None, Admission::Normal(_)) => {}
+            (None, Some((_, Admission::Trial(_)))) => self.end(Some(Verdict::Success)),
+            (None, _) => {}
         }
     }
 
     /// Takes in that the response is over, with these trailers if there were any.
     pub(crate) fn trailers(&mut self, trailers: Option<&HeaderMap>) {
-        if self.judged.is_some() {
+        if self.is_asked_for() {
             self.end_with(trailers.and_then(code_in).unwrap_or(Code::Unknown));
         }
     }
 
     /// Takes in that the call failed on the way.
     pub(crate) fn failed(&mut self, error: &CallError) {
+        self.counted.ended(error.code());
         let Some((witness, _)) = &self.judged else {
             return;
         };
@@ -66,7 +75,13 @@ impl Ending {
         self.end(verdict);
     }
 
+    /// Returns whether somebody wants to know the code.
+    fn is_asked_for(&self) -> bool {
+        CountedCall::IS_COUNTED || self.judged.is_some()
+    }
+
     fn end_with(&mut self, code: Code) {
+        self.counted.ended(code);
         if let Some((witness, _)) = &self.judged {
             self.end(Some(witness.verdict(code as i32)));
         }

@@ -42,6 +42,11 @@ mod extensions;
 mod fleet;
 mod health;
 mod idleness;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 mod outlook;
 mod request_body;
 mod request_head;

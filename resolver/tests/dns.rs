@@ -267,8 +267,9 @@ async fn c71_a_source_is_asked_once_when_an_endpoint_begins_to_fail_and_not_at_e
     assert_eq!(*count.lock().unwrap(), 0);
     network.crash(ONE);
     until_it_is(&channel, ONE, Condition::Failing).await;
-    let lost_and_failing = 2;
-    assert_eq!(*count.lock().unwrap(), lost_and_failing);
+    // When it is lost and when it fails, which may be seen together.
+    let lost_and_failing = *count.lock().unwrap();
+    assert!((1..=2).contains(&lost_and_failing), "{lost_and_failing}");
     let dials = network.dials(ONE).len();
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert!(network.dials(ONE).len() > dials + 4, "it is redialed");

@@ -187,7 +187,7 @@ async fn c46_a_removed_endpoint_is_not_watched_and_its_connection_ends() {
     let (said, source) = source();
     let builder = Channel::builder(source).health(HealthCheck::of_server());
     let builder = builder.connector(network.connector("channel"));
-    let channel = builder.connect_lazy().unwrap();
+    let channel = builder.reserve(accepting_empty()).connect_lazy().unwrap();
     said.snapshot(&["a:1"]);
     let mut wire = within(SOON, Wire::accept(&mut listener, &[])).await;
     let stream = within(SOON, wire.request()).await.expect("a watch");

@@ -52,7 +52,8 @@ impl Scene {
 async fn c72_what_a_file_lists_is_called_and_its_changes_are_seen_within_a_second() {
     let network = Network::serving(&[ONE, TWO]);
     let scene = Scene::with(&format!("[\"{ONE}\"]"));
-    let channel = builder(&network, scene.source()).connect_lazy().unwrap();
+    let channel = builder(&network, scene.source()).reserve(accepting_empty());
+    let channel = channel.connect_lazy().unwrap();
     until_ready(&channel, &[ONE]).await;
     let start = Instant::now();
     scene.write(format!(

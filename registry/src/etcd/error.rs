@@ -1,9 +1,10 @@
 //! What goes wrong with a request to etcd, told by what can be done about it.
 
-use std::{error::Error as _, sync::Arc};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use etcd_client::Error;
 use switchboard_resolver::{CallError, CallErrorKind, Cause};
+use tonic::Code;
 
 use crate::{credentials::PasswordError, trouble::Trouble};
 
@@ -12,6 +13,7 @@ use crate::{credentials::PasswordError, trouble::Trouble};
 #[error("etcd: {message}")]
 pub(crate) struct EtcdError {
     pub(crate) kind: Kind,
+    code: Code,
     message: String,
 }
 
@@ -43,12 +45,27 @@ impl EtcdError {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
+            code: Code::Unknown,
             message: message.into(),
         }
     }
 
+    fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+
+    /// Returns gRPC's code for it; UNKNOWN where it is none of gRPC's errors.
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(super) fn unanswered(limit: Duration) -> Self {
+        let message = format!("no answer in {} s", limit.as_secs());
+        Self::new(Kind::Other, message).with_code(Code::DeadlineExceeded)
+    }
+
     pub(crate) fn ended() -> Self {
-        Self::new(Kind::Other, "the server ended the stream")
+        Self::new(Kind::Other, "the server ended the stream").with_code(Code::Unavailable)
     }
 
     /// A watch was to start from a revision that is no longer known.
@@ -97,20 +114,21 @@ impl From<Error> for EtcdError {
         match error {
             Error::GRpcStatus(status) => {
                 let told = format!("{} ({:?})", status.message(), status.code());
-                match status.code() {
-                    tonic::Code::PermissionDenied => Self::new(Kind::Denied, told),
-                    tonic::Code::Unauthenticated => Self::new(Kind::Token, told),
-                    tonic::Code::Unimplemented => {
+                let error = match status.code() {
+                    Code::PermissionDenied => Self::new(Kind::Denied, told),
+                    Code::Unauthenticated => Self::new(Kind::Token, told),
+                    Code::Unimplemented => {
                         let told = format!("no etcd: {told} (expected: a server of etcd's API v3)");
                         Self::new(Kind::Denied, told)
                     }
-                    tonic::Code::Unavailable if is_unsent(&status) => Self::new(Kind::Unsent, told),
+                    Code::Unavailable if is_unsent(&status) => Self::new(Kind::Unsent, told),
                     _ => Self::new(kind_of(status.message()), told),
-                }
+                };
+                error.with_code(status.code())
             }
             // What etcd-client makes of an answer that says TTL 0.
             Error::LeaseKeepAliveError(message) if message == "lease not found" => {
-                Self::new(Kind::LeaseNotFound, message)
+                Self::new(Kind::LeaseNotFound, message).with_code(Code::NotFound)
             }
             error => Self::new(Kind::Other, error.to_string()),
         }

@@ -17,6 +17,7 @@ use crate::{
     key_watcher::{KeyWatch, KeyWatcher, News},
     layout::Place,
     lease::{LeaseId, Standing},
+    metrics::PublicationMetrics,
     publication::{Found, Publication, Status, Step, Turn, Write},
     session::{Session, SessionState},
     strays::Strays,
@@ -60,6 +61,7 @@ pub(super) struct Performer {
     status: watch::Sender<PublicationStatus>,
     /// Whether the log says that it is in etcd.
     is_logged: bool,
+    metrics: PublicationMetrics,
     rng: fastrand::Rng,
 }
 
@@ -111,6 +113,7 @@ impl Performer {
         let (session, etcd) = (shared.session().clone(), shared.etcd.clone());
         Ok(Self {
             publication: Publication::new(record, id),
+            metrics: PublicationMetrics::new(instance.service()),
             instance,
             place: registry.place.clone(),
             lease: 0,
@@ -345,6 +348,7 @@ impl Performer {
     }
 
     fn fail(&mut self, step: &Step, error: Arc<EtcdError>, now: Instant) {
+        self.metrics.retried();
         match (error.kind, step) {
             (Kind::LeaseNotFound, Step::Write(Write { lease, .. })) => {
                 self.doubts.doubt(*lease);
@@ -392,6 +396,7 @@ impl Performer {
         let was = self.status.borrow().clone();
         if !status.is_like(&was) {
             self.log(&was, &status);
+            self.metrics.show(&status);
             self.status.send_replace(status);
         }
     }

@@ -34,6 +34,21 @@ pub struct Drain {
     pub total: Duration,
 }
 
+/// Where a server is between its start and its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Phase {
+    /// It serves, published or not.
+    Serving,
+    /// It is taken out of etcd.
+    Deregister,
+    /// It goes on serving, for those that have not heard.
+    Linger,
+    /// It takes no new calls, and those in flight finish.
+    Finish,
+    /// Its connections are ended, whatever is in flight.
+    Force,
+}
+
 impl Drain {
     /// Returns when, counted from the signal, waiting for etcd to confirm is given up.
     pub(crate) fn deregistered_by(&self) -> Duration {

@@ -55,10 +55,11 @@ pub async fn until_it_is(channel: &Channel, address: &str, condition: Condition)
     .await;
 }
 
-/// Waits until there are exactly these endpoints and all are READY.
+/// Waits until exactly these endpoints are listed and all are READY; others may be in reserve.
 pub async fn until_ready(channel: &Channel, addresses: &[&str]) {
     until(channel, |state| {
-        state.endpoints.len() == addresses.len()
+        let listed = state.endpoints.iter().filter(|it| !it.is_reserved);
+        listed.count() == addresses.len()
             && addresses
                 .iter()
                 .all(|address| condition_of(state, address) == Some(Condition::Ready))

@@ -32,6 +32,19 @@ impl Example {
     ///
     /// Dropping the future stops the build; the next call takes it up again.
     pub async fn build(name: &str) -> Self {
+        Self::build_with(name, &[]).await
+    }
+
+    /// The same, of one that needs these features.
+    ///
+    /// # Panics
+    ///
+    /// As [`build`](Self::build).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`build`](Self::build).
+    pub async fn build_with(name: &str, features: &[&str]) -> Self {
         // `cargo test` builds examples, `cargo test --test` does not; to ask cargo takes a moment,
         // so it is asked once.
         static BUILT: Mutex<Option<HashSet<String>>> = Mutex::const_new(None);
@@ -40,7 +53,7 @@ impl Example {
         let mut built = BUILT.lock().await;
         let built = built.get_or_insert_default();
         if !built.contains(name) {
-            build(name, &target).await;
+            build(name, features, &target).await;
             built.insert(name.to_owned());
         }
         Self {
@@ -65,7 +78,7 @@ impl Example {
     }
 }
 
-async fn build(name: &str, target: &Target) {
+async fn build(name: &str, features: &[&str], target: &Target) {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = tokio::process::Command::new(cargo);
     // In the workspace's folder, as `cargo test` itself: the same packages, thus the same features
@@ -88,6 +101,9 @@ async fn build(name: &str, target: &Target) {
         &target.profile,
     ]);
     command.arg("--target-dir").arg(&target.root);
+    for feature in features {
+        command.args(["--features", feature]);
+    }
     if let Some(triple) = &target.triple {
         command.args(["--target", triple]);
     }
