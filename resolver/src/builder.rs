@@ -1,5 +1,7 @@
 //! How a channel is set up.
 
+mod error;
+
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use http::{Uri, uri::Authority};
@@ -10,8 +12,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::error::{BuildError, ConnectError};
 use crate::{
-    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy, SlowStart,
+    Backoff, Channel, ChannelState, Ejection, HealthCheck, KeepAlive, ReservePolicy, SlowStart,
     balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
@@ -58,6 +61,7 @@ pub struct ChannelBuilder {
     slow_start: Option<SlowStart>,
     backoff: Backoff,
     settings: transport::Settings,
+    health: Option<HealthCheck>,
     connector: Connector,
     tls: Option<Tls>,
     seed: Option<u64>,
@@ -87,6 +91,7 @@ impl ChannelBuilder {
             slow_start: None,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
+            health: None,
             connector: Connector::tcp(),
             tls: None,
             seed: None,
@@ -199,6 +204,26 @@ impl ChannelBuilder {
         self
     }
 
+    /// Watches each server's health service, over the connection that its calls take, and calls those
+    /// that say they serve; unset, all that are connected.
+    ///
+    /// See [`HealthCheck`] for what its answers mean.
+    ///
+    /// ```
+    /// use switchboard_resolver::{Channel, HealthCheck};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Channel::balance(["10.0.0.1:50051", "10.0.0.2:50051"])?
+    ///     .health(HealthCheck::of_server())
+    ///     .connect_lazy()?;
+    /// # channel.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn health(mut self, health: HealthCheck) -> Self {
+        self.health = Some(health);
+        self
+    }
+
     /// Sets how a byte stream is opened to the host and port of a URI; over TCP unless set. Given
     /// up, by being dropped, when the connect timeout has passed or the endpoint is removed.
     ///
@@ -274,6 +299,7 @@ impl ChannelBuilder {
                 connect_timeout: self.connect_timeout,
                 backoff: self.backoff,
                 settings: self.settings,
+                health: self.health.map(|it| it.into_asked(self.name.as_ref())),
                 authority,
                 vacancy: vacancy.clone(),
             },
@@ -378,6 +404,12 @@ impl ChannelBuilder {
         if let Some(slow_start) = &self.slow_start {
             slow_start.check()?;
         }
+        if let Some(health) = &self.health {
+            positive("health answer timeout", health.answer_timeout)?;
+            let is_named = !health.is_of_channel() || self.name.is_some();
+            let expected = "a channel with a name";
+            check(is_named, "health check", health, expected)?;
+        }
         let Backoff {
             base,
             factor,
@@ -417,71 +449,10 @@ impl fmt::Debug for ChannelBuilder {
             .field("slow_start", &self.slow_start)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
+            .field("health", &self.health)
             .field("tls", &self.tls)
             .field("seed", &self.seed)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a channel was not made.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// A setting makes no sense.
-    #[error("{setting}: {value} (expected: {expected})")]
-    Invalid {
-        /// Which setting.
-        setting: &'static str,
-        /// What it was set to.
-        value: String,
-        /// What makes sense.
-        expected: &'static str,
-    },
-    /// TLS cannot be used as it is set.
-    #[cfg(feature = "tls")]
-    #[error(transparent)]
-    Tls(#[from] crate::TlsError),
-    /// A channel's tasks need a tokio runtime, and there is none here.
-    #[error(
-        "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
-    )]
-    NoRuntime,
-}
-
-impl BuildError {
-    /// Refuses a setting that is not valid.
-    pub(crate) fn check(
-        is_valid: bool,
-        setting: &'static str,
-        value: &dyn fmt::Debug,
-        expected: &'static str,
-    ) -> Result<(), Self> {
-        if is_valid {
-            return Ok(());
-        }
-        Err(Self::Invalid {
-            setting,
-            value: format!("{value:?}"),
-            expected,
-        })
-    }
-}
-
-/// Why a channel did not connect.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The channel was not made.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// No endpoint became READY. The message says why, and nothing is left for a source.
-    #[error("{0}")]
-    Unavailable(CallError),
-}
-
-impl From<CallError> for ConnectError {
-    fn from(error: CallError) -> Self {
-        Self::Unavailable(error)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     Address, Backoff, Cause, Endpoint, Security,
     connector::Connector,
     error::chain,
+    health,
     staggered::first_of,
     tls::Tls,
     transport::{self, Capacity, Connection, Traffic, Transport, Vacancy},
@@ -27,6 +28,8 @@ pub(crate) struct Dialing {
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) settings: transport::Settings,
+    /// What connected endpoints are asked; `None` if nothing.
+    pub(crate) health: Option<health::Asked>,
     /// What `:authority` is; the endpoint's own address if `None`.
     pub(crate) authority: Option<Authority>,
     /// Where calls wait for a stream.

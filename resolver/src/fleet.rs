@@ -54,6 +54,15 @@ pub(crate) struct Callable {
     pub(crate) is_wider: bool,
 }
 
+/// What was lost by what tasks told.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    /// Endpoints in reserve that are gone.
+    pub(crate) reserved: Vec<EndpointKey>,
+    /// Whether a listed one has lost its connection, or begins to fail.
+    pub(crate) any: bool,
+}
+
 /// What tasks and calls have to tell.
 pub(crate) enum News {
     Report(Report),
@@ -107,13 +116,13 @@ impl Fleet {
     }
 
     /// Takes in what a task tells, and what else was told by now: a thousand endpoints that connect
-    /// together are not a thousand views of a thousand. Returns those in reserve that are lost.
-    pub(crate) fn take_in(&mut self, news: News) -> Vec<EndpointKey> {
-        let mut lost = Vec::new();
+    /// together are not a thousand views of a thousand.
+    pub(crate) fn take_in(&mut self, news: News) -> Losses {
+        let mut lost = Losses::default();
         let mut next = Some(news);
         while let Some(news) = next {
             match news {
-                News::Report(report) => lost.extend(self.on_report(report)),
+                News::Report(report) => self.on_report(report, &mut lost),
                 News::Ended(ended) => self.on_ended(ended),
                 News::Calls => self.look(),
             }
@@ -204,13 +213,16 @@ impl Fleet {
         }
     }
 
-    fn on_report(&mut self, report: Report) -> Option<EndpointKey> {
+    fn on_report(&mut self, report: Report, lost: &mut Losses) {
         let handle = self.known.get_mut(&report.key);
         // One that drains has nothing to report that matters.
-        let handle = handle.filter(|it| it.task == report.task)?;
+        let Some(handle) = handle.filter(|it| it.task == report.task) else {
+            return;
+        };
         handle.log(self.service.as_deref(), &report);
         let (key, condition) = (report.key.clone(), report.condition);
         let was_connected = handle.is_connected();
+        lost.any |= is_lost(handle.condition, condition);
         handle.take_in(report);
         if let Some(judge) = &mut self.judge
             && handle.is_connected()
@@ -221,22 +233,21 @@ impl Fleet {
         if let Some(ramps) = &mut self.ramps {
             match condition {
                 Condition::Ready => ramps.ready(&key, Instant::now().into_std()),
-                Condition::Failing => ramps.failed(&key),
+                Condition::Failing | Condition::Unhealthy => ramps.failed(&key),
                 _ => {}
             }
         }
         if condition != Condition::Draining {
-            return None;
+            return;
         }
         // Its connection was lost while it was in reserve, and was not replaced.
         let (endpoint, is_reserved) = (handle.endpoint().clone(), handle.is_reserved());
         self.drain(&key);
-        if is_reserved {
-            return Some(key);
+        match is_reserved {
+            true => lost.reserved.push(key),
+            // It was listed again meanwhile.
+            false => self.add(endpoint, false),
         }
-        // It was listed again meanwhile.
-        self.add(endpoint, false);
-        None
     }
 
     fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
@@ -381,5 +392,15 @@ impl Fleet {
     /// Returns what a task panicked with, if one did.
     pub(crate) fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.panic.take()
+    }
+}
+
+/// Returns whether an endpoint has lost its connection, or begins to fail: reasons to doubt that it
+/// still exists. That it goes on to fail is no news.
+fn is_lost(before: Condition, now: Condition) -> bool {
+    match now {
+        Condition::Connecting => matches!(before, Condition::Ready | Condition::Suspect),
+        Condition::Failing => before != Condition::Failing,
+        _ => false,
     }
 }

@@ -154,12 +154,13 @@ fn name(code: Code) -> String {
 
 /// The states by their names: those of [`Condition`], as it is serialized, and one for endpoints in
 /// reserve, whatever their condition, so that `ready` is what is listed and can be called.
-const STATES: [&str; 8] = [
+const STATES: [&str; 9] = [
     "connecting",
     "failing",
     "ready",
     "suspect",
     "ejected",
+    "unhealthy",
     "idle",
     "draining",
     "reserved",
@@ -168,14 +169,15 @@ const STATES: [&str; 8] = [
 /// Where an endpoint's state stands in [`STATES`].
 fn index(endpoint: &EndpointState) -> usize {
     match endpoint.condition {
-        _ if endpoint.is_reserved => 7,
+        _ if endpoint.is_reserved => 8,
         Condition::Connecting => 0,
         Condition::Failing => 1,
         Condition::Ready => 2,
         Condition::Suspect => 3,
         Condition::Ejected => 4,
-        Condition::Idle => 5,
-        Condition::Draining => 6,
+        Condition::Unhealthy => 5,
+        Condition::Idle => 6,
+        Condition::Draining => 7,
     }
 }
 
@@ -247,6 +249,7 @@ mod tests {
             Condition::Ready,
             Condition::Suspect,
             Condition::Ejected,
+            Condition::Unhealthy,
             Condition::Idle,
             Condition::Draining,
         ] {

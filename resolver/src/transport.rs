@@ -18,6 +18,7 @@ mod failure;
 mod heard;
 mod liveness;
 mod pump;
+mod reservation;
 mod slots;
 
 use std::{
@@ -45,6 +46,7 @@ pub(crate) use self::{
     exchange::{Exchange, OnConnection},
     failure::{BoxError, Failure},
     liveness::Pings,
+    reservation::Reservation,
     slots::{Capacity, Vacancy},
 };
 use self::{
@@ -87,6 +89,8 @@ struct Shared {
 /// The right to one stream of a connection, given back when it is dropped.
 pub(crate) struct Slot {
     shared: Arc<Shared>,
+    /// Whose stream it is, if it is not that of a call.
+    reservation: Option<Arc<Reservation>>,
 }
 
 /// Further HTTP/2 pings, of connections that were silent for a while, whether a call waits for an
@@ -214,6 +218,7 @@ impl Transport {
     pub(crate) fn slot(&self) -> Option<Slot> {
         self.shared.slots.take().then(|| Slot {
             shared: self.shared.clone(),
+            reservation: None,
         })
     }
 
@@ -287,9 +292,17 @@ impl fmt::Debug for Transport {
     }
 }
 
+impl Slot {
+    fn is_of_call(&self) -> bool {
+        self.reservation.is_none()
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.slots.give_back();
+        if self.is_of_call() {
+            self.shared.slots.give_back();
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! - Nor more than an endpoint may have on all its connections, if that is limited: one that takes no more
 //!   calls still has those it has.
 //! - A slot is given back exactly once: when its owner is dropped.
+//! - One may be reserved for what is no call. It counts against the limit, and leaves at least one.
 //! - Each slot that is given back wakes one of the calls that wait, if there are any.
 
 use std::sync::{
@@ -20,7 +21,11 @@ use tokio::sync::{Notify, futures::Notified};
 #[derive(Debug)]
 pub(super) struct Slots {
     limit: AtomicUsize,
+    /// By calls, and those that are reserved.
     taken: AtomicUsize,
+    reserved: AtomicUsize,
+    /// Told when the limit leaves calls none beside one that is reserved.
+    crowded: Notify,
     is_closed: AtomicBool,
     capacity: Capacity,
 }
@@ -30,6 +35,8 @@ impl Slots {
         Self {
             limit: AtomicUsize::new(limit),
             taken: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            crowded: Notify::new(),
             is_closed: AtomicBool::new(false),
             capacity,
         }
@@ -63,8 +70,46 @@ impl Slots {
         self.capacity.vacancy.announce();
     }
 
+    /// Takes a slot for what is no call, to be given back, if there is one and calls could have
+    /// another.
+    pub(super) fn reserve(&self) -> bool {
+        let limit = self.limit.load(SeqCst);
+        // It is no call, so it is none of those that the endpoint may have.
+        if self.is_closed() || !take_below(limit, &self.taken) {
+            return false;
+        }
+        self.reserved.fetch_add(1, SeqCst);
+        // Looked at last: one that falls from now on tells so.
+        let has_room = self.limit.load(SeqCst) > 1;
+        if !has_room {
+            self.give_back_reserved();
+        }
+        has_room
+    }
+
+    pub(super) fn give_back_reserved(&self) {
+        // In this order a reserved one may pass for a call for a moment, and never the other way
+        // round: a connection with a call must not seem to have none.
+        self.reserved.fetch_sub(1, SeqCst);
+        self.taken.fetch_sub(1, SeqCst);
+        self.capacity.vacancy.announce();
+    }
+
+    /// Returns whether no more are taken than the limit is now.
+    pub(super) fn is_within_limit(&self) -> bool {
+        self.taken.load(SeqCst) <= self.limit.load(SeqCst)
+    }
+
+    /// Waits until the limit leaves calls none beside one that is reserved. Once told, it is not
+    /// told again.
+    pub(super) async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Returns how many calls have one.
     pub(super) fn taken(&self) -> usize {
-        self.taken.load(SeqCst)
+        let reserved = self.reserved.load(SeqCst);
+        self.taken.load(SeqCst).saturating_sub(reserved)
     }
 
     /// Takes in the server's limit.
@@ -73,6 +118,9 @@ impl Slots {
             return;
         }
         let before = self.limit.swap(limit, SeqCst);
+        if limit == 1 && self.reserved.load(SeqCst) > 0 {
+            self.crowded.notify_one();
+        }
         // No more than wait: some servers allow billions.
         let vacancy = &self.capacity.vacancy;
         let more = limit.saturating_sub(before).min(vacancy.waiting());
