@@ -33,7 +33,9 @@ fn sources() -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|it| it == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                sources.push((path, text));
+                // Unit tests stand at the end.
+                let code = text.split("\n#[cfg(test)]\nmod tests {").next();
+                sources.push((path, code.unwrap_or_default().to_owned()));
             }
         }
     }

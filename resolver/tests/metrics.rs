@@ -102,14 +102,15 @@ async fn endpoints_are_counted_by_their_state_over_all_channels_to_a_service() {
     let mut replies = client(&one).say_hellos(endless).await.unwrap().into_inner();
     replies.next().await.unwrap().unwrap();
     let mut states = one.watch_state();
-    let closing = tokio::spawn(one.close());
+    let mut closing = JoinSet::new();
+    closing.spawn(one.close());
     let drains = |state: &std::sync::Arc<switchboard_resolver::ChannelState>| {
         condition_of(state, "a:1") == Some(Condition::Draining) && state.endpoints.len() == 1
     };
     within(SOON, states.wait_for(drains)).await.unwrap();
     assert_eq!(counted.endpoints(), these([("draining", 1.0)]));
     drop(replies);
-    closing.await.unwrap();
+    closing.join_next().await.unwrap().unwrap();
     assert_eq!(counted.endpoints(), these([]));
 }
 

@@ -7,9 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::*;
-use switchboard_resolver::{
-    Channel, Condition, EmptyPolicy, Endpoint, ReservePolicy, ReserveUse, Update,
-};
+use switchboard_resolver::{Channel, Condition, Endpoint, ReservePolicy, ReserveUse, Update};
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -247,11 +245,7 @@ async fn a_last_set_whose_servers_are_gone_fails_calls_with_what_their_addresses
 async fn nothing_is_kept_where_nothing_is_to_be() {
     let network = Network::serving(&FOUR);
     let (said, source) = source();
-    let channel = builder(&network, source).reserve(ReservePolicy {
-        limit: Duration::ZERO,
-        empty: EmptyPolicy::Accept,
-        ..ReservePolicy::default()
-    });
+    let channel = builder(&network, source).reserve(without_reserve());
     let channel = channel.connect_lazy().unwrap();
     said.snapshot(&FOUR);
     until_ready(&channel, &FOUR).await;

@@ -427,6 +427,7 @@ async fn c32_a_channel_dials_only_endpoints_of_its_own_kind() {
     let secure = builder(&Network::new(), source).connector(site.connector());
     let secure = secure
         .tls(Tls::new().ca_pem(authority.pem()))
+        .reserve(without_reserve())
         .connect_lazy()
         .unwrap();
     said.endpoints(both());
@@ -437,7 +438,8 @@ async fn c32_a_channel_dials_only_endpoints_of_its_own_kind() {
 
     let network = Network::serving(&["plain.test:80", "both.test:443", "secure.test:443"]);
     let (said_plain, source) = support::source();
-    let plain = builder(&network, source).connect_lazy().unwrap();
+    let plain = builder(&network, source).reserve(without_reserve());
+    let plain = plain.connect_lazy().unwrap();
     said_plain.endpoints(both());
     until_ready(&plain, &["both.test:443", "plain.test:80"]).await;
     assert!(network.dials("secure.test:443").is_empty());

@@ -152,6 +152,14 @@ pub fn accepting_empty() -> ReservePolicy {
     }
 }
 
+/// That what a source does not list any more is not kept.
+pub fn without_reserve() -> ReservePolicy {
+    ReservePolicy {
+        limit: Duration::ZERO,
+        ..accepting_empty()
+    }
+}
+
 /// The same over a fixed list, with every endpoint READY.
 pub async fn connected(network: &Network, addresses: &[&str]) -> Channel {
     let builder = Channel::balance(addresses.iter().copied()).expect("addresses");
