@@ -22,7 +22,7 @@ use crate::{
 #[allow(dead_code, reason = "a pick needs only a part")]
 #[path = "../../resolver/src/balance/round_robin.rs"]
 mod round_robin;
-#[allow(dead_code, reason = "a pick needs only a part")]
+#[allow(dead_code, unused_imports, reason = "a pick needs only a part")]
 #[path = "../../resolver/src/transport/slots.rs"]
 mod slots;
 
