@@ -5,19 +5,20 @@
 pub use switchboard_coordination as coordination;
 pub use switchboard_registry::{
     Advertise, AdvertiseError, ConfigError, Credentials, CredentialsError, DirectTarget,
-    DiscoverError, Drain, EtcdTarget, Feeder, Incoming, Instance, InstanceError, InstanceId,
-    Instances, InvalidAdvertise, KeyRule, Layout, LayoutError, LayoutNameError, NameError,
-    Namespace, Origin, OriginError, PublicationStatus, PublishError, Publisher, Record,
+    DiscoverError, DnsTarget, Drain, EtcdTarget, Feeder, Incoming, Instance, InstanceError,
+    InstanceId, Instances, InvalidAdvertise, KeyRule, Layout, LayoutError, LayoutNameError,
+    NameError, Namespace, Origin, OriginError, PublicationStatus, PublishError, Publisher, Record,
     RecordError, Registry, RegistryBuilder, RegistryConfig, RegistryError, Scheme, Serve,
     ServeError, ServiceName, ServiceTarget, ServicesError, Snapshot, Staleness, Target,
-    TargetError, ValueRule, dial, keys, terminate,
+    TargetError, UnixTarget, ValueRule, dial, keys, terminate,
 };
 pub use switchboard_resolver::{
     Address, AddressError, Backoff, Breaker, BuildError, CallError, CallErrorKind, Cause, Channel,
-    ChannelBuilder, ChannelState, Condition, ConnectError, Ejection, EmptyPolicy, Endpoint,
-    EndpointChange, EndpointChanges, EndpointKey, EndpointState, FailureCodes, FailureRate,
-    KeepAlive, ReservePolicy, ReserveUse, ResponseBody, ResponseFuture, Security, ServedBy, Source,
-    SourceState, SuccessRate, Update, WaitForReady,
+    ChannelBuilder, ChannelState, Condition, ConnectError, Dns, DnsError, Ejection, EmptyPolicy,
+    Endpoint, EndpointChange, EndpointChanges, EndpointKey, EndpointState, FailureCodes,
+    FailureRate, FileError, Fixed, HealthCheck, KeepAlive, OrElse, ReservePolicy, ReserveUse,
+    ResponseBody, ResponseFuture, Security, ServedBy, SlowStart, Source, SourceState, SuccessRate,
+    Update, WaitForReady, WatchedFile,
 };
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};

@@ -10,8 +10,12 @@ use switchboard_proto::{
     HelloRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
 use switchboard_test_support::{Etcd, Example, Process};
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -120,6 +124,47 @@ async fn a_service_is_dialed_by_every_spelling_of_its_target() {
         let channel = channel.unwrap_or_else(|error| panic!("{target}: {error:?}"));
         assert_eq!(served_by(channel).await, server.address, "{target}");
     }
+}
+
+#[tokio::test]
+async fn servers_without_any_etcd_are_dialed_by_a_name_and_by_a_socket() {
+    // etcd is not asked: nobody listens there.
+    let registry = Registry::builder("127.0.0.1:1").unwrap();
+    let registry = registry.connect_lazy().unwrap();
+    let served = Served::on("127.0.0.1:0", &registry).await;
+    let port = served.address.rsplit_once(':').unwrap().1;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("greeter @ home.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    let greeter = GreeterServer::new(Polite {
+        address: "home".to_owned(),
+    });
+    let server = Server::builder().add_service(greeter);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.serve_with_incoming(UnixListenerStream::new(socket)));
+    let path = path
+        .to_str()
+        .unwrap()
+        .replace(' ', "%20")
+        .replace('@', "%40");
+
+    for (target, server) in [
+        (format!("dns:///localhost:{port}"), served.address.as_str()),
+        (format!("unix:{path}"), "home"),
+        (format!("unix://{path}"), "home"),
+    ] {
+        let of_its_own = switchboard::dial(&target).unwrap().connect().await;
+        let of_a_registry = registry.dial_target(&target).unwrap().connect().await;
+        for channel in [of_its_own, of_a_registry] {
+            let channel = channel.unwrap_or_else(|error| panic!("{target}: {error:?}"));
+            assert_eq!(served_by(channel).await, server, "{target}");
+        }
+    }
+    let builder = switchboard::dial(format!("dns:///localhost:{port}")).unwrap();
+    let channel = builder.connect_lazy().unwrap();
+    let name = channel.state().service.clone();
+    assert_eq!(name, Some(format!("localhost:{port}")), "the authority");
 }
 
 #[tokio::test]
@@ -286,7 +331,12 @@ async fn a_target_that_does_not_fit_is_refused() {
         builder("etcd:///greeter"),
         TargetError::NotEtcd(_)
     ));
-    assert!(matches!(builder("direct:///h:1"), TargetError::NotEtcd(_)));
+    for target in ["direct:///h:1", "dns:///h:1", "unix:/run/x"] {
+        assert!(
+            matches!(builder(target), TargetError::NotEtcd(_)),
+            "{target}"
+        );
+    }
 
     let dial = |target: &str| switchboard::dial(target).unwrap_err();
     assert!(matches!(

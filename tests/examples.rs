@@ -1,5 +1,5 @@
-//! The examples of what etcd is used for beside discovery: each shows what it is to show, which it
-//! sees to itself, and ends.
+//! The examples of what etcd is used for beside discovery, and of a source that is none: each shows
+//! what it is to show, which it sees to itself, and ends.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -172,4 +172,16 @@ async fn a_barrier_lets_nobody_go_before_it_is_released() {
         "replica 4 goes on",
     ];
     shows("barrier", &expected).await;
+}
+
+#[tokio::test]
+async fn a_source_of_one_s_own_feeds_a_channel_and_is_a_page_long() {
+    let expected = [
+        "ada:1 is printed: ada:1 answers",
+        "bob:1 is printed: bob:1 answers",
+        "? is printed: bob:1 answers",
+    ];
+    shows("own_source", &expected).await;
+    let lines = include_str!("../examples/own_source.rs").lines().count();
+    assert!(lines <= 60, "{lines} lines");
 }

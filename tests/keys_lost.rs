@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{DeleteOptions, GetOptions};
+use etcd_client::{DeleteOptions, GetOptions, WatchOptions};
 use switchboard::{
     Channel, Condition, Drain, Instance, Registry, ReservePolicy, ReserveUse, ServeError,
 };
@@ -95,11 +95,12 @@ impl Load {
                     let began = Instant::now();
                     let reply = client.say_hello(HelloRequest { name: "Ada".into() }).await;
                     let server = reply.expect("no call fails").into_inner().served_by;
-                    let mut last = last.lock().unwrap();
-                    let last = last.entry(server).or_insert(began);
-                    *last = began.max(*last);
+                    let note = |last: &mut BTreeMap<String, Instant>| {
+                        let last = last.entry(server).or_insert(began);
+                        *last = began.max(*last);
+                    };
+                    note(&mut last.lock().unwrap());
                     made.fetch_add(1, Ordering::Relaxed);
-                    drop(last);
                     sleep(Duration::from_millis(1)).await;
                 }
             });
@@ -178,7 +179,8 @@ async fn orphan(etcd: &Etcd, fleet: &Fleet) {
     assert_eq!(found.kvs().len(), fleet.stops.len());
     for kv in found.kvs() {
         let key = kv.key_str().unwrap().replace("/greeter/", "/orphans/");
-        client.put(key, kv.value(), None).await.unwrap();
+        let value = kv.value_str().unwrap().replace("greeter", "orphans");
+        client.put(key, value, None).await.unwrap();
     }
 }
 
@@ -305,7 +307,7 @@ async fn one_of_four_that_is_stopped_gets_no_call_once_its_key_is_gone() {
     }
 
     let mut client = etcd.client().await;
-    let options = etcd_client::WatchOptions::new().with_prefix();
+    let options = WatchOptions::new().with_prefix();
     let mut watch = client.watch(PREFIX, Some(options)).await.unwrap();
     stop.send(()).unwrap();
     timeout(SOON, async {

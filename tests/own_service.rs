@@ -5,7 +5,9 @@
 
 use std::{io, time::Duration};
 
-use switchboard::{Channel, Condition, Incoming, Instance, Registry, ServeError, WaitForReady};
+use switchboard::{
+    Channel, Condition, Incoming, Instance, Registry, ReserveUse, ServeError, WaitForReady,
+};
 use switchboard_embedded::{EmbeddedEtcd, Network};
 use switchboard_proto::{
     HelloRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
@@ -135,7 +137,7 @@ async fn a_task_that_is_aborted_still_takes_its_key_out_of_etcd() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_last_server_stops_new_calls_fail_at_once_and_one_that_waits_meets_the_next() {
+async fn the_last_server_is_called_until_it_ends_and_a_call_that_waits_meets_the_next() {
     let world = World::new().unwrap();
     let mut servers = JoinSet::new();
     let (stop, stopped) = oneshot::channel();
@@ -146,14 +148,25 @@ async fn while_the_last_server_stops_new_calls_fail_at_once_and_one_that_waits_m
 
     stop.send(()).unwrap();
     let mut states = channel.watch_state();
-    let is_gone = states.wait_for(|state| !state.endpoints.iter().any(|it| is_ready(it)));
-    timeout(SOON, is_gone).await.unwrap().unwrap();
-    assert!(servers.try_join_next().is_none(), "it still serves");
-    let begin = Instant::now();
+    let is_kept = states.wait_for(|state| state.reserve == ReserveUse::LastSet);
+    timeout(SOON, is_kept).await.unwrap().unwrap();
+    assert_eq!(world.etcd.keys().len(), 0);
+    let mut calls = 0;
+    while servers.try_join_next().is_none() {
+        // Those that meet its end wait for its connection, which is not to be had again.
+        if let Ok(server) = greet(&channel, "Ada").await {
+            assert_eq!(server, "greeter-1:50051");
+            calls += 1;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    // For five seconds, less the last one, in which it finishes what it has.
+    assert!(calls > 400, "{calls}");
+    let failing = states.wait_for(|state| !state.endpoints.iter().any(|it| is_ready(it)));
+    timeout(SOON, failing).await.unwrap().unwrap();
     let status = greet(&channel, "Ada").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(status.message(), "service greeter: no endpoints");
-    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert!(status.message().contains("greeter-1:50051"), "{status}");
 
     let mut client = GreeterClient::new(channel);
     let mut request = Request::new(HelloRequest { name: "Ada".into() });

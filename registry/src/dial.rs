@@ -1,10 +1,12 @@
 //! Channels to what a target names.
 
-use switchboard_resolver::{Channel, ChannelBuilder};
+use std::slice;
+
+use switchboard_resolver::{Address, Channel, ChannelBuilder, Dns};
 
 use crate::{
     Registry, RegistryBuilder, RegistryConfig, RegistryError, ServiceName, Target, TargetError,
-    target::{DirectTarget, PartialPlace, ServiceTarget},
+    target::{PartialPlace, ServiceTarget},
 };
 
 /// Begins a channel to what a target names, such as `etcd://h1:2379,h2:2379/greeter`; see
@@ -42,7 +44,7 @@ where
             let config = RegistryConfig::from_env()?;
             dial_in(Registry::from_config(config).placed(&place), service)
         }
-        Target::Direct(target) => Ok(direct(&target)),
+        target => Ok(outside(&target).ok_or_else(|| TargetError::NoService(target.to_string()))?),
     }
 }
 
@@ -54,14 +56,28 @@ fn dial_in(
     Ok(registry.connect_lazy()?.dial(service))
 }
 
-fn direct(target: &DirectTarget) -> ChannelBuilder {
-    let addresses = target.addresses().iter().cloned();
-    Channel::balance(addresses).expect("addresses are addresses")
+/// Begins a channel to servers that are in no etcd; `None` if the target means others.
+fn outside(target: &Target) -> Option<ChannelBuilder> {
+    let fixed = |addresses: &[Address]| {
+        let addresses = addresses.iter().cloned();
+        Channel::balance(addresses).expect("addresses are addresses")
+    };
+    match target {
+        Target::Direct(target) => Some(fixed(target.addresses())),
+        Target::Unix(target) => Some(fixed(slice::from_ref(target.address()))),
+        Target::Dns(target) => {
+            let source = Dns::new(target.name().clone()).expect("a name that can be looked up");
+            // What servers are told that they are called, as gRPC has it, and not each its address.
+            Some(Channel::builder(source).name(target.name().to_string()))
+        }
+        Target::Etcd(_) | Target::Service(_) => None,
+    }
 }
 
 impl Registry {
     /// Begins a channel to what a target names, a service of this registry: `etcd:///greeter`,
-    /// `discovery:///greeter`. `direct:///` targets are dialed as well.
+    /// `discovery:///greeter`. Targets without any etcd, such as `direct:///h1:50051` and
+    /// `dns:///greeter.example:50051`, are dialed as well.
     ///
     /// It is for targets that come from a configuration; in code there is [`dial`](Self::dial).
     ///
@@ -88,8 +104,7 @@ impl Registry {
             Target::Service(ServiceTarget { service, place }) => {
                 Ok(self.placed(&place).dial(service))
             }
-            Target::Direct(target) => Ok(direct(&target)),
-            target @ Target::Etcd(_) => Err(TargetError::OtherEtcd(target.to_string())),
+            target => outside(&target).ok_or_else(|| TargetError::OtherEtcd(target.to_string())),
         }
     }
 

@@ -78,5 +78,7 @@ pub use publisher::{PublicationStatus, PublishError, Publisher};
 pub use registry::Registry;
 pub use serve::{Drain, Incoming, Serve, ServeError};
 pub use services::ServicesError;
-pub use target::{DirectTarget, EtcdTarget, ServiceTarget, Target, TargetError};
+pub use target::{
+    DirectTarget, DnsTarget, EtcdTarget, ServiceTarget, Target, TargetError, UnixTarget,
+};
 pub use terminate::terminate;

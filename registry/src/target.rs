@@ -10,7 +10,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use switchboard_resolver::{Address, Security};
 
@@ -28,6 +28,8 @@ use crate::{Layout, Namespace, ServiceName};
 /// | `discovery:///greeter` | the same, kratos' spelling: as kratos lays it out |
 /// | `etcd:///h1:2379,h2:2379?key=user.rpc` | a service as go-zero lays it out, go-zero's spelling |
 /// | `direct:///h1:50051,h2:50051` | these servers, with no etcd at all |
+/// | `dns:///greeter.example:50051` | the servers behind a DNS name, which is looked up again and again |
+/// | `unix:/run/greeter.sock` | a server on this machine, by its Unix socket; also `unix:///run/greeter.sock` |
 /// | `h1:2379,h2:2379` or `etcd://h1:2379,h2:2379` | nothing: an etcd, for [`Registry::builder`](crate::Registry::builder) |
 /// | `http://h1:2379,http://h2:2379` | the same, as etcd's tools have it; `https://` is `etcds://` |
 ///
@@ -57,6 +59,10 @@ pub enum Target {
     Service(ServiceTarget),
     /// Servers by their addresses.
     Direct(DirectTarget),
+    /// Servers behind a DNS name.
+    Dns(DnsTarget),
+    /// A server on this machine.
+    Unix(UnixTarget),
 }
 
 /// An etcd by its endpoints, and perhaps a service in it.
@@ -81,6 +87,20 @@ pub struct DirectTarget {
     pub(crate) addresses: Addresses,
 }
 
+/// Servers behind a DNS name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsTarget {
+    /// Of a host, which may be an IP address, and a port.
+    pub(crate) name: Address,
+}
+
+/// A server on this machine, by its Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixTarget {
+    /// Its path begins with one `/`.
+    pub(crate) address: Address,
+}
+
 /// Where records lie, as far as a target says so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct PartialPlace {
@@ -94,7 +114,7 @@ impl Target {
         match self {
             Self::Etcd(target) => target.service.as_ref(),
             Self::Service(target) => Some(&target.service),
-            Self::Direct(_) => None,
+            Self::Direct(_) | Self::Dns(_) | Self::Unix(_) => None,
         }
     }
 }
@@ -118,6 +138,20 @@ impl DirectTarget {
     }
 }
 
+impl DnsTarget {
+    /// Returns the name and the port at which its servers listen.
+    pub fn name(&self) -> &Address {
+        &self.name
+    }
+}
+
+impl UnixTarget {
+    /// Returns the socket's address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
 /// Returns the scheme of targets whose etcd is spoken to in this way.
 pub(crate) fn scheme(security: Security) -> &'static str {
     match security {
@@ -135,6 +169,11 @@ impl fmt::Display for Target {
                 target.place.fmt(f)
             }
             Self::Direct(target) => write!(f, "direct:///{}", target.addresses),
+            Self::Dns(target) => write!(f, "dns:///{}", target.name),
+            Self::Unix(target) => {
+                let path = target.address.path().unwrap_or(Path::new(""));
+                write!(f, "unix:{}", escape::encode(&path.to_string_lossy()))
+            }
         }
     }
 }

@@ -203,6 +203,16 @@ pub struct AddressError {
     expected: &'static str,
 }
 
+impl AddressError {
+    /// Says that an address is one, and cannot be used here.
+    pub(crate) fn unfit(address: &Address, expected: &'static str) -> Self {
+        Self {
+            text: address.to_string(),
+            expected,
+        }
+    }
+}
+
 impl From<std::convert::Infallible> for AddressError {
     /// An [`Address`] is one already.
     fn from(never: std::convert::Infallible) -> Self {

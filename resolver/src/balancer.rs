@@ -6,9 +6,17 @@
 //!
 //! Never waits for an endpoint, and never sees a call.
 
-use std::{any::Any, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    future::poll_fn,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::FutureExt;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -16,12 +24,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cause, Ejection, Endpoint, ReservePolicy, Update,
-    balance::RoundRobin,
+    Cause, Ejection, Endpoint, ReservePolicy, SlowStart, Source, Update,
+    balance::Picker,
     dialing::Dialing,
     endpoint_set::EndpointSet,
     endpoint_task::Command,
-    fleet::{Fleet, News},
+    fleet::{Callable, Fleet, Losses, News},
     idleness::{Activity, Idleness},
     outlook::{Obstacle, Outlook, SourceStatus, Trouble, outlook},
     reserve::{Counts, Reading, Reserve},
@@ -30,7 +38,7 @@ use crate::{
 };
 
 /// What feeds a channel, of whatever kind.
-pub(crate) type BoxSource = Pin<Box<dyn Stream<Item = Update> + Send>>;
+pub(crate) type BoxSource = Pin<Box<dyn Source>>;
 
 /// Owns a channel's endpoints; `run` is the task.
 pub(crate) struct Balancer {
@@ -70,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) reserve: ReservePolicy,
     pub(crate) ejection: Option<Ejection>,
+    pub(crate) slow_start: Option<SlowStart>,
 }
 
 enum Input {
@@ -98,6 +107,7 @@ impl Balancer {
                 service.clone(),
                 dialing.clone(),
                 settings.ejection,
+                settings.slow_start,
                 rng.fork(),
             ),
             service,
@@ -120,12 +130,12 @@ impl Balancer {
             match self.next_input(&signals).await {
                 Input::Source(Ok(Some(update))) => self.on_update(update),
                 Input::Source(Ok(None)) => self.on_source_ended(),
-                Input::Source(Err(panic)) => {
-                    self.on_source_lost("the source has panicked");
-                    self.panic = Some(panic);
-                }
+                Input::Source(Err(panic)) => self.on_source_panicked(panic),
                 Input::News(news) => self.on_news(news),
-                Input::ResetBackoff => self.fleet.tell_all(|| Command::ResetBackoff),
+                Input::ResetBackoff => {
+                    self.fleet.tell_all(|| Command::ResetBackoff);
+                    self.resolve_now();
+                }
                 Input::Look => self.look(&signals.activity),
                 Input::Woken => self.wake(),
                 Input::Close => break,
@@ -153,7 +163,8 @@ impl Balancer {
                 // Within tokio's budget: a source that always has more must leave its turn to
                 // others.
                 Some(source) => {
-                    let next = AssertUnwindSafe(source.next()).catch_unwind();
+                    let next = poll_fn(|cx| source.as_mut().poll_update(cx));
+                    let next = AssertUnwindSafe(next).catch_unwind();
                     tokio::task::coop::cooperative(next).await
                 }
                 None => std::future::pending().await,
@@ -215,6 +226,23 @@ impl Balancer {
         self.on_update(Update::Failed { cause });
     }
 
+    fn on_source_panicked(&mut self, panic: Box<dyn Any + Send>) {
+        self.on_source_lost("the source has panicked");
+        self.panic = Some(panic);
+    }
+
+    /// Tells the source that what it said may be out of date; how often it looks is its own
+    /// business.
+    fn resolve_now(&mut self) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        let told = catch_unwind(AssertUnwindSafe(|| source.as_mut().resolve_now()));
+        if let Err(panic) = told {
+            self.on_source_panicked(panic);
+        }
+    }
+
     fn on_snapshot(&mut self, mut snapshot: Vec<Endpoint>) {
         let ours = self.dialing.security();
         let named = snapshot.len();
@@ -249,8 +277,12 @@ impl Balancer {
     }
 
     fn on_news(&mut self, news: News) {
-        for key in self.fleet.take_in(news) {
+        let Losses { reserved, any } = self.fleet.take_in(news);
+        for key in reserved {
             self.reserve.forget(&key);
+        }
+        if any {
+            self.resolve_now();
         }
     }
 
@@ -308,13 +340,18 @@ impl Balancer {
             }
             Outlook::Failing(obstacle) => View::Failing(obstacle),
             Outlook::Ready => {
-                let (targets, is_wider) = self.fleet.targets(is_reserve_used);
+                let Callable {
+                    targets,
+                    shares,
+                    is_wider,
+                } = self.fleet.targets(is_reserve_used);
                 // A new picker starts anywhere; while the READY ones stay the same, so does the
                 // turn.
-                if !is_wider && self.published.views.load().has_targets(&targets) {
+                let known = self.published.views.load();
+                if !is_wider && known.has(&targets, shares.as_deref()) {
                     return self.publish_state();
                 }
-                View::Ready(RoundRobin::new(targets, self.rng.usize(..)))
+                View::Ready(Picker::new(targets, shares, self.rng.usize(..)))
             }
         };
         self.published.views.publish(view);

@@ -1,5 +1,7 @@
 //! How a channel is set up.
 
+mod error;
+
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use http::{Uri, uri::Authority};
@@ -10,8 +12,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::error::{BuildError, ConnectError};
 use crate::{
-    Backoff, CallError, Channel, ChannelState, Ejection, KeepAlive, ReservePolicy,
+    Backoff, Channel, ChannelState, Ejection, HealthCheck, KeepAlive, ReservePolicy, SlowStart,
     balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
@@ -54,8 +57,10 @@ pub struct ChannelBuilder {
     idle_timeout: Duration,
     reserve: ReservePolicy,
     ejection: Option<Ejection>,
+    slow_start: Option<SlowStart>,
     backoff: Backoff,
     settings: transport::Settings,
+    health: Option<HealthCheck>,
     connector: Connector,
     tls: Option<Tls>,
     seed: Option<u64>,
@@ -82,8 +87,10 @@ impl ChannelBuilder {
             idle_timeout: IDLE_TIMEOUT,
             reserve: ReservePolicy::default(),
             ejection: None,
+            slow_start: None,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
+            health: None,
             connector: Connector::tcp(),
             tls: None,
             seed: None,
@@ -139,6 +146,13 @@ impl ChannelBuilder {
         self
     }
 
+    /// Gives endpoints that are new, or back after they failed, few calls at first; unless set, they get as
+    /// many as the others at once.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
+        self
+    }
+
     /// Sets how long an endpoint that failed is left alone.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Backoff {
@@ -174,6 +188,38 @@ impl ChannelBuilder {
     /// A larger one lets large responses come faster, and unread ones hold more memory.
     pub fn stream_window(mut self, bytes: u32) -> Self {
         self.settings.stream_window = bytes.min(transport::LARGEST_WINDOW);
+        self
+    }
+
+    /// Sets how many calls each endpoint may have in flight, over all its connections; unless set, as many
+    /// as its server allows, which most servers do not limit.
+    ///
+    /// A call beyond that goes to another endpoint, or waits for one to end, as at a server's own limit:
+    /// to its deadline, and 20 s without one. A streaming call is in flight until its response ends. Set it
+    /// where a server does worse with more calls than it can work on; one that is lower than that leaves
+    /// servers idle while calls wait.
+    pub fn max_calls_in_flight_per_endpoint(mut self, calls: usize) -> Self {
+        self.settings.max_calls_in_flight = Some(calls);
+        self
+    }
+
+    /// Watches each server's health service, over the connection that its calls take, and calls those
+    /// that say they serve; unset, all that are connected.
+    ///
+    /// See [`HealthCheck`] for what its answers mean.
+    ///
+    /// ```
+    /// use switchboard_resolver::{Channel, HealthCheck};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Channel::balance(["10.0.0.1:50051", "10.0.0.2:50051"])?
+    ///     .health(HealthCheck::of_server())
+    ///     .connect_lazy()?;
+    /// # channel.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn health(mut self, health: HealthCheck) -> Self {
+        self.health = Some(health);
         self
     }
 
@@ -252,6 +298,7 @@ impl ChannelBuilder {
                 connect_timeout: self.connect_timeout,
                 backoff: self.backoff,
                 settings: self.settings,
+                health: self.health.map(|it| it.into_asked(self.name.as_ref())),
                 authority,
                 vacancy: vacancy.clone(),
             },
@@ -261,6 +308,7 @@ impl ChannelBuilder {
                 idle_timeout: self.idle_timeout,
                 reserve: self.reserve,
                 ejection: self.ejection,
+                slow_start: self.slow_start,
             },
             Published {
                 views: views.clone(),
@@ -334,6 +382,10 @@ impl ChannelBuilder {
         positive("idle timeout", self.idle_timeout)?;
         let window = self.settings.stream_window;
         check(window > 0, "stream window", &window, "more than zero")?;
+        if let Some(calls) = self.settings.max_calls_in_flight {
+            let setting = "max calls in flight per endpoint";
+            check(calls > 0, setting, &calls, "1 or more")?;
+        }
         let pings = self.settings.pings;
         positive("min ping interval", pings.min_interval)?;
         if let Some(keep_alive) = pings.keep_alive {
@@ -345,6 +397,15 @@ impl ChannelBuilder {
         check(is_share, "reserve share", &share, "from 0 to 1")?;
         if let Some(ejection) = &self.ejection {
             ejection.check()?;
+        }
+        if let Some(slow_start) = &self.slow_start {
+            slow_start.check()?;
+        }
+        if let Some(health) = &self.health {
+            positive("health answer timeout", health.answer_timeout)?;
+            let is_named = !health.is_of_channel() || self.name.is_some();
+            let expected = "a channel with a name";
+            check(is_named, "health check", health, expected)?;
         }
         let Backoff {
             base,
@@ -382,73 +443,13 @@ impl fmt::Debug for ChannelBuilder {
             .field("idle_timeout", &self.idle_timeout)
             .field("reserve", &self.reserve)
             .field("ejection", &self.ejection)
+            .field("slow_start", &self.slow_start)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
+            .field("health", &self.health)
             .field("tls", &self.tls)
             .field("seed", &self.seed)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a channel was not made.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// A setting makes no sense.
-    #[error("{setting}: {value} (expected: {expected})")]
-    Invalid {
-        /// Which setting.
-        setting: &'static str,
-        /// What it was set to.
-        value: String,
-        /// What makes sense.
-        expected: &'static str,
-    },
-    /// TLS cannot be used as it is set.
-    #[cfg(feature = "tls")]
-    #[error(transparent)]
-    Tls(#[from] crate::TlsError),
-    /// A channel's tasks need a tokio runtime, and there is none here.
-    #[error(
-        "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
-    )]
-    NoRuntime,
-}
-
-impl BuildError {
-    /// Refuses a setting that is not valid.
-    pub(crate) fn check(
-        is_valid: bool,
-        setting: &'static str,
-        value: &dyn fmt::Debug,
-        expected: &'static str,
-    ) -> Result<(), Self> {
-        if is_valid {
-            return Ok(());
-        }
-        Err(Self::Invalid {
-            setting,
-            value: format!("{value:?}"),
-            expected,
-        })
-    }
-}
-
-/// Why a channel did not connect.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The channel was not made.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// No endpoint became READY. The message says why, and nothing is left for a source.
-    #[error("{0}")]
-    Unavailable(CallError),
-}
-
-impl From<CallError> for ConnectError {
-    fn from(error: CallError) -> Self {
-        Self::Unavailable(error)
     }
 }
 

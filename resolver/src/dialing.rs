@@ -13,9 +13,10 @@ use crate::{
     Address, Backoff, Cause, Endpoint, Security,
     connector::Connector,
     error::chain,
+    health,
     staggered::first_of,
     tls::Tls,
-    transport::{self, Connection, Traffic, Transport, Vacancy},
+    transport::{self, Capacity, Connection, Traffic, Transport, Vacancy},
 };
 
 /// How the endpoints of a channel are connected to.
@@ -27,6 +28,8 @@ pub(crate) struct Dialing {
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) settings: transport::Settings,
+    /// What connected endpoints are asked; `None` if nothing.
+    pub(crate) health: Option<health::Asked>,
     /// What `:authority` is; the endpoint's own address if `None`.
     pub(crate) authority: Option<Authority>,
     /// Where calls wait for a stream.
@@ -46,15 +49,23 @@ impl Dialing {
         }
     }
 
+    /// Returns what all connections of one endpoint have in common.
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity::new(self.settings.max_calls_in_flight, self.vacancy.clone())
+    }
+
     /// Connects to one of an endpoint's addresses. What its calls leave to be done runs on `tasks`.
     pub(crate) async fn dial(
         &self,
         endpoint: &Endpoint,
         tasks: &TaskTracker,
+        capacity: &Capacity,
     ) -> Result<(Transport, Connection), DialError> {
         let end = Instant::now() + self.connect_timeout;
         let addresses = endpoint.addresses();
-        let attempts = addresses.iter().map(|it| self.dial_one(it, end, tasks));
+        let attempts = addresses
+            .iter()
+            .map(|it| self.dial_one(it, end, tasks, capacity));
         let attempts: Vec<_> = attempts.collect();
         first_of(attempts)
             .await
@@ -66,6 +77,7 @@ impl Dialing {
         address: &Address,
         end: Instant,
         tasks: &TaskTracker,
+        capacity: &Capacity,
     ) -> Result<(Transport, Connection), Cause> {
         let patience = end.saturating_duration_since(Instant::now());
         let timed_out = |what: &str| -> Cause {
@@ -100,7 +112,7 @@ impl Dialing {
             Security::Plaintext => Scheme::HTTP,
             Security::Tls => Scheme::HTTPS,
         };
-        let (tasks, vacancy) = (tasks.clone(), self.vacancy.clone());
+        let (tasks, capacity) = (tasks.clone(), capacity.clone());
         let handshake = transport::handshake(
             io,
             traffic,
@@ -108,7 +120,7 @@ impl Dialing {
             authority,
             self.settings,
             tasks,
-            vacancy,
+            capacity,
         );
         timeout_at(end, handshake)
             .await

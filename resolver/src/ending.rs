@@ -30,14 +30,18 @@ impl Ending {
         self.end(None);
     }
 
-    /// Takes in that the response has begun; with its headers it is over if they name its status.
+    /// Takes in that the response has begun; with its headers it is over if they name its status. One on
+    /// trial has succeeded with them.
     pub(crate) fn headers(&mut self, status: StatusCode, headers: &HeaderMap) {
-        if self.judged.is_none() {
+        let Some((_, admission)) = &self.judged else {
             return;
-        }
+        };
         let code = code_in(headers).or_else(|| (status != StatusCode::OK).then(|| code_of(status)));
-        if let Some(code) = code {
-            self.end_with(code);
+        match (code, admission) {
+            (Some(code), _) => self.end_with(code),
+            // Its stream may never end.
+            (None, Admission::Trial(_)) => self.end(Some(Verdict::Success)),
+            (None, Admission::Normal(_)) => {}
         }
     }
 

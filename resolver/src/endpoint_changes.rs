@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 
 use crate::{
     Endpoint, Source, Update,
@@ -88,7 +88,7 @@ impl EndpointChanges {
     /// Takes in all that the source has to say now.
     fn catch_up(&mut self, cx: &mut Context<'_>) {
         while let Some(source) = &mut self.source {
-            match source.poll_next_unpin(cx) {
+            match source.as_mut().poll_update(cx) {
                 Poll::Ready(Some(Update::Snapshot(snapshot))) => self.owed.replace(snapshot),
                 Poll::Ready(Some(_)) => {}
                 Poll::Ready(None) => self.source = None,
@@ -151,7 +151,7 @@ impl Owed {
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt, channel::mpsc, stream};
+    use futures::{FutureExt, StreamExt, channel::mpsc, stream};
     use proptest::prelude::*;
 
     use super::*;

@@ -226,19 +226,25 @@ impl EndpointHandle {
         ));
     }
 
-    /// One line at WARN when an endpoint begins to fail, one at INFO when it is back; the attempts
-    /// between are for debugging.
+    /// One line at WARN when an endpoint begins to fail, or to be unhealthy, one at INFO when it is back;
+    /// what is between is for debugging.
     pub(crate) fn log(&self, service: Option<&str>, report: &Report) {
         let service = service.unwrap_or_default();
         let endpoint = &self.endpoint;
         let cause = report.last_trouble.as_ref().map(|it| chain(&*it.cause));
         let cause = cause.unwrap_or_default();
         match (self.condition, report.condition) {
-            (Condition::Failing, Condition::Failing) => {
+            (Condition::Failing | Condition::Unhealthy, Condition::Failing) => {
                 tracing::debug!(name: "endpoint_still_failing", service, %endpoint, cause, "endpoint still fails");
             }
             (_, Condition::Failing) => {
                 tracing::warn!(name: "endpoint_failing", service, %endpoint, cause, "endpoint fails");
+            }
+            (Condition::Failing | Condition::Unhealthy, Condition::Unhealthy) => {
+                tracing::debug!(name: "endpoint_still_unhealthy", service, %endpoint, cause, "endpoint is connected, and not healthy");
+            }
+            (_, Condition::Unhealthy) => {
+                tracing::warn!(name: "endpoint_unhealthy", service, %endpoint, cause, "endpoint is not healthy");
             }
             (_, Condition::Suspect) => {
                 tracing::warn!(name: "endpoint_suspect", service, %endpoint, "endpoint is silent");
@@ -249,8 +255,14 @@ impl EndpointHandle {
             (Condition::Failing, Condition::Ready) => {
                 tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint is back");
             }
+            (Condition::Unhealthy, Condition::Ready) => {
+                tracing::info!(name: "endpoint_ready", service, %endpoint, "endpoint is healthy again");
+            }
             (_, Condition::Ready) => {
                 tracing::debug!(name: "endpoint_ready", service, %endpoint, "endpoint is ready");
+            }
+            (_, Condition::Connecting) if report.transport.is_some() => {
+                tracing::debug!(name: "endpoint_asked", service, %endpoint, cause, "endpoint is asked for its health");
             }
             (_, Condition::Connecting) => {
                 tracing::debug!(name: "endpoint_lost", service, %endpoint, cause, "connection lost");

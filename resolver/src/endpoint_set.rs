@@ -30,6 +30,12 @@ pub(crate) struct Changes {
     pub(crate) changed: Vec<Endpoint>,
 }
 
+impl Changes {
+    pub(crate) fn are_none(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
 impl EndpointSet {
     /// Replaces the set by `snapshot` and says what that changed.
     pub(crate) fn replace(&mut self, snapshot: Vec<Endpoint>) -> Changes {

@@ -18,10 +18,11 @@ use crate::{
     Endpoint,
     dialing::{DialError, Dialing},
     endpoint_set::EndpointKey,
+    health::{Verdict, Watching},
     outlook::Trouble,
     state::Condition,
     subchannel::{Event, Step, Subchannel},
-    transport::{self, Connection, Transport},
+    transport::{self, Capacity, Connection, Transport},
 };
 
 /// What the balancer tells the task. That it drops its sender means that the endpoint was removed.
@@ -69,6 +70,8 @@ struct Link {
     work: Work,
     /// While it is connected.
     transport: Option<Transport>,
+    /// While that connection's health is watched. What an earlier one says is dropped with its watch.
+    watching: Option<Watching>,
     last_trouble: Option<Trouble>,
 }
 
@@ -80,6 +83,8 @@ struct Link {
 enum Input {
     /// `None` when the endpoint was removed.
     Command(Option<Command>),
+    /// `None` when the health is not watched any more.
+    Verdict(Option<Verdict>),
     Outcome(Outcome),
 }
 
@@ -113,23 +118,26 @@ impl EndpointTask {
         // Connections that take no more calls while some are in flight, and what those still have to
         // send. They may outlive the connection after them, so draining waits for all.
         let tasks = TaskTracker::new();
+        let capacity = self.dialing.capacity();
         let mut link = Link {
             work: match subchannel.condition() {
                 Condition::Idle => Work::Resting,
-                _ => Work::Dialing(self.dial(&tasks)),
+                _ => Work::Dialing(self.dial(&tasks, &capacity)),
             },
             transport: None,
+            watching: None,
             last_trouble: None,
         };
         loop {
             let is_wanted = subchannel.condition() != Condition::Draining;
             let input = tokio::select! {
                 biased;
-                command = command(&mut self.commands), if is_wanted => Input::Command(command),
+                command = next(&mut self.commands), if is_wanted => Input::Command(command),
+                verdict = verdict(&mut link.watching), if link.watching.is_some() => Input::Verdict(verdict),
                 outcome = link.work.outcome() => Input::Outcome(outcome),
             };
             let now = Instant::now().into_std();
-            let Some(event) = self.event(input, &mut link, now) else {
+            let Some(event) = self.event(input, &mut link, &tasks, now) else {
                 continue;
             };
             let Some(step) = subchannel.handle(event, now, &mut self.rng) else {
@@ -137,7 +145,7 @@ impl EndpointTask {
             };
             let next = match step {
                 Step::Serve => None,
-                Step::Dial => Some(Work::Dialing(self.dial(&tasks))),
+                Step::Dial => Some(Work::Dialing(self.dial(&tasks, &capacity))),
                 Step::WaitUntil(at) => Some(Work::Waiting(Instant::from_std(at))),
                 Step::Rest => Some(Work::Resting),
                 Step::Drain => Some(Work::draining(tasks.clone())),
@@ -145,6 +153,7 @@ impl EndpointTask {
             };
             if let Some(next) = next {
                 link.transport = None;
+                link.watching = None;
                 if let Work::Serving(connection) = std::mem::replace(&mut link.work, next) {
                     tasks.spawn(connection.finish());
                 }
@@ -162,7 +171,13 @@ impl EndpointTask {
 
     /// Takes in what the task was told or what its work came to, and returns what that is to the
     /// subchannel.
-    fn event(&mut self, input: Input, link: &mut Link, now: std::time::Instant) -> Option<Event> {
+    fn event(
+        &mut self,
+        input: Input,
+        link: &mut Link,
+        tasks: &TaskTracker,
+        now: std::time::Instant,
+    ) -> Option<Event> {
         Some(match input {
             Input::Command(Some(Command::Update(endpoint))) => {
                 self.endpoint = endpoint;
@@ -174,10 +189,33 @@ impl EndpointTask {
             Input::Command(Some(Command::Vanished)) => Event::Vanished,
             Input::Command(Some(Command::Listed)) => Event::Listed,
             Input::Command(None) => Event::Removed,
+            Input::Verdict(None) => {
+                link.watching = None;
+                return None;
+            }
+            Input::Verdict(Some(verdict)) => {
+                if let Some(illness) = verdict.illness() {
+                    let cause = Arc::new(illness.clone());
+                    link.last_trouble = Some(Trouble { at: now, cause });
+                }
+                match verdict {
+                    Verdict::Healthy | Verdict::Unwatched(_) => Event::Healthy,
+                    Verdict::Unknown(_) => Event::HealthUnknown,
+                    Verdict::Unhealthy(_) => Event::Unhealthy,
+                }
+            }
             Input::Outcome(Outcome::Dialed(Ok((transport, connection)))) => {
+                let asked = self.dialing.health.as_ref();
+                link.watching = asked.map(|asked| {
+                    let (endpoint, backoff) = (self.endpoint.clone(), self.dialing.backoff);
+                    let rng = self.rng.fork();
+                    asked.watch(endpoint, transport.clone(), backoff, rng, tasks)
+                });
                 link.transport = Some(transport);
                 link.work = Work::Serving(Box::new(connection));
-                Event::Connected
+                Event::Connected {
+                    is_watched: link.watching.is_some(),
+                }
             }
             Input::Outcome(Outcome::Dialed(Err(error))) => {
                 let cause = Arc::new(error);
@@ -205,26 +243,37 @@ impl EndpointTask {
     fn dial(
         &self,
         tasks: &TaskTracker,
+        capacity: &Capacity,
     ) -> BoxFuture<'static, Result<(Transport, Connection), DialError>> {
         let (endpoint, dialing, tasks) =
             (self.endpoint.clone(), self.dialing.clone(), tasks.clone());
-        Box::pin(async move { dialing.dial(&endpoint, &tasks).await })
+        let capacity = capacity.clone();
+        Box::pin(async move { dialing.dial(&endpoint, &tasks, &capacity).await })
     }
 }
 
-/// Waits for the balancer's next command; `None` once there will be none. Cancel safe.
+/// Waits for what an endpoint's health service says next; `None` once it will say nothing more. Cancel
+/// safe.
+async fn verdict(watching: &mut Option<Watching>) -> Option<Verdict> {
+    match watching {
+        Some(watching) => next(&mut watching.verdicts).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for what the task is told next; `None` once there will be nothing. Cancel safe.
 ///
 /// It is polled whenever the connection has something to do, for nothing most often: so it asks once,
 /// and from then on looks whether there is anything, which costs less.
-async fn command(commands: &mut mpsc::UnboundedReceiver<Command>) -> Option<Command> {
+async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> Option<T> {
     let mut has_asked = false;
     poll_fn(|cx| {
-        if has_asked && commands.is_empty() && !commands.is_closed() {
+        if has_asked && receiver.is_empty() && !receiver.is_closed() {
             return Poll::Pending;
         }
         has_asked = true;
         // Not put off when the task has done much: it would not ask again.
-        let next = poll_fn(|cx| commands.poll_recv(cx));
+        let next = poll_fn(|cx| receiver.poll_recv(cx));
         pin!(unconstrained(next)).poll(cx)
     })
     .await

@@ -20,6 +20,7 @@ use crate::{
     endpoint_task::{Command, EndpointTask, Report},
     outlook::Observed,
     reserve::Counts,
+    slow_start::{Ramps, SlowStart},
     state::{Condition, EndpointState},
     subchannel::Subchannel,
     view::Target,
@@ -32,6 +33,8 @@ pub(crate) struct Fleet {
     service: Option<Arc<str>>,
     /// If endpoints are judged by how their calls end.
     judge: Option<Judge>,
+    /// If endpoints that are new get few calls at first.
+    ramps: Option<Ramps>,
     /// Those that are listed, and those in reserve.
     known: BTreeMap<EndpointKey, EndpointHandle>,
     draining: Vec<EndpointHandle>,
@@ -40,6 +43,24 @@ pub(crate) struct Fleet {
     reporter: mpsc::UnboundedSender<Report>,
     /// What a task panicked with.
     panic: Option<Box<dyn Any + Send>>,
+}
+
+/// Where calls may go.
+pub(crate) struct Callable {
+    pub(crate) targets: Vec<Arc<Target>>,
+    /// The share of its turns that each takes; `None` if all are alike.
+    pub(crate) shares: Option<Vec<f64>>,
+    /// Whether more calls are let through to the same ones than before.
+    pub(crate) is_wider: bool,
+}
+
+/// What was lost by what tasks told.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    /// Endpoints in reserve that are gone.
+    pub(crate) reserved: Vec<EndpointKey>,
+    /// Whether a listed one has lost its connection, or begins to fail.
+    pub(crate) any: bool,
 }
 
 /// What tasks and calls have to tell.
@@ -55,6 +76,7 @@ impl Fleet {
         service: Option<Arc<str>>,
         dialing: Arc<Dialing>,
         ejection: Option<Ejection>,
+        slow_start: Option<SlowStart>,
         mut rng: fastrand::Rng,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
@@ -67,6 +89,7 @@ impl Fleet {
             rng,
             service,
             judge,
+            ramps: slow_start.map(Ramps::new),
             known: BTreeMap::new(),
             draining: Vec::new(),
             tasks: JoinSet::new(),
@@ -93,13 +116,13 @@ impl Fleet {
     }
 
     /// Takes in what a task tells, and what else was told by now: a thousand endpoints that connect
-    /// together are not a thousand views of a thousand. Returns those in reserve that are lost.
-    pub(crate) fn take_in(&mut self, news: News) -> Vec<EndpointKey> {
-        let mut lost = Vec::new();
+    /// together are not a thousand views of a thousand.
+    pub(crate) fn take_in(&mut self, news: News) -> Losses {
+        let mut lost = Losses::default();
         let mut next = Some(news);
         while let Some(news) = next {
             match news {
-                News::Report(report) => lost.extend(self.on_report(report)),
+                News::Report(report) => self.on_report(report, &mut lost),
                 News::Ended(ended) => self.on_ended(ended),
                 News::Calls => self.look(),
             }
@@ -172,6 +195,9 @@ impl Fleet {
         if let Some(judge) = &mut self.judge {
             judge.removed(key);
         }
+        if let Some(ramps) = &mut self.ramps {
+            ramps.failed(key);
+        }
         // A task that has panicked will not end once more.
         if let Some(handle) = self.known.remove(key).filter(EndpointHandle::is_heard) {
             self.draining.push(handle.into_draining());
@@ -187,13 +213,16 @@ impl Fleet {
         }
     }
 
-    fn on_report(&mut self, report: Report) -> Option<EndpointKey> {
+    fn on_report(&mut self, report: Report, lost: &mut Losses) {
         let handle = self.known.get_mut(&report.key);
         // One that drains has nothing to report that matters.
-        let handle = handle.filter(|it| it.task == report.task)?;
+        let Some(handle) = handle.filter(|it| it.task == report.task) else {
+            return;
+        };
         handle.log(self.service.as_deref(), &report);
         let (key, condition) = (report.key.clone(), report.condition);
         let was_connected = handle.is_connected();
+        lost.any |= is_lost(handle.condition, condition);
         handle.take_in(report);
         if let Some(judge) = &mut self.judge
             && handle.is_connected()
@@ -201,18 +230,24 @@ impl Fleet {
         {
             judge.reconnected(&key);
         }
+        if let Some(ramps) = &mut self.ramps {
+            match condition {
+                Condition::Ready => ramps.ready(&key, Instant::now().into_std()),
+                Condition::Failing | Condition::Unhealthy => ramps.failed(&key),
+                _ => {}
+            }
+        }
         if condition != Condition::Draining {
-            return None;
+            return;
         }
         // Its connection was lost while it was in reserve, and was not replaced.
         let (endpoint, is_reserved) = (handle.endpoint().clone(), handle.is_reserved());
         self.drain(&key);
-        if is_reserved {
-            return Some(key);
+        match is_reserved {
+            true => lost.reserved.push(key),
+            // It was listed again meanwhile.
+            false => self.add(endpoint, false),
         }
-        // It was listed again meanwhile.
-        self.add(endpoint, false);
-        None
     }
 
     fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
@@ -267,9 +302,8 @@ impl Fleet {
     }
 
     /// Returns where calls may go: to those that are READY, or to those that are suspect if all are;
-    /// of these to those that are not ejected, or to all if all are. Returns too whether more calls are
-    /// let through to the same ones than before.
-    pub(crate) fn targets(&self, with_reserve: bool) -> (Vec<Arc<Target>>, bool) {
+    /// of these to those that are not ejected, or to all if all are.
+    pub(crate) fn targets(&self, with_reserve: bool) -> Callable {
         let are = |condition| {
             let handles = self.callable(with_reserve);
             let targets = handles.filter(move |it| it.condition == condition);
@@ -282,16 +316,27 @@ impl Fleet {
             true => are(Condition::Suspect),
             false => ready,
         };
-        match &self.judge {
+        let (targets, is_wider) = match &self.judge {
             Some(judge) => judge.offer(ready),
             None => (ready, false),
+        };
+        let keys = targets.iter().map(|it| it.endpoint.key());
+        let now = Instant::now().into_std();
+        let ramps = self.ramps.as_ref();
+        let shares = ramps.and_then(|ramps| ramps.shares(keys, now));
+        Callable {
+            targets,
+            shares,
+            is_wider,
         }
     }
 
-    /// Returns when to look at how calls have ended, if none asks for it before.
+    /// Returns when to look at how calls have ended, if none asks for it before, or when shares change.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let next = self.judge.as_ref().and_then(Judge::next);
-        next.map(Instant::from_std)
+        let now = Instant::now().into_std();
+        let judge = self.judge.as_ref().and_then(Judge::next);
+        let ramps = self.ramps.as_ref().and_then(|it| it.next(now));
+        judge.into_iter().chain(ramps).min().map(Instant::from_std)
     }
 
     /// Looks at how calls have ended.
@@ -347,5 +392,15 @@ impl Fleet {
     /// Returns what a task panicked with, if one did.
     pub(crate) fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.panic.take()
+    }
+}
+
+/// Returns whether an endpoint has lost its connection, or begins to fail: reasons to doubt that it
+/// still exists. That it goes on to fail is no news.
+fn is_lost(before: Condition, now: Condition) -> bool {
+    match now {
+        Condition::Connecting => matches!(before, Condition::Ready | Condition::Suspect),
+        Condition::Failing => before != Condition::Failing,
+        _ => false,
     }
 }

@@ -15,9 +15,10 @@
 //! What it promises, with the test that holds each promise, is in `CONFORMANCE.md`.
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
-//! `endpoint_changes`, `reserve`, `subchannel`, `outlook`, `balance`, `deadline`, `idleness`,
-//! `transport::liveness`), and done by short loops that ask them (`balancer` with its `fleet`, `endpoint_task`, `call`,
-//! `transport::connection`).
+//! `endpoint_changes`, `reserve`, `ejection::outliers`, `slow_start`, `subchannel`, `outlook`, `balance`,
+//! `deadline`, `idleness`, `health::watch`, `transport::liveness`, `source::readings`), and done by short
+//! loops that ask them (`balancer` with its `fleet`, `endpoint_task`, `call`, `health::watching`,
+//! `transport::connection`, `source::dns`).
 
 mod address;
 mod backoff;
@@ -39,6 +40,7 @@ mod endpoint_task;
 mod error;
 mod extensions;
 mod fleet;
+mod health;
 mod idleness;
 mod outlook;
 mod request_body;
@@ -46,6 +48,8 @@ mod request_head;
 mod reserve;
 mod response_body;
 mod security;
+mod slow_start;
+mod source;
 mod staggered;
 mod state;
 mod subchannel;
@@ -68,9 +72,12 @@ pub use endpoint_changes::{EndpointChange, EndpointChanges};
 pub use endpoint_set::EndpointKey;
 pub use error::{CallError, CallErrorKind, Cause};
 pub use extensions::{ServedBy, WaitForReady};
+pub use health::HealthCheck;
 pub use reserve::{EmptyPolicy, ReservePolicy};
 pub use response_body::ResponseBody;
 pub use security::Security;
+pub use slow_start::SlowStart;
+pub use source::{Dns, DnsError, FileError, Fixed, OrElse, WatchedFile};
 pub use state::{ChannelState, Condition, EndpointState, ReserveUse, SourceState};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

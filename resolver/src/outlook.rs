@@ -1,10 +1,10 @@
 //! Decides what a call that starts now may expect.
 //!
-//! - An endpoint is READY, or connected at least: it is called.
+//! - An endpoint is READY, or suspect at least: it is called.
 //! - Nothing is known yet, or an endpoint is dialed for the first time or redialed after its
-//!   connection was lost: the call waits.
-//! - Otherwise it fails at once, with the newest of what went wrong: the last failed connection or
-//!   the source's trouble.
+//!   connection was lost, or has yet to say whether it is healthy: the call waits.
+//! - Otherwise it fails at once, with the newest of what went wrong: the last failed connection, what
+//!   an endpoint's health service said, or the source's trouble.
 //!
 //! Reads no clock and holds no connection.
 
@@ -41,9 +41,9 @@ pub(crate) enum Obstacle {
     Idle,
     /// All connections were lost, and their tasks are about to say so.
     Lost,
-    /// Every server has as many calls in flight as it allows, this one for one.
+    /// Every server has as many calls in flight as it allows or as it may have, this one for one.
     Busy(Endpoint),
-    /// An endpoint cannot be reached.
+    /// An endpoint cannot be reached, or is not healthy.
     Endpoint(Endpoint, Cause),
 }
 
@@ -81,11 +81,15 @@ pub(crate) fn outlook(source: &SourceStatus, endpoints: Option<&[Observed<'_>]>)
             Some(trouble) => Outlook::Failing(Obstacle::Source(trouble.cause.clone())),
         };
     };
-    let is_connected = |it: &Observed<'_>| match it.condition {
+    let is_called = |it: &Observed<'_>| match it.condition {
         Condition::Ready | Condition::Suspect | Condition::Ejected => true,
-        Condition::Connecting | Condition::Failing | Condition::Idle | Condition::Draining => false,
+        Condition::Connecting
+        | Condition::Failing
+        | Condition::Unhealthy
+        | Condition::Idle
+        | Condition::Draining => false,
     };
-    if endpoints.iter().any(is_connected) {
+    if endpoints.iter().any(is_called) {
         return Outlook::Ready;
     }
     let connecting = endpoints
@@ -182,7 +186,7 @@ impl fmt::Display for Obstacle {
             Self::Busy(endpoint) => {
                 write!(
                     f,
-                    "endpoint {endpoint}: as many calls in flight as it allows"
+                    "endpoint {endpoint}: as many calls in flight as are allowed"
                 )
             }
             Self::Source(cause) => {
@@ -276,7 +280,7 @@ mod tests {
         }
     }
 
-    use Condition::{Connecting, Failing, Ready};
+    use Condition::{Connecting, Failing, Ready, Unhealthy};
 
     #[test]
     fn before_the_first_answer_calls_wait() {
@@ -319,6 +323,17 @@ mod tests {
             scene.outlook(),
             "wait: endpoint a:1: connecting, after a:1 refused"
         );
+    }
+
+    #[test]
+    fn nobody_is_called_who_is_not_healthy_nor_waited_for() {
+        let unhealthy = (Unhealthy, Some(2));
+        let scene = Scene::new().with_endpoints(&[(Failing, Some(1)), unhealthy]);
+        assert_eq!(scene.outlook(), "fail: endpoint b:1: b:1 refused");
+        let scene = Scene::new().with_endpoints(&[(Connecting, None), unhealthy]);
+        assert_eq!(scene.outlook(), "wait: endpoint a:1: connecting");
+        let scene = Scene::new().with_endpoints(&[(Ready, None), unhealthy]);
+        assert_eq!(scene.outlook(), "ready");
     }
 
     #[test]

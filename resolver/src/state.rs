@@ -88,7 +88,8 @@ pub struct EndpointState {
     /// Whether it has vanished from what the source lists, and is kept connected in case that too many
     /// do ([`ReservePolicy`](crate::ReservePolicy)).
     pub is_reserved: bool,
-    /// Why it last failed to connect or lost its connection, even if it has been READY since.
+    /// Why it last failed to connect, lost its connection, was not healthy or was ejected, even if it has
+    /// been READY since.
     pub last_error: Option<String>,
     calls_in_flight: InFlight,
 }
@@ -98,12 +99,15 @@ pub struct EndpointState {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Condition {
-    /// It is dialed for the first time, or again after its connection was lost. Calls wait for it.
-    Connecting,
-    /// It could not be reached, and is redialed in growing intervals until it is. Calls do not wait
+    /// It is dialed for the first time, or again after its connection was lost; or it is connected, and
+    /// its health is asked for ([`ChannelBuilder::health`](crate::ChannelBuilder::health)). Calls wait
     /// for it.
+    Connecting,
+    /// It could not be reached, and is redialed in growing intervals until it is, and, if its health is
+    /// watched, until that is known. Calls do not wait for it.
     Failing,
-    /// It is connected and has spoken HTTP/2. Calls go there.
+    /// It is connected and has spoken HTTP/2, and says that it serves if its health is watched. Calls go
+    /// there.
     Ready,
     /// It is connected, and is silent although a call waits for it and it was pinged. Calls go
     /// elsewhere until it is heard again, unless all are so.
@@ -111,6 +115,9 @@ pub enum Condition {
     /// It is connected, and its calls fail: it gets none for a while, unless all are so
     /// ([`Ejection`](crate::Ejection)).
     Ejected,
+    /// It is connected, and its health service says that it does not serve, or nothing that can be
+    /// trusted. Calls do not go there, nor wait for it; the connection is kept.
+    Unhealthy,
     /// It is not connected, since nobody has called the channel for a while. The next call connects.
     Idle,
     /// It is no longer wanted: it gets no new calls, and those in flight finish.

@@ -18,6 +18,7 @@ mod failure;
 mod heard;
 mod liveness;
 mod pump;
+mod reservation;
 mod slots;
 
 use std::{
@@ -45,7 +46,8 @@ pub(crate) use self::{
     exchange::{Exchange, OnConnection},
     failure::{BoxError, Failure},
     liveness::Pings,
-    slots::Vacancy,
+    reservation::Reservation,
+    slots::{Capacity, Vacancy},
 };
 use self::{
     failure::{HUNG_UP, cause, closed},
@@ -87,6 +89,8 @@ struct Shared {
 /// The right to one stream of a connection, given back when it is dropped.
 pub(crate) struct Slot {
     shared: Arc<Shared>,
+    /// Whose stream it is, if it is not that of a call.
+    reservation: Option<Arc<Reservation>>,
 }
 
 /// Further HTTP/2 pings, of connections that were silent for a while, whether a call waits for an
@@ -111,6 +115,9 @@ pub(crate) struct Settings {
     pub(crate) pings: Pings,
     /// The window of one stream: what a server may send ahead of a reader.
     pub(crate) stream_window: u32,
+    /// How many calls an endpoint may have in flight on all its connections, beside what its server
+    /// allows.
+    pub(crate) max_calls_in_flight: Option<usize>,
 }
 
 impl Default for Settings {
@@ -124,6 +131,7 @@ impl Default for Settings {
             // Larger ones let a few unread streams hold much memory; smaller ones make a fast
             // stream over a long distance wait.
             stream_window: 256 * 1024,
+            max_calls_in_flight: None,
         }
     }
 }
@@ -148,7 +156,7 @@ const RESET_MEMORY: Duration = Duration::from_secs(10);
 const MAX_STRAY_ANSWERS: usize = 100_000;
 
 /// Begins HTTP/2 on `io`, of which `traffic` tells, and waits until the server has spoken. What calls
-/// leave to be done runs on `tasks`; those that wait for a stream hear of it by `vacancy`.
+/// leave to be done runs on `tasks`; how many there may be is a part of the endpoint's `capacity`.
 pub(crate) async fn handshake(
     io: Io,
     traffic: Arc<Traffic>,
@@ -156,7 +164,7 @@ pub(crate) async fn handshake(
     authority: Authority,
     settings: Settings,
     tasks: TaskTracker,
-    vacancy: Arc<Vacancy>,
+    capacity: Capacity,
 ) -> Result<(Transport, Connection), Cause> {
     let begun = Instant::now();
     let lost = |error: h2::Error| cause(error, None);
@@ -189,7 +197,7 @@ pub(crate) async fn handshake(
     let shared = Arc::new(Shared {
         scheme,
         authority,
-        slots: Slots::new(sender.current_max_send_streams(), vacancy),
+        slots: Slots::new(sender.current_max_send_streams(), capacity),
         traffic,
         tasks,
         runtime: Handle::current(),
@@ -210,6 +218,7 @@ impl Transport {
     pub(crate) fn slot(&self) -> Option<Slot> {
         self.shared.slots.take().then(|| Slot {
             shared: self.shared.clone(),
+            reservation: None,
         })
     }
 
@@ -283,9 +292,17 @@ impl fmt::Debug for Transport {
     }
 }
 
+impl Slot {
+    fn is_of_call(&self) -> bool {
+        self.reservation.is_none()
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.slots.give_back();
+        if self.is_of_call() {
+            self.shared.slots.give_back();
+        }
     }
 }
 

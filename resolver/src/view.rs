@@ -9,14 +9,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
-    Endpoint, balance::RoundRobin, ejection::Witness, outlook::Obstacle, transport::Transport,
+    Endpoint, balance::Picker, ejection::Witness, outlook::Obstacle, transport::Transport,
 };
 
 /// What a call that starts now may do.
 #[derive(Debug)]
 pub(crate) enum View {
     /// Call one of these.
-    Ready(RoundRobin<Arc<Target>>),
+    Ready(Picker<Arc<Target>>),
     /// Wait for the next view.
     Waiting(Obstacle),
     /// Fail, or wait if the caller asked for it.
@@ -68,12 +68,14 @@ impl Views {
 }
 
 impl View {
-    /// Returns whether these are the targets that calls go to.
-    pub(crate) fn has_targets(&self, targets: &[Arc<Target>]) -> bool {
+    /// Returns whether these are the targets that calls go to, with these shares.
+    pub(crate) fn has(&self, targets: &[Arc<Target>], shares: Option<&[f64]>) -> bool {
         let Self::Ready(picker) = self else {
             return false;
         };
         let (known, is_same) = (picker.targets(), |(one, other)| Arc::ptr_eq(one, other));
-        known.len() == targets.len() && known.iter().zip(targets).all(is_same)
+        known.len() == targets.len()
+            && known.iter().zip(targets).all(is_same)
+            && picker.shares() == shares
     }
 }

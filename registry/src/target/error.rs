@@ -17,7 +17,7 @@ pub enum TargetError {
     Word(String),
     /// It has another scheme.
     #[error(
-        "invalid scheme: {0:?} (expected: etcd://, etcds://, discovery:/// or direct:///, or host:port,... alone)"
+        "invalid scheme: {0:?} (expected: etcd://, etcds://, discovery:///, direct:///, dns:/// or unix:/, or host:port,... alone)"
     )]
     Scheme(String),
     /// It does not have the form that is expected, which is told.

@@ -2,11 +2,11 @@
 
 use std::str::FromStr;
 
-use switchboard_resolver::Security;
+use switchboard_resolver::{Address, Security};
 
 use super::{
-    Addresses, DirectTarget, EtcdTarget, PartialPlace, ServiceTarget, Target, TargetError, escape,
-    parameters::Parameters,
+    Addresses, DirectTarget, DnsTarget, EtcdTarget, PartialPlace, ServiceTarget, Target,
+    TargetError, UnixTarget, escape, parameters::Parameters,
 };
 use crate::{Layout, ServiceName};
 
@@ -15,6 +15,8 @@ const ETCDS: &str = "etcds://host:port,.../service; the default registry has its
 const GO_ZERO: &str = "etcd:///host:port,...?key=service, without other parameters";
 const DISCOVERY: &str = "discovery:///service, without parameters";
 const URLS: &str = "http://host:port,... or https://host:port,... without a path; etcd://host:port,.../service names a service";
+const DNS: &str = "dns:///host:port, one and without parameters; the system knows its name servers";
+const UNIX: &str = "unix:/path or unix:///path, without parameters; '?', '#' and '@' in a path are %3F, %23 and %40";
 const DIRECT: &str = "direct:///host:port,..., without parameters";
 
 impl FromStr for Target {
@@ -45,10 +47,8 @@ impl FromStr for Target {
                 Parameters::parse(query)?,
             ),
             Some(("https", _)) => urls("https://", Security::Tls, place, Parameters::parse(query)?),
-            // Refused, and told how the address of a Unix socket is made.
-            Some(("unix", _)) => Ok(Target::Direct(DirectTarget {
-                addresses: Addresses::parse(place)?,
-            })),
+            Some(("dns", rest)) => dns(rest, Parameters::parse(query)?),
+            Some(("unix", rest)) => unix(rest, Parameters::parse(query)?),
             Some((scheme, _)) => Err(TargetError::Scheme(scheme.to_owned())),
         }
     }
@@ -149,6 +149,34 @@ fn direct(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
     let addresses = rest.strip_prefix("//").ok_or(TargetError::Form(DIRECT))?;
     Ok(Target::Direct(DirectTarget {
         addresses: Addresses::parse(addresses)?,
+    }))
+}
+
+/// One name: gRPC's own spelling, without a name server in it.
+fn dns(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
+    parameters.none(DNS)?;
+    let name = rest.strip_prefix("//").ok_or(TargetError::Form(DNS))?;
+    let addresses = Addresses::parse(name)?;
+    match addresses.as_slice() {
+        [name] if !name.is_unspecified() => Ok(Target::Dns(DnsTarget { name: name.clone() })),
+        _ => Err(TargetError::Form(DNS)),
+    }
+}
+
+/// An absolute path, with or without an empty authority before it, as gRPC has both.
+fn unix(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
+    parameters.none(UNIX)?;
+    let path = match rest.strip_prefix("//") {
+        Some(path) => path,
+        None => rest,
+    };
+    // A second `/` would begin an authority.
+    if path.starts_with('/') {
+        return Err(TargetError::Form(UNIX));
+    }
+    let path = format!("/{}", escape::decode(path)?);
+    Ok(Target::Unix(UnixTarget {
+        address: Address::unix(path)?,
     }))
 }
 

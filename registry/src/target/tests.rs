@@ -52,6 +52,14 @@ fn each_spelling_is_read_and_written_in_one_way() {
             "direct:///10.0.0.1:1,[::1]:2",
             "direct:///10.0.0.1:1,[::1]:2",
         ),
+        (
+            "dns:///greeter.example:50051",
+            "dns:///greeter.example:50051",
+        ),
+        ("dns:///[0::1]:1", "dns:///[::1]:1"),
+        ("unix:/run/x.sock", "unix:/run/x.sock"),
+        ("unix:///run/x.sock", "unix:/run/x.sock"),
+        ("unix:/run/a%20b%40c%3F", "unix:/run/a%20b%40c%3F"),
     ] {
         let target = parse(text);
         assert_eq!(target.to_string(), written, "{text:?}");
@@ -98,10 +106,12 @@ fn a_list_and_a_target_name_the_same_endpoints() {
 fn what_is_no_target_is_refused_with_what_was_expected() {
     const NO_ENDPOINT: &str =
         "invalid target: no endpoint (expected: at least one endpoint of etcd, or a service)";
-    const SCHEMES: &str =
-        "(expected: etcd://, etcds://, discovery:/// or direct:///, or host:port,... alone)";
+    const SCHEMES: &str = "(expected: etcd://, etcds://, discovery:///, direct:///, dns:/// or unix:/, or host:port,... alone)";
     const FORM: &str = "invalid target: of another form (expected: ";
     const URLS: &str = "http://host:port,... or https://host:port,... without a path; etcd://host:port,.../service names a service)";
+    const DNS: &str =
+        "dns:///host:port, one and without parameters; the system knows its name servers)";
+    const PATH: &str = "unix:/path or unix:///path, without parameters; '?', '#' and '@' in a path are %3F, %23 and %40)";
     const UNIX: &str =
         "(expected: host:port; the address of a Unix socket is made with `Address::unix`)";
     for (text, expected) in [
@@ -114,10 +124,19 @@ fn what_is_no_target_is_refused_with_what_was_expected() {
         ("etcd://", NO_ENDPOINT),
         ("etcd:///", NO_ENDPOINT),
         ("etcds:///?layout=kratos", NO_ENDPOINT),
-        ("dns:///h:53", &format!("invalid scheme: \"dns\" {SCHEMES}")),
+        ("xds:///h:53", &format!("invalid scheme: \"xds\" {SCHEMES}")),
+        ("dns://8.8.8.8/h:53", &format!("{FORM}{DNS}")),
+        ("dns:/h:53", &format!("{FORM}{DNS}")),
+        ("dns:///h:53,i:53", &format!("{FORM}{DNS}")),
+        ("dns:///0.0.0.0:53", &format!("{FORM}{DNS}")),
+        ("dns:///h:53?namespace=/x", &format!("{FORM}{DNS}")),
+        ("dns:///h", "invalid address: \"h\" (expected: host:port)"),
+        ("unix:/run/x?layout=kratos", &format!("{FORM}{PATH}")),
+        ("unix://run/x", &format!("{FORM}{PATH}")),
+        ("unix:////x", &format!("{FORM}{PATH}")),
         (
-            "unix:/run/x",
-            &format!("invalid address: \"unix:/run/x\" {UNIX}"),
+            "unix:/a%00",
+            "invalid address: \"/a\\0\" (expected: a path of 1 to 107 bytes without control characters)",
         ),
         (
             "direct:///unix:/run/x",
@@ -252,6 +271,8 @@ fn a_password_is_refused_and_not_repeated() {
         "root:hunter2%40h1:2379",
         "etcd:///root:hunter2%40h1:2379?key=a",
         "direct:///root:hunter2@h1:1",
+        "dns:///root:hunter2%40h1:1",
+        "unix:/run/root:hunter2@x",
         "etcd://root:hunt/er2@h1:2379",
         "http://root:hunter2@h1:2379",
         "http://h1:2379?password=hunter2",
@@ -305,6 +326,12 @@ fn targets() -> impl Strategy<Value = Target> {
         (names(), places())
             .prop_map(|(service, place)| Target::Service(ServiceTarget { service, place })),
         addresses().prop_map(|addresses| Target::Direct(DirectTarget { addresses })),
+        addresses().prop_map(|addresses| Target::Dns(DnsTarget {
+            name: addresses.as_slice()[0].clone()
+        })),
+        "/[^/\\p{Cc}][^\\p{Cc}]{0,20}".prop_map(|path| Target::Unix(UnixTarget {
+            address: Address::unix(path).unwrap()
+        })),
     ]
 }
 
@@ -337,6 +364,8 @@ fn any_text() -> impl Strategy<Value = String> {
         Just("etcd:".to_owned()),
         Just("etcds://".to_owned()),
         Just("direct:///".to_owned()),
+        Just("dns:///".to_owned()),
+        Just("unix:/".to_owned()),
         Just("discovery:///".to_owned()),
         Just("h1:2379".to_owned()),
         Just("[::1]:1".to_owned()),

@@ -73,6 +73,10 @@ fn settings_that_make_no_sense_are_refused_with_what_was_expected() {
             builder().stream_window(0),
             "stream window: 0 (expected: more than zero)",
         ),
+        (
+            builder().max_calls_in_flight_per_endpoint(0),
+            "max calls in flight per endpoint: 0 (expected: 1 or more)",
+        ),
     ] {
         assert_eq!(refusal(builder), message);
     }

@@ -42,11 +42,13 @@ impl Transport {
         now: std::time::Instant,
     ) -> Result<Exchange, Failure> {
         let written_before = self.shared.traffic.written();
-        // Noted before it is sent: it may be answered before this goes on.
-        self.shared.begin(now);
-        // One that is alone on its connection has nobody to leave with.
-        if self.shared.slots.taken() > 1 {
-            self.shared.queues();
+        if slot.is_of_call() {
+            // Noted before it is sent: it may be answered before this goes on.
+            self.shared.begin(now);
+            // One that is alone on its connection has nobody to leave with.
+            if self.shared.slots.taken() > 1 {
+                self.shared.queues();
+            }
         }
         let sent = self.sender.clone().send_request(head, body.is_empty());
         let (response, mut stream) = sent.map_err(|error| {
@@ -133,7 +135,10 @@ impl OnConnection {
 
     /// Notes that a part of the response was read.
     pub(crate) fn answered(&self) {
-        self.slot.shared.answered();
+        // What is no call says nothing of what calls can expect.
+        if self.slot.is_of_call() {
+            self.slot.shared.answered();
+        }
     }
 
     /// Returns what a response that broke off is to be told with.

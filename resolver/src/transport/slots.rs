@@ -4,7 +4,10 @@
 //! they are counted here: a call that finds no slot goes to another connection, or waits.
 //!
 //! - Never more slots are taken than the limit was when the last one was.
+//! - Nor more than an endpoint may have on all its connections, if that is limited: one that takes no more
+//!   calls still has those it has.
 //! - A slot is given back exactly once: when its owner is dropped.
+//! - One may be reserved for what is no call. It counts against the limit, and leaves at least one.
 //! - Each slot that is given back wakes one of the calls that wait, if there are any.
 
 use std::sync::{
@@ -18,38 +21,95 @@ use tokio::sync::{Notify, futures::Notified};
 #[derive(Debug)]
 pub(super) struct Slots {
     limit: AtomicUsize,
+    /// By calls, and those that are reserved.
     taken: AtomicUsize,
+    reserved: AtomicUsize,
+    /// Told when the limit leaves calls none beside one that is reserved.
+    crowded: Notify,
     is_closed: AtomicBool,
-    vacancy: Arc<Vacancy>,
+    capacity: Capacity,
 }
 
 impl Slots {
-    pub(super) fn new(limit: usize, vacancy: Arc<Vacancy>) -> Self {
+    pub(super) fn new(limit: usize, capacity: Capacity) -> Self {
         Self {
             limit: AtomicUsize::new(limit),
             taken: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            crowded: Notify::new(),
             is_closed: AtomicBool::new(false),
-            vacancy,
+            capacity,
         }
     }
 
     /// Takes a slot, to be given back, if there is one.
     pub(super) fn take(&self) -> bool {
-        if self.is_closed.load(SeqCst) {
+        let quota = self.capacity.quota.as_deref();
+        if self.is_closed.load(SeqCst) || quota.is_some_and(Quota::is_used_up) {
             return false;
         }
         let limit = self.limit.load(SeqCst);
-        let take = |taken| (taken < limit).then_some(taken + 1);
-        self.taken.fetch_update(SeqCst, SeqCst, take).is_ok()
+        if !take_below(limit, &self.taken) {
+            return false;
+        }
+        let is_within = quota.is_none_or(Quota::take);
+        if !is_within {
+            // Another call was first, on another connection. Who found no slot here meanwhile has to look
+            // again. It ends: there is one of these for a call that got through at most.
+            self.taken.fetch_sub(1, SeqCst);
+            self.capacity.vacancy.announce();
+        }
+        is_within
     }
 
     pub(super) fn give_back(&self) {
         self.taken.fetch_sub(1, SeqCst);
-        self.vacancy.announce();
+        if let Some(quota) = &self.capacity.quota {
+            quota.taken.fetch_sub(1, SeqCst);
+        }
+        self.capacity.vacancy.announce();
     }
 
+    /// Takes a slot for what is no call, to be given back, if there is one and calls could have
+    /// another.
+    pub(super) fn reserve(&self) -> bool {
+        let limit = self.limit.load(SeqCst);
+        // It is no call, so it is none of those that the endpoint may have.
+        if self.is_closed() || !take_below(limit, &self.taken) {
+            return false;
+        }
+        self.reserved.fetch_add(1, SeqCst);
+        // Looked at last: one that falls from now on tells so.
+        let has_room = self.limit.load(SeqCst) > 1;
+        if !has_room {
+            self.give_back_reserved();
+        }
+        has_room
+    }
+
+    pub(super) fn give_back_reserved(&self) {
+        // In this order a reserved one may pass for a call for a moment, and never the other way
+        // round: a connection with a call must not seem to have none.
+        self.reserved.fetch_sub(1, SeqCst);
+        self.taken.fetch_sub(1, SeqCst);
+        self.capacity.vacancy.announce();
+    }
+
+    /// Returns whether no more are taken than the limit is now.
+    pub(super) fn is_within_limit(&self) -> bool {
+        self.taken.load(SeqCst) <= self.limit.load(SeqCst)
+    }
+
+    /// Waits until the limit leaves calls none beside one that is reserved. Once told, it is not
+    /// told again.
+    pub(super) async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Returns how many calls have one.
     pub(super) fn taken(&self) -> usize {
-        self.taken.load(SeqCst)
+        let reserved = self.reserved.load(SeqCst);
+        self.taken.load(SeqCst).saturating_sub(reserved)
     }
 
     /// Takes in the server's limit.
@@ -58,10 +118,14 @@ impl Slots {
             return;
         }
         let before = self.limit.swap(limit, SeqCst);
+        if limit == 1 && self.reserved.load(SeqCst) > 0 {
+            self.crowded.notify_one();
+        }
         // No more than wait: some servers allow billions.
-        let more = limit.saturating_sub(before).min(self.vacancy.waiting());
+        let vacancy = &self.capacity.vacancy;
+        let more = limit.saturating_sub(before).min(vacancy.waiting());
         for _ in 0..more {
-            self.vacancy.announce();
+            vacancy.announce();
         }
     }
 
@@ -72,6 +136,50 @@ impl Slots {
 
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(SeqCst)
+    }
+}
+
+/// Adds one to what is taken, if that is below the limit.
+fn take_below(limit: usize, taken: &AtomicUsize) -> bool {
+    let take = |taken| (taken < limit).then_some(taken + 1);
+    taken.fetch_update(SeqCst, SeqCst, take).is_ok()
+}
+
+/// What all connections of one endpoint have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Capacity {
+    vacancy: Arc<Vacancy>,
+    /// `None` if each connection takes as many calls as its server allows.
+    quota: Option<Arc<Quota>>,
+}
+
+impl Capacity {
+    /// Makes that of an endpoint that may have `limit` calls in flight, if there is a limit.
+    pub(crate) fn new(limit: Option<usize>, vacancy: Arc<Vacancy>) -> Self {
+        let quota = limit.map(|limit| {
+            Arc::new(Quota {
+                limit,
+                taken: AtomicUsize::new(0),
+            })
+        });
+        Self { vacancy, quota }
+    }
+}
+
+/// How many calls one endpoint may have, and how many it has.
+#[derive(Debug)]
+struct Quota {
+    limit: usize,
+    taken: AtomicUsize,
+}
+
+impl Quota {
+    fn is_used_up(&self) -> bool {
+        self.taken.load(SeqCst) >= self.limit
+    }
+
+    fn take(&self) -> bool {
+        take_below(self.limit, &self.taken)
     }
 }
 
@@ -121,5 +229,39 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_over_two_connections_are_never_more_than_the_quota_and_leave_nothing_taken() {
+        let capacity = Capacity::new(Some(3), Arc::default());
+        let connections = [2, 5].map(|limit| Slots::new(limit, capacity.clone()));
+        let in_flight = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (slots, in_flight) = (&connections[thread % 2], &in_flight);
+                scope.spawn(move || {
+                    for _ in 0..20_000 {
+                        if slots.take() {
+                            assert!(in_flight.fetch_add(1, SeqCst) < 3);
+                            std::thread::yield_now();
+                            in_flight.fetch_sub(1, SeqCst);
+                            slots.give_back();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(connections.each_ref().map(Slots::taken), [0, 0]);
+        let [one, other] = &connections;
+        let takes = [one, one, one, other, other].map(Slots::take);
+        assert_eq!(takes, [true, true, false, true, false]);
+        one.give_back();
+        one.close();
+        assert_eq!([one, other, other].map(Slots::take), [false, true, false]);
     }
 }

@@ -7,16 +7,18 @@
     reason = "each test file has a copy of its own, and uses a part"
 )]
 
+pub mod health;
 mod logged;
 mod network;
 pub mod wire;
+pub mod zone;
 
 use std::{sync::Arc, time::Duration};
 
 use switchboard_proto::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{
     CallError, CallErrorKind, Cause, Channel, ChannelBuilder, ChannelState, Condition, EmptyPolicy,
-    Endpoint, ReservePolicy, Source, Update, WaitForReady,
+    Endpoint, ReservePolicy, Source, SourceState, Update, WaitForReady,
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -62,6 +64,25 @@ pub async fn until_ready(channel: &Channel, addresses: &[&str]) {
                 .all(|address| condition_of(state, address) == Some(Condition::Ready))
     })
     .await;
+}
+
+/// Waits until the source is in trouble, and returns why.
+pub async fn trouble(channel: &Channel) -> String {
+    let mut found = None;
+    until(channel, |state| {
+        found = match &state.source {
+            SourceState::Stale { cause, .. } => Some(format!("stale: {cause}")),
+            SourceState::Failed { cause } => Some(format!("failed: {cause}")),
+            _ => None,
+        };
+        found.is_some()
+    })
+    .await;
+    found.expect("some trouble")
+}
+
+pub async fn until_fresh(channel: &Channel) {
+    until(channel, |state| state.source == SourceState::Fresh).await;
 }
 
 pub fn condition_of(state: &ChannelState, address: &str) -> Option<Condition> {

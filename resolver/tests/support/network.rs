@@ -16,7 +16,14 @@ use switchboard_proto::{
     greeter_server::{Greeter, GreeterServer},
 };
 use tokio::{io::AsyncWriteExt, runtime::Handle, sync::oneshot, task::JoinSet, time::Instant};
-use tonic::transport::{Server, Uri};
+use tonic::{
+    service::Routes,
+    transport::{Server, Uri},
+};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 /// A network in memory. What no server listens on refuses connections.
 #[derive(Clone)]
@@ -70,11 +77,25 @@ impl Network {
 
     /// Starts a greeter of one's own at the address.
     pub fn serve_as<T: Greeter>(&self, address: &str, greeter: GreeterServer<T>) {
+        self.serve_routes(address, Routes::new(greeter));
+    }
+
+    /// Starts a greeter that has a health service at the address; `reporter` tells it how it is.
+    pub fn serve_reporting(&self, address: &str, reporter: &HealthReporter) {
+        let polite = Polite {
+            address: address.to_owned(),
+        };
+        let health = HealthService::from_health_reporter(reporter.clone());
+        let routes = Routes::new(GreeterServer::new(polite));
+        self.serve_routes(address, routes.add_service(HealthServer::new(health)));
+    }
+
+    fn serve_routes(&self, address: &str, routes: Routes) {
         let (shutdown, signal) = oneshot::channel::<()>();
         let incoming = self.listen(address);
         self.at(address, |site| {
             site.shutdown = Some(shutdown);
-            let server = Server::builder().add_service(greeter);
+            let server = Server::builder().add_routes(routes);
             let serving = server.serve_with_incoming_shutdown(incoming, async {
                 // Dropped is a crash, which ends the task anyway.
                 if signal.await.is_err() {

@@ -163,6 +163,8 @@ fn calls_on_many_threads_are_never_on_trial_together_and_lose_no_turn() {
                     };
                     assert_eq!(on_trial.fetch_add(1, Relaxed), 0);
                     trials.fetch_add(1, Relaxed);
+                    // Long enough for another one to come.
+                    std::thread::yield_now();
                     on_trial.fetch_sub(1, Relaxed);
                     drop(trial);
                 }

@@ -1,0 +1,67 @@
+//! Why a channel was not made, or did not connect.
+
+use std::fmt;
+
+use crate::CallError;
+
+/// Why a channel was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting makes no sense.
+    #[error("{setting}: {value} (expected: {expected})")]
+    Invalid {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What makes sense.
+        expected: &'static str,
+    },
+    /// TLS cannot be used as it is set.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
+    /// A channel's tasks need a tokio runtime, and there is none here.
+    #[error(
+        "no tokio runtime here (expected: to be called from a task or within `Runtime::enter`)"
+    )]
+    NoRuntime,
+}
+
+impl BuildError {
+    /// Refuses a setting that is not valid.
+    pub(crate) fn check(
+        is_valid: bool,
+        setting: &'static str,
+        value: &dyn fmt::Debug,
+        expected: &'static str,
+    ) -> Result<(), Self> {
+        if is_valid {
+            return Ok(());
+        }
+        Err(Self::Invalid {
+            setting,
+            value: format!("{value:?}"),
+            expected,
+        })
+    }
+}
+
+/// Why a channel did not connect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The channel was not made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// No endpoint became READY. The message says why, and nothing is left for a source.
+    #[error("{0}")]
+    Unavailable(CallError),
+}
+
+impl From<CallError> for ConnectError {
+    fn from(error: CallError) -> Self {
+        Self::Unavailable(error)
+    }
+}
