@@ -51,7 +51,7 @@ use self::{
     outcome::{Outcome, Outcomes},
     report::Report,
     servers::Servers,
-    variant::Variant,
+    variant::{CHOOSING, VARIANTS, Variant},
 };
 
 /// Measures what calls meet when a server fails.
@@ -93,7 +93,7 @@ async fn main() {
     };
     let variants = match arguments.variant {
         some if !some.is_empty() => some,
-        _ => Variant::all().collect(),
+        _ => measured().collect(),
     };
     let faults = match arguments.fault {
         some if !some.is_empty() => some,
@@ -112,6 +112,11 @@ async fn main() {
     report.print();
 }
 
+/// Returns the variants that differ in whom they call.
+fn measured() -> impl Iterator<Item = Variant> {
+    VARIANTS.into_iter().chain(CHOOSING)
+}
+
 /// Returns how many calls a second the slowest variant makes.
 async fn capacity() -> u32 {
     let servers = Servers::start().await;
@@ -123,7 +128,7 @@ async fn capacity() -> u32 {
         timeout: None,
     };
     let mut least = f64::INFINITY;
-    for variant in Variant::all() {
+    for variant in measured() {
         let client = variant.connect(&servers.addresses()).await;
         // The first are not counted: connections open.
         load.make(&client, 4000).await;

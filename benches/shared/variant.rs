@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use switchboard::{Channel, ChannelBuilder, Ejection};
+use switchboard::{Channel, ChannelBuilder, Ejection, HealthCheck, SlowStart};
 use switchboard_proto::{HelloRequest, HellosRequest, greeter_client::GreeterClient};
 use tonic::transport;
 
@@ -42,10 +42,24 @@ pub(crate) const VARIANTS: [Variant; 4] = [
     Variant::ours("switchboard", |plain| plain),
 ];
 
-/// Our channel with one thing more each.
-pub(crate) const FEATURES: [Variant; 1] = [Variant::ours("switchboard with ejection", |plain| {
+/// Our channel where it calls other servers than it would.
+pub(crate) const CHOOSING: [Variant; 1] = [Variant::ours("switchboard with ejection", |plain| {
     plain.ejection(Ejection::default())
 })];
+
+/// Our channel with one thing more each that makes no difference to calls here, other than what it costs.
+pub(crate) const COSTING: [Variant; 3] = [
+    // One that no call meets.
+    Variant::ours("switchboard with a limit", |plain| {
+        plain.max_calls_in_flight_per_endpoint(1_000)
+    }),
+    Variant::ours("switchboard with slow start", |plain| {
+        plain.slow_start(SlowStart::default())
+    }),
+    Variant::ours("switchboard with health", |plain| {
+        plain.health(HealthCheck::of_server())
+    }),
+];
 
 impl Variant {
     const fn new(name: &'static str, way: Way) -> Self {
@@ -58,7 +72,7 @@ impl Variant {
 
     /// Returns all there are.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        VARIANTS.into_iter().chain(FEATURES)
+        VARIANTS.into_iter().chain(CHOOSING).chain(COSTING)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -66,7 +80,7 @@ impl Variant {
     }
 
     /// Returns its name as an argument.
-    fn word(self) -> String {
+    pub(crate) fn word(self) -> String {
         self.name.replace(' ', "-")
     }
 

@@ -53,13 +53,6 @@ struct Picked {
     slot: Slot,
 }
 
-/// A call whose response has begun.
-struct Answered {
-    response: Response<RecvStream>,
-    call: OnConnection,
-    target: Arc<Target>,
-}
-
 /// What a look at the endpoints has come to.
 enum Pick {
     Picked(Picked),
@@ -68,89 +61,76 @@ enum Pick {
 }
 
 impl Calls {
-    /// Makes one call.
+    /// Makes one call, up to the headers of its response: sends the request as often as it takes.
+    ///
+    /// All that fails leaves by one way, past who counts. What succeeds returns where it is: a response
+    /// that another function handed on would be copied once more each time.
     pub(crate) async fn call(
         &self,
         head: &mut RequestHead,
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
         let mut ending = Ending::default();
-        match self.exchange(head, body, &mut ending).await {
-            Ok(answered) => Ok(self.response(answered, head, ending)),
-            Err(error) => {
-                ending.failed(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Sends the request, as often as it takes, and waits for the headers of its response.
-    async fn exchange(
-        &self,
-        head: &mut RequestHead,
-        body: &mut RequestBody,
-        ending: &mut Ending,
-    ) -> Result<Answered, CallError> {
         self.activity.note();
         let deadline = head.deadline;
-        body.read_ahead()
-            .await
-            .map_err(|error| CallError::body(&self.service, error))?;
-        let mut refuser = None::<Endpoint>;
-        loop {
-            let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
-            let Picked {
-                target,
-                admission,
-                slot,
-            } = picking.await?;
-            let now = Instant::now().into_std();
-            // Over before it began: not to be sent.
-            if deadline.of_headers().is_some_and(|at| at <= now) {
-                return Err(self.no_response(&target, &deadline));
+        let error = 'failed: {
+            if let Err(error) = body.read_ahead().await {
+                break 'failed CallError::body(&self.service, error);
             }
-            let can_be_repeated = body.is_whole();
-            let request = head.request(&target.transport, now);
-            let exchange = match target.transport.send(request, body, slot, now) {
-                Ok(exchange) => exchange,
-                Err(Failure::Unsent(_)) => continue,
-                Err(failure) => {
-                    return Err(CallError::failed(&self.service, &target.endpoint, failure));
+            let mut refuser = None::<Endpoint>;
+            loop {
+                let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
+                let Picked {
+                    target,
+                    admission,
+                    slot,
+                } = match picking.await {
+                    Ok(picked) => picked,
+                    Err(error) => break 'failed error,
+                };
+                let now = Instant::now().into_std();
+                // Over before it began: not to be sent.
+                if deadline.of_headers().is_some_and(|at| at <= now) {
+                    break 'failed self.no_response(&target, &deadline);
                 }
-            };
-            ending.sent(&target, admission);
-            match headers(exchange, &deadline).await {
-                Some(Ok((response, call))) => {
-                    return Ok(Answered {
-                        response,
-                        call,
-                        target,
-                    });
+                let can_be_repeated = body.is_whole();
+                let request = head.request(&target.transport, now);
+                let exchange = match target.transport.send(request, body, slot, now) {
+                    Ok(exchange) => exchange,
+                    Err(Failure::Unsent(_)) => continue,
+                    Err(failure) => {
+                        break 'failed CallError::failed(&self.service, &target.endpoint, failure);
+                    }
+                };
+                ending.sent(&target, admission);
+                match headers(exchange, &deadline).await {
+                    Some(Ok((response, call))) => {
+                        return Ok(self.response(response, call, head, &target, ending));
+                    }
+                    Some(Err(Failure::Unsent(_))) if can_be_repeated => ending.sent_back(),
+                    Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
+                        ending.sent_back();
+                        refuser = Some(target.endpoint.clone());
+                    }
+                    Some(Err(failure)) => {
+                        break 'failed CallError::failed(&self.service, &target.endpoint, failure);
+                    }
+                    None => break 'failed self.no_response(&target, &deadline),
                 }
-                Some(Err(Failure::Unsent(_))) if can_be_repeated => ending.sent_back(),
-                Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
-                    ending.sent_back();
-                    refuser = Some(target.endpoint.clone());
-                }
-                Some(Err(failure)) => {
-                    return Err(CallError::failed(&self.service, &target.endpoint, failure));
-                }
-                None => return Err(self.no_response(&target, &deadline)),
             }
-        }
+        };
+        ending.failed(&error);
+        Err(error)
     }
 
     fn response(
         &self,
-        answered: Answered,
+        response: Response<RecvStream>,
+        call: OnConnection,
         head: &mut RequestHead,
+        target: &Target,
         mut ending: Ending,
     ) -> Response<ResponseBody> {
-        let Answered {
-            response,
-            call,
-            target,
-        } = answered;
         let (mut parts, stream) = response.into_parts();
         ending.headers(parts.status, &parts.headers);
         drop_broken_details(&mut parts.headers);
