@@ -42,7 +42,7 @@ use self::{
     options::Options,
     report::Report,
     servers::Servers,
-    variant::{SERVERS, VARIANTS, Variant},
+    variant::{CHOOSING, COSTING, SERVERS, VARIANTS, Variant},
 };
 
 /// Measures what calls cost.
@@ -56,6 +56,9 @@ struct Arguments {
     /// Is so many servers, until it is killed.
     #[arg(long, hide = true)]
     serve: Option<usize>,
+    /// Names the variants of our channel, for who counts instructions.
+    #[arg(long, hide = true)]
+    features: bool,
     /// Makes so many calls and nothing else, for who counts instructions.
     #[arg(long)]
     make: Option<usize>,
@@ -75,6 +78,13 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
+    if arguments.features {
+        let plain = VARIANTS.last().into_iter();
+        for variant in plain.chain(&CHOOSING).chain(&COSTING) {
+            println!("{}", variant.word());
+        }
+        return;
+    }
     // Built with that feature, it measures what calls cost where they are counted.
     #[cfg(feature = "metrics")]
     let _recorder = metrics_exporter_prometheus::PrometheusBuilder::new()

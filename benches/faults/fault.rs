@@ -2,10 +2,10 @@
 
 use rustix::process::Signal;
 
-use crate::{black_hole::BlackHole, servers::Served};
+use crate::{black_hole::BlackHole, conduct::Conduct, servers::Served};
 
 /// How a server fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Fault {
     /// It is gone, and its port is closed.
     Killed,
@@ -15,13 +15,28 @@ pub(crate) enum Fault {
     Frozen,
     /// It is gone, and its address answers no attempt to connect.
     BlackHoled,
+    /// Each of its answers takes ten times as long as those of the others.
+    Slow,
+    /// It fails calls at once and answers them in turns, half a second each.
+    Flapping,
+    /// It drops its connections and closes its port, and is back, in turns of half a second.
+    Dropping,
+    /// It answers with UNAVAILABLE at once.
+    FailingFast,
+    /// It answers no call, and yet lives: its connections stay, and its pings are answered.
+    Hanging,
 }
 
-pub(crate) const FAULTS: [Fault; 4] = [
+pub(crate) const FAULTS: [Fault; 9] = [
     Fault::Killed,
     Fault::Restarted,
     Fault::Frozen,
     Fault::BlackHoled,
+    Fault::Slow,
+    Fault::Flapping,
+    Fault::Dropping,
+    Fault::FailingFast,
+    Fault::Hanging,
 ];
 
 impl Fault {
@@ -31,6 +46,11 @@ impl Fault {
             Self::Restarted => "restarted",
             Self::Frozen => "frozen",
             Self::BlackHoled => "black-holed",
+            Self::Slow => "slow",
+            Self::Flapping => "flapping",
+            Self::Dropping => "dropping",
+            Self::FailingFast => "failing fast",
+            Self::Hanging => "hanging",
         }
     }
 
@@ -47,6 +67,11 @@ impl Fault {
                 server.process.kill();
                 return Some(BlackHole::at(&server.address));
             }
+            Self::Slow => server.behave(Conduct::Slow),
+            Self::Flapping => server.behave(Conduct::Flapping),
+            Self::Dropping => server.behave(Conduct::Dropping),
+            Self::FailingFast => server.behave(Conduct::FailingFast),
+            Self::Hanging => server.behave(Conduct::Hanging),
         }
         None
     }

@@ -1,15 +1,17 @@
-//! What calls meet when one of four servers fails, beside what they meet with tonic's own channels.
+//! What calls meet when one of four servers fails or grows slow, beside what they meet with tonic's own
+//! channels.
 //!
 //! ```text
 //! cargo bench --bench faults                                       a table
 //! cargo bench --bench faults -- --json                             one object a line
-//! cargo bench --bench faults -- --rounds 1 --seconds 2 --rate 500 --variant switchboard
+//! cargo bench --bench faults -- --rounds 1 --seconds 2 --rate 500 --variant switchboard --fault slow
 //!                                                                  a short one
 //! ```
 //!
-//! Each server is a process of its own. Calls start on a schedule, whether those before have ended
-//! or not, at half of the rate that the slowest variant reaches; each has a deadline of 2 s. The one
-//! plain channel of tonic's is to the server that fails.
+//! Each server is a process of its own, which takes 2 ms for a call. Calls start on a schedule, whether
+//! those before have ended or not, at half of the rate that the slowest variant reaches; each has a
+//! deadline of 2 s. The one plain channel of tonic's is to the server that fails.
+//! `docs/faults.md` says what came of it.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +21,7 @@
 
 mod arrivals;
 mod black_hole;
+mod conduct;
 #[path = "../shared/cpu.rs"]
 mod cpu;
 mod fault;
@@ -29,6 +32,7 @@ mod load;
 mod options;
 mod outcome;
 mod report;
+mod serve;
 mod servers;
 #[allow(dead_code, reason = "some of it is for the bench of calls alone")]
 #[path = "../shared/variant.rs"]
@@ -47,7 +51,7 @@ use self::{
     outcome::{Outcome, Outcomes},
     report::Report,
     servers::Servers,
-    variant::{VARIANTS, Variant},
+    variant::{CHOOSING, VARIANTS, Variant},
 };
 
 /// Measures what calls meet when a server fails.
@@ -62,10 +66,13 @@ struct Arguments {
     /// How many calls start in a second, in place of half of what is measured first.
     #[arg(long)]
     rate: Option<u32>,
+    /// Which faults, in place of all.
+    #[arg(long)]
+    fault: Vec<Fault>,
     /// Which variants, in place of all.
     #[arg(long)]
     variant: Vec<Variant>,
-    /// Is a server at this address, until it is killed.
+    /// Is a server at this address, for as long as it has an input.
     #[arg(long, hide = true)]
     serve: Option<String>,
 }
@@ -77,7 +84,7 @@ const BEFORE: Duration = Duration::from_secs(1);
 async fn main() {
     let arguments = Arguments::parse();
     if let Some(address) = &arguments.serve {
-        return servers::serve(address).await;
+        return serve::serve(address).await;
     }
     let after = Duration::from_secs(arguments.seconds);
     let rate = match arguments.rate {
@@ -86,10 +93,14 @@ async fn main() {
     };
     let variants = match arguments.variant {
         some if !some.is_empty() => some,
-        _ => VARIANTS.to_vec(),
+        _ => measured().collect(),
+    };
+    let faults = match arguments.fault {
+        some if !some.is_empty() => some,
+        _ => FAULTS.to_vec(),
     };
     let mut report = Report::new(arguments.options.json, rate);
-    for fault in FAULTS {
+    for fault in faults {
         for variant in &variants {
             let mut outcomes = Outcomes::default();
             for _ in 0..arguments.options.rounds {
@@ -101,20 +112,26 @@ async fn main() {
     report.print();
 }
 
+/// Returns the variants that differ in whom they call.
+fn measured() -> impl Iterator<Item = Variant> {
+    VARIANTS.into_iter().chain(CHOOSING)
+}
+
 /// Returns how many calls a second the slowest variant makes.
 async fn capacity() -> u32 {
     let servers = Servers::start().await;
     let load = Load {
         kind: Kind::Unary,
-        in_flight: 64,
+        // As many as hide how long a call takes.
+        in_flight: 256,
         bytes: 16,
         timeout: None,
     };
     let mut least = f64::INFINITY;
-    for variant in VARIANTS {
+    for variant in measured() {
         let client = variant.connect(&servers.addresses()).await;
         // The first are not counted: connections open.
-        load.make(&client, 1000).await;
+        load.make(&client, 4000).await;
         let cost = load.run(&client, Duration::from_secs(1)).await;
         least = least.min(cost.calls_per_s);
     }

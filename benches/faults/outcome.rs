@@ -12,8 +12,9 @@ const SLICE: Duration = Duration::from_millis(100);
 /// How many slices in a row must be as before.
 const NORMAL: usize = 5;
 
-/// How much longer than before the slowest in a hundred calls may take.
-const FACTOR: u32 = 10;
+/// How much longer than before the slowest in a hundred calls may take. Less than a slow server's calls
+/// do.
+const FACTOR: u32 = 3;
 
 /// From when on a fault is to be old news.
 const OLD: Duration = Duration::from_secs(1);
@@ -91,66 +92,88 @@ fn histogram() -> Histogram<u64> {
 }
 
 /// What became of the calls of all rounds.
+#[derive(Default)]
 pub(crate) struct Outcomes {
-    sum: Outcome,
-}
-
-impl Default for Outcomes {
-    fn default() -> Self {
-        Self {
-            sum: Outcome {
-                answered: histogram(),
-                failed: 0,
-                late: 0,
-                late_failed: 0,
-                longest: Duration::ZERO,
-                normal_after: Some(Duration::ZERO),
-            },
-        }
-    }
+    rounds: Vec<Outcome>,
 }
 
 impl Outcomes {
     pub(crate) fn add(&mut self, round: Outcome) {
-        let sum = &mut self.sum;
-        sum.answered.add(round.answered).expect("of one shape");
-        sum.failed += round.failed;
-        sum.late += round.late;
-        sum.late_failed += round.late_failed;
-        sum.longest = sum.longest.max(round.longest);
-        // The last of all, where there is one each time.
-        let both = sum.normal_after.zip(round.normal_after);
-        sum.normal_after = both.map(|(one, other)| one.max(other));
+        self.rounds.push(round);
     }
 
     pub(crate) fn answered(&self) -> u64 {
-        self.sum.answered.len()
+        self.sum(|it| it.answered.len())
     }
 
     pub(crate) fn failed(&self) -> u64 {
-        self.sum.failed
+        self.sum(|it| it.failed)
+    }
+
+    /// Returns the least and the most that failed in a round.
+    pub(crate) fn failed_spread(&self) -> (u64, u64) {
+        self.spread(|it| it.failed)
     }
 
     /// Returns how many failed of those that started when the fault was old news.
     pub(crate) fn failed_late(&self) -> u64 {
-        self.sum.late_failed
+        self.sum(|it| it.late_failed)
     }
 
     /// Returns their share.
     pub(crate) fn share_failed_late(&self) -> f64 {
-        self.sum.late_failed as f64 / self.sum.late.max(1) as f64
+        self.failed_late() as f64 / self.sum(|it| it.late).max(1) as f64
     }
 
     /// Returns after how long all was as before, in the worst round; `None` if in one it never was.
     pub(crate) fn normal_after_ms(&self) -> Option<u128> {
-        self.sum.normal_after.map(|it| it.as_millis())
+        // The first that is none, where there is one.
+        let all: Option<Vec<_>> = self.rounds.iter().map(|it| it.normal_after).collect();
+        all?.into_iter().max().map(|it| it.as_millis())
     }
 
     pub(crate) fn longest_ms(&self) -> u128 {
-        self.sum.longest.as_millis()
+        let longest = self.rounds.iter().map(|it| it.longest).max();
+        longest.unwrap_or_default().as_millis()
+    }
+
+    /// Returns how long those took that were answered. It tells how many were slow, where the p99 tells
+    /// only that a hundredth was.
+    pub(crate) fn mean_ms(&self) -> f64 {
+        self.all_answered().mean() / 1e3
     }
 
     pub(crate) fn p99_ms(&self) -> f64 {
-        self.sum.answered.value_at_quantile(0.99) as f64 / 1e3
+        p99_ms(&self.all_answered())
     }
+
+    /// Returns the least and the most that it was in a round.
+    pub(crate) fn p99_spread_ms(&self) -> (f64, f64) {
+        self.spread(|it| p99_ms(&it.answered))
+    }
+
+    fn all_answered(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for round in &self.rounds {
+            all.add(&round.answered).expect("of one shape");
+        }
+        all
+    }
+
+    fn sum(&self, of: impl Fn(&Outcome) -> u64) -> u64 {
+        self.rounds.iter().map(of).sum()
+    }
+
+    fn spread<T: PartialOrd + Copy>(&self, of: impl Fn(&Outcome) -> T) -> (T, T) {
+        let first = of(&self.rounds[0]);
+        let rest = self.rounds.iter().map(of);
+        rest.fold((first, first), |(least, most), it| {
+            let least = if it < least { it } else { least };
+            (least, if it > most { it } else { most })
+        })
+    }
+}
+
+fn p99_ms(times: &Histogram<u64>) -> f64 {
+    times.value_at_quantile(0.99) as f64 / 1e3
 }

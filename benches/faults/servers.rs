@@ -1,24 +1,10 @@
-//! The servers that are called: greeters, each in a process of its own.
+//! The servers that are called, each in a process of its own.
 
 use std::{env, process::Command, time::Duration};
 
-use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use switchboard_test_support::Process;
-use tokio::net::TcpListener;
-use tonic::transport::{Server, server::TcpIncoming};
 
-use crate::variant::SERVERS;
-
-/// Serves at an address, and says so. Returns never.
-pub(crate) async fn serve(address: &str) {
-    let listener = TcpListener::bind(address).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    println!("{address}");
-    let greeter = GreeterServer::new(Polite { address });
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder().add_service(greeter);
-    server.serve_with_incoming(incoming).await.unwrap();
-}
+use crate::{conduct::Conduct, variant::SERVERS};
 
 /// A server that is killed when this is dropped.
 pub(crate) struct Served {
@@ -30,10 +16,15 @@ impl Served {
     pub(crate) async fn start(address: &str) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--serve", address]);
-        let mut process = Process::spawn(command);
+        let mut process = Process::spawn_with_input(command);
         let limit = Duration::from_secs(30);
         let address = process.wait_for_line(limit, |_| true).await;
         Self { process, address }
+    }
+
+    /// Has it behave so from now on.
+    pub(crate) fn behave(&mut self, conduct: Conduct) {
+        self.process.write_line(conduct.name());
     }
 }
 

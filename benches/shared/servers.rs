@@ -15,10 +15,12 @@ pub(crate) async fn serve(count: usize) {
         let address = listener.local_addr().unwrap().to_string();
         println!("{address}");
         let greeter = GreeterServer::new(Polite { address });
+        // It says that the server serves; nobody changes that.
+        let (_, health) = tonic_health::server::health_reporter();
         // tonic's own setting is for its own listener; with Nagle's algorithm answers would wait
         // for acknowledgements.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let server = Server::builder().add_service(greeter);
+        let server = Server::builder().add_service(greeter).add_service(health);
         servers.spawn(server.serve_with_incoming(incoming));
     }
     servers.join_all().await;

@@ -1,45 +1,87 @@
 //! The ways of calling four servers that are compared.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use switchboard::Channel;
+use switchboard::{Channel, ChannelBuilder, Ejection, HealthCheck, SlowStart};
 use switchboard_proto::{HelloRequest, HellosRequest, greeter_client::GreeterClient};
 use tonic::transport;
 
 /// How calls are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Variant {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variant {
+    name: &'static str,
+    way: Way,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
     /// One plain channel of tonic's, to one server. What all others are measured by.
     Tonic,
     /// Four of them, picked by hand.
     TonicByHand,
     /// tonic's `balance_list` over four servers.
     TonicBalance,
-    /// Our channel over four servers.
-    Switchboard,
+    /// Our channel over four servers, set up so.
+    Switchboard(fn(ChannelBuilder) -> ChannelBuilder),
 }
 
 /// How many servers they call.
 pub(crate) const SERVERS: usize = 4;
 
+/// tonic's ways, and our channel as it is unless more is asked of it.
 pub(crate) const VARIANTS: [Variant; 4] = [
-    Variant::Tonic,
-    Variant::TonicByHand,
-    Variant::TonicBalance,
-    Variant::Switchboard,
+    Variant::new("tonic", Way::Tonic),
+    Variant::new("tonic by hand", Way::TonicByHand),
+    Variant::new("tonic balance", Way::TonicBalance),
+    Variant::ours("switchboard", |plain| plain),
+];
+
+/// Our channel where it calls other servers than it would.
+pub(crate) const CHOOSING: [Variant; 1] = [Variant::ours("switchboard with ejection", |plain| {
+    plain.ejection(Ejection::default())
+})];
+
+/// Our channel with one thing more each that makes no difference to calls here, other than what it costs.
+pub(crate) const COSTING: [Variant; 3] = [
+    // One that no call meets.
+    Variant::ours("switchboard with a limit", |plain| {
+        plain.max_calls_in_flight_per_endpoint(1_000)
+    }),
+    Variant::ours("switchboard with slow start", |plain| {
+        plain.slow_start(SlowStart::default())
+    }),
+    Variant::ours("switchboard with health", |plain| {
+        plain.health(HealthCheck::of_server())
+    }),
 ];
 
 impl Variant {
+    const fn new(name: &'static str, way: Way) -> Self {
+        Self { name, way }
+    }
+
+    const fn ours(name: &'static str, set_up: fn(ChannelBuilder) -> ChannelBuilder) -> Self {
+        Self::new(name, Way::Switchboard(set_up))
+    }
+
+    /// Returns all there are.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        VARIANTS.into_iter().chain(CHOOSING).chain(COSTING)
+    }
+
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Tonic => "tonic",
-            Self::TonicByHand => "tonic by hand",
-            Self::TonicBalance => "tonic balance",
-            Self::Switchboard => "switchboard",
-        }
+        self.name
+    }
+
+    /// Returns its name as an argument.
+    pub(crate) fn word(self) -> String {
+        self.name.replace(' ', "-")
     }
 
     /// Connects to the servers.
@@ -47,12 +89,12 @@ impl Variant {
         let endpoint = |address: &String| {
             transport::Endpoint::from_shared(format!("http://{address}")).unwrap()
         };
-        match self {
-            Self::Tonic => {
+        match self.way {
+            Way::Tonic => {
                 let channel = endpoint(&servers[0]).connect().await.unwrap();
                 Client::Tonic(GreeterClient::new(channel))
             }
-            Self::TonicByHand => {
+            Way::TonicByHand => {
                 let mut clients = Vec::new();
                 for server in servers {
                     let channel = endpoint(server).connect().await.unwrap();
@@ -63,13 +105,13 @@ impl Variant {
                     turn: Arc::default(),
                 })
             }
-            Self::TonicBalance => {
+            Way::TonicBalance => {
                 let channel = transport::Channel::balance_list(servers.iter().map(endpoint));
                 Client::Tonic(GreeterClient::new(channel))
             }
-            Self::Switchboard => {
-                let channel = Channel::balance(servers.iter().map(String::as_str)).unwrap();
-                let channel = channel.connect_lazy().unwrap();
+            Way::Switchboard(set_up) => {
+                let plain = Channel::balance(servers.iter().map(String::as_str)).unwrap();
+                let channel = set_up(plain).connect_lazy().unwrap();
                 let mut states = channel.watch_state();
                 let all = |state: &Arc<switchboard::ChannelState>| {
                     state.endpoints.len() == servers.len()
@@ -82,6 +124,19 @@ impl Variant {
                 Client::Switchboard(GreeterClient::new(channel))
             }
         }
+    }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    /// Takes the name with `-` for each space.
+    fn from_str(word: &str) -> Result<Self, String> {
+        let found = Self::all().find(|it| it.word() == word);
+        found.ok_or_else(|| {
+            let words: Vec<_> = Self::all().map(Self::word).collect();
+            format!("variant: {word:?} (expected: {})", words.join(", "))
+        })
     }
 }
 

@@ -55,13 +55,6 @@ struct Picked {
     slot: Slot,
 }
 
-/// A call whose response has begun.
-pub(crate) struct Answered {
-    response: Response<RecvStream>,
-    call: OnConnection,
-    target: Arc<Target>,
-}
-
 /// What a look at the endpoints has come to.
 enum Pick {
     Picked(Picked),
@@ -70,102 +63,83 @@ enum Pick {
 }
 
 impl Calls {
-    /// Begins one call, which is then [sent](Self::exchange), and [ended](Self::end). Whoever makes it
-    /// does these in turn: a future that did would be held in the caller's, with what it is lent.
-    pub(crate) fn begin(&self) -> Ending {
-        Ending::begin(self.metrics.begin())
-    }
-
-    /// Makes of what a call has met what its caller is told.
-    pub(crate) fn end(
-        &self,
-        exchanged: Result<Answered, CallError>,
-        head: &mut RequestHead,
-        mut ending: Ending,
-    ) -> Result<Response<ResponseBody>, CallError> {
-        match exchanged {
-            Ok(answered) => Ok(self.response(answered, head, ending)),
-            Err(error) => {
-                ending.failed(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Sends the request, as often as it takes, and waits for the headers of its response.
-    pub(crate) async fn exchange(
+    /// Makes one call, up to the headers of its response: sends the request as often as it takes.
+    ///
+    /// All that fails leaves by one way, past who counts. What succeeds returns where it is: a response
+    /// that another function handed on would be copied once more each time.
+    pub(crate) async fn call(
         &self,
         head: &mut RequestHead,
         body: &mut RequestBody,
-        ending: &mut Ending,
-    ) -> Result<Answered, CallError> {
+    ) -> Result<Response<ResponseBody>, CallError> {
+        let mut ending = Ending::begin(self.metrics.begin());
         self.activity.note();
         let deadline = head.deadline;
-        body.read_ahead()
-            .await
-            .map_err(|error| CallError::body(&self.service, error))?;
-        let mut refuser = None::<Endpoint>;
-        loop {
-            let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
-            let Picked {
-                target,
-                admission,
-                slot,
-            } = picking.await?;
-            let now = Instant::now().into_std();
-            // Over before it began: not to be sent.
-            if deadline.of_headers().is_some_and(|at| at <= now) {
-                return Err(self.no_response(&target, &deadline));
+        let error = 'failed: {
+            if let Err(error) = body.read_ahead().await {
+                break 'failed CallError::body(&self.service, error);
             }
-            let can_be_repeated = body.is_whole();
-            let request = head.request(&target.transport, now);
-            let exchange = match target.transport.send(request, body, slot, now) {
-                Ok(exchange) => exchange,
-                Err(Failure::Unsent(_)) => {
-                    self.metrics.unsent();
-                    continue;
+            let mut refuser = None::<Endpoint>;
+            loop {
+                let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
+                let Picked {
+                    target,
+                    admission,
+                    slot,
+                } = match picking.await {
+                    Ok(picked) => picked,
+                    Err(error) => break 'failed error,
+                };
+                let now = Instant::now().into_std();
+                // Over before it began: not to be sent.
+                if deadline.of_headers().is_some_and(|at| at <= now) {
+                    break 'failed self.no_response(&target, &deadline);
                 }
-                Err(failure) => {
-                    return Err(CallError::failed(&self.service, &target.endpoint, failure));
+                let can_be_repeated = body.is_whole();
+                let request = head.request(&target.transport, now);
+                let exchange = match target.transport.send(request, body, slot, now) {
+                    Ok(exchange) => exchange,
+                    Err(Failure::Unsent(_)) => {
+                        self.metrics.unsent();
+                        continue;
+                    }
+                    Err(failure) => {
+                        break 'failed CallError::failed(&self.service, &target.endpoint, failure);
+                    }
+                };
+                ending.sent(&target, admission);
+                match headers(exchange, &deadline).await {
+                    Some(Ok((response, call))) => {
+                        return Ok(self.response(response, call, head, &target, ending));
+                    }
+                    Some(Err(Failure::Unsent(_))) if can_be_repeated => {
+                        self.metrics.unsent();
+                        ending.sent_back();
+                    }
+                    Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
+                        self.metrics.refused();
+                        ending.sent_back();
+                        refuser = Some(target.endpoint.clone());
+                    }
+                    Some(Err(failure)) => {
+                        break 'failed CallError::failed(&self.service, &target.endpoint, failure);
+                    }
+                    None => break 'failed self.no_response(&target, &deadline),
                 }
-            };
-            ending.sent(&target, admission);
-            match headers(exchange, &deadline).await {
-                Some(Ok((response, call))) => {
-                    return Ok(Answered {
-                        response,
-                        call,
-                        target,
-                    });
-                }
-                Some(Err(Failure::Unsent(_))) if can_be_repeated => {
-                    self.metrics.unsent();
-                    ending.sent_back();
-                }
-                Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
-                    self.metrics.refused();
-                    ending.sent_back();
-                    refuser = Some(target.endpoint.clone());
-                }
-                Some(Err(failure)) => {
-                    return Err(CallError::failed(&self.service, &target.endpoint, failure));
-                }
-                None => return Err(self.no_response(&target, &deadline)),
             }
-        }
+        };
+        ending.failed(&error);
+        Err(error)
     }
 
     fn response(
         &self,
-        answered: Answered,
+        response: Response<RecvStream>,
+        call: OnConnection,
         head: &mut RequestHead,
+        target: &Target,
         mut ending: Ending,
     ) -> Response<ResponseBody> {
-        let Answered {
-            response,
-            call,
-            target,
-        } = answered;
         let (mut parts, stream) = response.into_parts();
         ending.headers(parts.status, &parts.headers);
         drop_broken_details(&mut parts.headers);
@@ -193,7 +167,7 @@ impl Calls {
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(None, Some(limit), now);
-        self.wait(&deadline, false).await.map(drop)
+        self.pick(&deadline, false, None).await.map(drop)
     }
 
     /// Returns where the call goes, as soon as there is somewhere: not to its `refuser`, if it can go
@@ -211,13 +185,7 @@ impl Calls {
         match self.look(wait_for_ready, refuser) {
             Ok(Pick::Picked(picked)) => Ok(picked),
             // Hardly any call has to, and none is to be larger for it. It takes whatever comes first.
-            Ok(Pick::Blocked(_)) => {
-                let waiting = async {
-                    let _waiting = self.metrics.waiting();
-                    self.wait(deadline, wait_for_ready).await
-                };
-                Box::pin(waiting).await
-            }
+            Ok(Pick::Blocked(_)) => Box::pin(self.wait(deadline, wait_for_ready)).await,
             Err(error) => {
                 // A caller who tries again at once would not let those run who connect.
                 consume_budget().await;
@@ -227,6 +195,7 @@ impl Calls {
     }
 
     async fn wait(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
+        let _counted = self.metrics.waiting();
         let wait = deadline.wait(wait_for_ready, Instant::now().into_std());
         let waiting = self.vacancy.wait();
         loop {

@@ -204,12 +204,7 @@ fn call(
     mut body: RequestBody,
 ) -> impl Future<Output = Result<Response<ResponseBody>, CallError>> {
     let mut head = RequestHead::new(head, shared.calls.timeout);
-    async move {
-        let calls = &shared.calls;
-        let mut ending = calls.begin();
-        let exchanged = calls.exchange(&mut head, &mut body, &mut ending).await;
-        calls.end(exchanged, &mut head, ending)
-    }
+    async move { shared.calls.call(&mut head, &mut body).await }
 }
 
 impl fmt::Debug for Channel {

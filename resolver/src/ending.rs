@@ -30,7 +30,9 @@ impl Ending {
 
     /// Takes in that the call was sent to an endpoint, with the leave to be.
     pub(crate) fn sent(&mut self, target: &Target, admission: Option<Admission>) {
-        self.judged = target.witness.clone().zip(admission);
+        if let (Some(witness), Some(admission)) = (&target.witness, admission) {
+            self.judged = Some((witness.clone(), admission));
+        }
     }
 
     /// Takes in that the call goes elsewhere: what it has met says nothing of a server.
