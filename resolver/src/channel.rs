@@ -236,6 +236,7 @@ impl fmt::Debug for ResponseFuture {
         f.write_str("ResponseFuture")
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
