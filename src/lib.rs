@@ -23,6 +23,11 @@ pub use switchboard_resolver::{
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};
 
+/// Its block of Rust is compiled, too.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/observability.md")]
+mod observability_page {}
+
 /// Its blocks are compiled, as those of README are.
 #[cfg(all(doctest, feature = "coordination"))]
 #[doc = include_str!("../docs/coordination.md")]

@@ -205,6 +205,25 @@ impl Registry {
     ///
     /// With TLS set it dials what is published as `grpcs://` and nothing else, and without it what
     /// is published as `grpc://`.
+    ///
+    /// Servers that [`serve`](Self::serve) runs tell the health of the server as a whole, which is
+    /// [`HealthCheck::of_server`](resolver::HealthCheck::of_server). Where there may be nothing in etcd, or
+    /// no etcd, another source stands in:
+    ///
+    /// ```
+    /// use switchboard_registry::Registry;
+    /// use switchboard_resolver::Fixed;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = switchboard_embedded::EmbeddedEtcd::start();
+    /// # let registry = Registry::builder("etcd:2379")?.connector(etcd.connector()).connect_lazy()?;
+    /// let known = Fixed::new(["10.0.0.7:50051", "10.0.0.8:50051"])?;
+    /// let channel = registry.dial("greeter").or_else(known).connect_lazy()?;
+    /// channel.watch_state().wait_for(|state| state.endpoints.len() == 2).await?;
+    /// # channel.close().await;
+    /// # registry.close().await;
+    /// # Ok(()) }
+    /// ```
     pub fn dial<N>(&self, service: N) -> resolver::ChannelBuilder
     where
         N: TryInto<ServiceName, Error: Into<NameError>>,

@@ -4,7 +4,6 @@
 //! Picking takes no lock and waits for nothing.
 
 mod round_robin;
-#[allow(dead_code, reason = "the balancer does not use it yet")]
 mod weighted;
 
 pub(crate) use self::{round_robin::RoundRobin, weighted::Weighted};

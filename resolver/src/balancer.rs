@@ -153,7 +153,7 @@ impl Balancer {
         while self.fleet.one_has_ended().await {
             self.publish_state();
         }
-        if let Some(panic) = self.fleet.panic().or(self.panic.take()) {
+        if let Some(panic) = self.fleet.take_panic().or(self.panic.take()) {
             std::panic::resume_unwind(panic);
         }
     }

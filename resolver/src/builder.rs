@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::error::{BuildError, ConnectError};
 use crate::{
     Backoff, Channel, ChannelState, Ejection, HealthCheck, KeepAlive, ReservePolicy, SlowStart,
+    Source,
     balancer::{self, Balancer, BoxSource, Published, Signals},
     call::Calls,
     channel::Shared,
@@ -96,6 +97,25 @@ impl ChannelBuilder {
             tls: None,
             seed: None,
         }
+    }
+
+    /// Uses `second` for as long as the source has no endpoints, such as a file where etcd is away; see
+    /// [`OrElse`](crate::OrElse).
+    ///
+    /// ```
+    /// use switchboard_resolver::{Channel, Fixed, WatchedFile};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Channel::builder(WatchedFile::new("/there/is/no/such/file"))
+    ///     .or_else(Fixed::new(["10.0.0.1:50051"])?)
+    ///     .connect_lazy()?;
+    /// channel.watch_state().wait_for(|state| state.endpoints.len() == 1).await?;
+    /// # channel.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn or_else(mut self, second: impl Source) -> Self {
+        self.source = Box::pin(self.source.or_else(second));
+        self
     }
 
     /// Sets the service's name. Errors and logs use it, and calls send it as `:authority`; where it
@@ -365,10 +385,7 @@ impl ChannelBuilder {
     }
 
     fn validate(&self) -> Result<(), BuildError> {
-        let check = BuildError::check;
-        let positive = |setting, duration: Duration| {
-            check(!duration.is_zero(), setting, &duration, "more than zero")
-        };
+        let (check, positive) = (BuildError::check, BuildError::check_positive);
         if let Some(name) = &self.name {
             let is_valid = !name.is_empty() && !name.contains(char::is_control);
             check(
@@ -395,9 +412,7 @@ impl ChannelBuilder {
             positive("keep-alive interval", keep_alive.interval)?;
             positive("keep-alive timeout", keep_alive.timeout)?;
         }
-        let share = self.reserve.share;
-        let is_share = (0.0..=1.0).contains(&share);
-        check(is_share, "reserve share", &share, "from 0 to 1")?;
+        BuildError::check_share("reserve share", self.reserve.share)?;
         if let Some(ejection) = &self.ejection {
             ejection.check()?;
         }
@@ -420,8 +435,7 @@ impl ChannelBuilder {
         let grows = factor.is_finite() && factor >= 1.0;
         check(grows, "backoff factor", &factor, "1 or more")?;
         check(cap >= base, "backoff cap", &cap, "the base or more")?;
-        let is_share = (0.0..=1.0).contains(&jitter);
-        check(is_share, "backoff jitter", &jitter, "from 0 to 1")?;
+        BuildError::check_share("backoff jitter", jitter)?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             tls.check()?;

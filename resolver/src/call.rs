@@ -2,11 +2,11 @@
 //!
 //! - A pick takes no lock and asks no task. It takes a slot, which is given back exactly once,
 //!   wherever the call ends.
-//! - A request that h2 did not take goes to another endpoint, and so does a whole one that never
-//!   left, unseen by the caller and as often as it takes: the connection that did not take it is closed by then and never picked again, so this
-//!   ends in a sent request or in a wait, and never spins. One that the server says it did not
-//!   process does so once (gRPC's A6), if its body was whole before it was sent; another endpoint
-//!   that can be called is preferred then.
+//! - A request that h2 did not take goes to another endpoint, and so does a whole one that never left,
+//!   unseen by the caller and as often as it takes. The connection that did not take it is closed by then
+//!   and never picked again, so this ends in a sent request or in a wait, and never spins.
+//! - One that the server says it did not process does so once (gRPC's A6), if its body was whole before
+//!   it was sent; another endpoint that can be called is preferred then.
 //! - A call that fails at once counts against its task's turn, so that one who repeats it in a loop
 //!   starves nobody.
 //! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits

@@ -231,6 +231,7 @@ impl fmt::Debug for ResponseFuture {
         f.write_str("ResponseFuture")
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

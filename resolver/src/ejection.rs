@@ -244,12 +244,8 @@ impl Default for Breaker {
 impl Ejection {
     /// Refuses what makes no sense.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        let check = BuildError::check;
-        let positive =
-            |setting, time: Duration| check(!time.is_zero(), setting, &time, "more than zero");
-        let share = |setting, share: f64| {
-            check((0.0..=1.0).contains(&share), setting, &share, "from 0 to 1")
-        };
+        let (check, positive) = (BuildError::check, BuildError::check_positive);
+        let share = BuildError::check_share;
         let at_least_one = |setting, count: u64| check(count > 0, setting, &count, "1 or more");
         positive("ejection interval", self.interval)?;
         positive("ejection base time", self.base_time)?;

@@ -22,7 +22,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Is told at the start of a call.
+    /// Makes one for a call that begins.
     pub(crate) fn begin(counted: CountedCall) -> Self {
         let judged = None;
         Self { judged, counted }

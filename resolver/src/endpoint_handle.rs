@@ -243,6 +243,10 @@ impl EndpointHandle {
             (Condition::Failing | Condition::Unhealthy, Condition::Unhealthy) => {
                 tracing::debug!(name: "endpoint_still_unhealthy", service, %endpoint, cause, "endpoint is connected, and not healthy");
             }
+            // A server that stops leaves the list first, and then says so.
+            (_, Condition::Unhealthy) if self.is_reserved => {
+                tracing::debug!(name: "endpoint_unhealthy", service, %endpoint, cause, "endpoint in reserve is not healthy");
+            }
             (_, Condition::Unhealthy) => {
                 tracing::warn!(name: "endpoint_unhealthy", service, %endpoint, cause, "endpoint is not healthy");
             }

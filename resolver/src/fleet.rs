@@ -99,7 +99,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until there is something to tell. Cancel safe.
+    /// Waits until a task or a call has something to tell. Cancel safe.
     pub(crate) async fn news(&mut self) -> News {
         let judge = &self.judge;
         let asked = async {
@@ -296,7 +296,7 @@ impl Fleet {
 
     /// Returns what is known of those that may be called, in the order of keys.
     pub(crate) fn observe(&self, with_reserve: bool) -> Vec<Observed<'_>> {
-        self.callable(with_reserve)
+        self.listed(with_reserve)
             .map(EndpointHandle::observe)
             .collect()
     }
@@ -305,7 +305,7 @@ impl Fleet {
     /// of these to those that are not ejected, or to all if all are.
     pub(crate) fn targets(&self, with_reserve: bool) -> Callable {
         let are = |condition| {
-            let handles = self.callable(with_reserve);
+            let handles = self.listed(with_reserve);
             let targets = handles.filter(move |it| it.condition == condition);
             targets
                 .filter_map(|it| it.target.clone())
@@ -351,7 +351,8 @@ impl Fleet {
         }
     }
 
-    fn callable(&self, with_reserve: bool) -> impl Iterator<Item = &EndpointHandle> {
+    /// Returns those that are listed, and those in reserve if they are called, too.
+    fn listed(&self, with_reserve: bool) -> impl Iterator<Item = &EndpointHandle> {
         let handles = self.known.values();
         handles.filter(move |it| with_reserve || !it.is_reserved())
     }
@@ -389,8 +390,8 @@ impl Fleet {
         true
     }
 
-    /// Returns what a task panicked with, if one did.
-    pub(crate) fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+    /// Returns what a task panicked with, if one did; once.
+    pub(crate) fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.panic.take()
     }
 }

@@ -85,7 +85,8 @@ impl HealthCheck {
     }
 
     /// Asks for the health of the service with the channel's own name
-    /// ([`ChannelBuilder::name`](crate::ChannelBuilder::name)), which must be set.
+    /// ([`ChannelBuilder::name`](crate::ChannelBuilder::name)), which must be set. Servers have to report
+    /// that one, or all are unhealthy: it is the name that was dialed, and rarely that of a gRPC service.
     pub fn of_channel() -> Self {
         Self::new(Of::Channel)
     }

@@ -16,9 +16,9 @@
 //!
 //! What is hard is decided by types without a clock, a task or a socket (`endpoint_set`,
 //! `endpoint_changes`, `reserve`, `ejection::outliers`, `slow_start`, `subchannel`, `outlook`, `balance`,
-//! `deadline`, `idleness`, `health::watch`, `transport::liveness`, `source::readings`), and done by short
-//! loops that ask them (`balancer` with its `fleet`, `endpoint_task`, `call`, `health::watching`,
-//! `transport::connection`, `source::dns`).
+//! `deadline`, `idleness`, `health::watch`, `transport::liveness`, `source::readings`,
+//! `source::or_else::choice`), and done by short loops that ask them (`balancer` with its `fleet`,
+//! `endpoint_task`, `call`, `health::watching`, `transport::connection`, `source::dns`, `source::file`).
 
 mod address;
 mod backoff;

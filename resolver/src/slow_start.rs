@@ -56,25 +56,12 @@ impl Default for SlowStart {
 impl SlowStart {
     /// Refuses what makes no sense.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        let check = BuildError::check;
-        let window = self.window;
-        check(
-            !window.is_zero(),
-            "slow start window",
-            &window,
-            "more than zero",
-        )?;
         let aggression = self.aggression;
         let is_power = aggression.is_finite() && aggression > 0.0;
-        check(
-            is_power,
-            "slow start aggression",
-            &aggression,
-            "more than 0",
-        )?;
-        let share = self.min_share;
-        let is_share = (0.0..=1.0).contains(&share);
-        check(is_share, "slow start min share", &share, "from 0 to 1")
+        let setting = "slow start aggression";
+        BuildError::check(is_power, setting, &aggression, "more than 0")?;
+        BuildError::check_positive("slow start window", self.window)?;
+        BuildError::check_share("slow start min share", self.min_share)
     }
 
     /// Returns the share after as many steps.

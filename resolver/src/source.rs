@@ -16,11 +16,11 @@ pub use self::{
     fixed::Fixed,
     or_else::OrElse,
 };
+use crate::builder::NEVER;
 
 /// Intervals within what a source can keep: shorter ones than 100 ms are a hot loop, and no clock
 /// can tell when `Duration::MAX` is over.
 fn within_reason(interval: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(100);
-    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     interval.clamp(SHORTEST, NEVER)
 }

@@ -43,6 +43,26 @@ async fn c45_who_does_not_serve_is_not_picked_and_stays_connected_until_it_does(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_has_left_the_list_and_stops_is_no_warning() {
+    let (network, reporters) = reporting(&["a:1", "b:1", "c:1", "d:1"]);
+    let (said, source) = source();
+    let channel = builder(&network, source).health(HealthCheck::of_server());
+    let channel = channel.connect_lazy().unwrap();
+    said.snapshot(&["a:1", "b:1", "c:1", "d:1"]);
+    until_ready(&channel, &["a:1", "b:1", "c:1", "d:1"]).await;
+    let logged = Logged::start();
+    said.snapshot(&["b:1", "c:1", "d:1"]);
+    until(&channel, |state| state.endpoints[0].is_reserved).await;
+    reporters[0].set_service_status("", NotServing).await;
+    until_it_is(&channel, "a:1", Condition::Unhealthy).await;
+    assert_eq!(logged.names(), [""; 0]);
+    reporters[1].set_service_status("", NotServing).await;
+    until_it_is(&channel, "b:1", Condition::Unhealthy).await;
+    assert_eq!(logged.names(), ["WARN endpoint_unhealthy"]);
+    channel.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn c45_calls_in_flight_go_on_at_a_server_that_does_not_serve_any_more() {
     let (network, reporters) = reporting(&["a:1"]);
     let channel = watched(&network, &["a:1"]);

@@ -1,6 +1,6 @@
 //! Why a channel was not made, or did not connect.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::CallError;
 
@@ -45,6 +45,17 @@ impl BuildError {
             value: format!("{value:?}"),
             expected,
         })
+    }
+
+    /// Refuses no time at all.
+    pub(crate) fn check_positive(setting: &'static str, time: Duration) -> Result<(), Self> {
+        Self::check(!time.is_zero(), setting, &time, "more than zero")
+    }
+
+    /// Refuses what is no share of a whole.
+    pub(crate) fn check_share(setting: &'static str, share: f64) -> Result<(), Self> {
+        let is_share = (0.0..=1.0).contains(&share);
+        Self::check(is_share, setting, &share, "from 0 to 1")
     }
 }
 

@@ -18,7 +18,7 @@
 //!   too, and one that hangs up whenever it fails would never be out.
 //! - An endpoint that leaves is forgotten.
 //!
-//! Reads no clock and has no randomness of its own: `balancer.rs` has both.
+//! Reads no clock and has no randomness of its own: `fleet.rs` has the one, `judge.rs` the other.
 
 use std::{
     collections::BTreeMap,

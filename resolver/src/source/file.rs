@@ -149,8 +149,8 @@ impl WatchedFile {
         self
     }
 
-    fn readings(&self) -> Readings {
-        Readings {
+    fn begin(&self) -> Reads {
+        Reads {
             reader: Reader::new(self.path.clone(), self.max_bytes),
             interval: self.interval,
             timeout: self.timeout,
@@ -163,7 +163,7 @@ impl WatchedFile {
 impl Source for WatchedFile {
     fn poll_update(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
         if self.updates.is_none() {
-            self.updates = Some(stream::unfold(self.readings(), Readings::next).boxed());
+            self.updates = Some(stream::unfold(self.begin(), Reads::next).boxed());
         }
         match &mut self.updates {
             Some(updates) => updates.poll_next_unpin(cx),
@@ -184,7 +184,7 @@ impl fmt::Debug for WatchedFile {
 }
 
 /// One reading after the other.
-struct Readings {
+struct Reads {
     reader: Reader,
     interval: Duration,
     timeout: Duration,
@@ -192,7 +192,7 @@ struct Readings {
     teller: Teller,
 }
 
-impl Readings {
+impl Reads {
     /// Reads until there is something to tell.
     async fn next(mut self) -> Option<(Update, Self)> {
         loop {
@@ -224,11 +224,11 @@ mod tests {
         let path = folder.path().join("servers.json");
         std::fs::write(&path, "[]").unwrap();
         let file = WatchedFile::new(path).timeout(Duration::from_secs(3));
-        let readings = file.readings();
-        let reader = readings.reader.clone();
+        let reads = file.begin();
+        let reader = reads.reader.clone();
         // As if a thread were still reading.
         let hangs = reader.hold().await;
-        let mut updates = stream::unfold(readings, Readings::next).boxed();
+        let mut updates = stream::unfold(reads, Reads::next).boxed();
         let Some(Update::Failed { cause }) = updates.next().await else {
             panic!("it has failed")
         };

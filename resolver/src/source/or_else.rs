@@ -18,9 +18,9 @@ use crate::{Source, Update, balancer::BoxSource};
 ///
 /// Both are followed all the time, so that each is up to date when it is needed.
 ///
-/// - The first is used as soon as it has endpoints and for as long as it has some, however stale: that a registry is
-///   away is no reason to leave the servers it named. What counts is what it says, not whether its
-///   endpoints can be reached.
+/// - The first is used as soon as it has endpoints and for as long as it has some, however stale: that a
+///   registry is away is no reason to leave the servers it named. What counts is what it says, not whether
+///   its endpoints can be reached.
 /// - The second is used while the first says that there are no endpoints, or has failed before it
 ///   named any; at once, so that a file which is not there costs no time.
 /// - A first that says nothing at all is waited for, with patience (5 s), and so is a second that is
@@ -28,7 +28,7 @@ use crate::{Source, Update, balancer::BoxSource};
 /// - If neither has endpoints, the first's empty set counts, then the second's; if neither has a set, it
 ///   is told what both fail with.
 ///
-/// What is told of the health of the one in use names it: `the second source: ...`. A WARN is logged when
+/// What is told of the state of the one in use names it: `the second source: ...`. A WARN is logged when
 /// the second one begins to be used, with the reason, and an INFO when the first one is again. It
 /// ends when both have ended.
 ///

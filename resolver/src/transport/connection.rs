@@ -219,8 +219,9 @@ impl Connection {
     }
 
     /// Returns whether the liveness may decide otherwise than when it was last asked. That the byte stream
-    /// takes no more is news. While a ping is out, only what is read counts. While a call is owed an answer, only the alarm does. Otherwise it
-    /// is a call that is owed one, or, if no alarm is set, any call in flight.
+    /// takes no more is news. While a ping is out, only what is read counts. While a call is owed an answer,
+    /// only the alarm does. Otherwise it is a call that is owed one, or, if no alarm is set, any call in
+    /// flight.
     fn is_news(&self) -> bool {
         match self.alarm.expects {
             Expects::FirstLook => true,

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::FileError;
 use crate::{Address, Endpoint};
 
-const LIST: &str = "a list of \"host:port\" and of {\"addresses\": [\"host:port\", ...], \"metadata\": {\"zone\": \"a\"}}";
+const LIST: &str = "a list of \"host:port\" and of \
+    {\"addresses\": [\"host:port\", ...], \"metadata\": {\"zone\": \"a\"}}";
 
 /// How much of a value an error repeats.
 const EXCERPT: usize = 64;

@@ -63,13 +63,14 @@ enum Told {
 struct Side {
     /// The last snapshot.
     endpoints: Option<Vec<Endpoint>>,
-    health: Health,
+    status: Status,
     snapshots: u64,
     updates: u64,
 }
 
+/// What its last word is worth.
 #[derive(Debug, Default)]
-enum Health {
+enum Status {
     #[default]
     Silent,
     Fresh,
@@ -106,11 +107,11 @@ impl Choice {
     /// whether it is right.
     pub(super) fn ended(&mut self, which: Which, now: Instant) {
         let cause: Cause = Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, "it has ended"));
-        match self.side(which).health {
-            Health::Silent => self.said(which, Update::Failed { cause }),
-            Health::Fresh => self.said(which, Update::Stale { since: now, cause }),
+        match self.side(which).status {
+            Status::Silent => self.said(which, Update::Failed { cause }),
+            Status::Fresh => self.said(which, Update::Stale { since: now, cause }),
             // What stood in the way will now stay there, and says more.
-            Health::Stale { .. } | Health::Failed { .. } => {}
+            Status::Stale { .. } | Status::Failed { .. } => {}
         }
     }
 
@@ -181,13 +182,16 @@ impl Choice {
         if self.told == Some(now) {
             return;
         }
-        let has_told = matches!(self.told, Some(Told::One(whose, count, _)) if (whose, count) == (which, snapshots));
+        let has_told = match self.told {
+            Some(Told::One(whose, count, _)) => (whose, count) == (which, snapshots),
+            Some(Told::Neither(..)) | None => false,
+        };
         let snapshot = side.endpoints.clone().filter(|_| !has_told);
-        let health = side.health.update(which);
+        let status = side.status.update(which);
         // A snapshot says that it is right.
-        let health = health.filter(|it| has_told || !matches!(it, Update::Fresh));
+        let status = status.filter(|it| has_told || !matches!(it, Update::Fresh));
         self.owed.extend(snapshot.map(Update::Snapshot));
-        self.owed.extend(health);
+        self.owed.extend(status);
         self.told = Some(now);
     }
 
@@ -213,15 +217,15 @@ impl Side {
             return;
         }
         self.updates += 1;
-        self.health = match update {
+        self.status = match update {
             Update::Snapshot(endpoints) => {
                 self.snapshots += 1;
                 self.endpoints = Some(endpoints);
-                Health::Fresh
+                Status::Fresh
             }
-            Update::Fresh => Health::Fresh,
-            Update::Stale { since, cause } => Health::Stale { since, cause },
-            Update::Failed { cause } => Health::Failed { cause },
+            Update::Fresh => Status::Fresh,
+            Update::Stale { since, cause } => Status::Stale { since, cause },
+            Update::Failed { cause } => Status::Failed { cause },
         };
     }
 
@@ -231,18 +235,18 @@ impl Side {
     }
 
     fn is_silent(&self) -> bool {
-        matches!(self.health, Health::Silent)
+        matches!(self.status, Status::Silent)
     }
 
     fn cause(&self) -> Option<&Cause> {
-        match &self.health {
-            Health::Silent | Health::Fresh => None,
-            Health::Stale { cause, .. } | Health::Failed { cause } => Some(cause),
+        match &self.status {
+            Status::Silent | Status::Fresh => None,
+            Status::Stale { cause, .. } | Status::Failed { cause } => Some(cause),
         }
     }
 }
 
-impl Health {
+impl Status {
     fn update(&self, which: Which) -> Option<Update> {
         match self {
             Self::Silent => None,

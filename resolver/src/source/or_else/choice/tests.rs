@@ -249,7 +249,7 @@ proptest! {
                 Some((which, count)) => {
                     prop_assert_eq!(shown.as_ref(), Some(&endpoints(which, count)));
                     prop_assert_eq!(choice.used(), Some(which));
-                    let is_right = matches!(choice.side(which).health, Health::Fresh);
+                    let is_right = matches!(choice.side(which).status, Status::Fresh);
                     prop_assert_eq!(is_fresh, is_right, "its health is that of the one in use");
                 }
             }
