@@ -19,7 +19,7 @@ use crate::{
         Reachable, Watching,
     },
     trouble::Trouble,
-    watch::{Cancel, Change, Page, Put, Step, Watch},
+    watch::{Cancel, Change, Fingerprint, Page, Put, Step, Watch},
 };
 
 /// How a key and its value become something.
@@ -344,12 +344,8 @@ impl<R: Reader> Follower<R> {
 
     fn put(&mut self, kv: KeyValue) -> Put<Option<R::Value>> {
         let read = self.reader.read(&kv);
-        let KeyValue {
-            key,
-            lease,
-            revision,
-            ..
-        } = kv;
+        let fingerprint = Fingerprint::of(&kv);
+        let KeyValue { key, revision, .. } = kv;
         let value = match read {
             Ok(value) => {
                 self.rejected.accept(&key, revision);
@@ -368,7 +364,7 @@ impl<R: Reader> Follower<R> {
             key,
             value,
             revision,
-            lease,
+            fingerprint,
         }
     }
 
