@@ -20,7 +20,7 @@ use crate::{
     },
     metrics::WatchMetrics,
     trouble::Trouble,
-    watch::{Cancel, Change, Page, Put, Step, Watch},
+    watch::{Cancel, Change, Fingerprint, Page, Put, Step, Watch},
 };
 
 /// How a key and its value become something.
@@ -359,12 +359,8 @@ impl<R: Reader> Follower<R> {
 
     fn put(&mut self, kv: KeyValue) -> Put<Option<R::Value>> {
         let read = self.reader.read(&kv);
-        let KeyValue {
-            key,
-            lease,
-            revision,
-            ..
-        } = kv;
+        let fingerprint = Fingerprint::of(&kv);
+        let KeyValue { key, revision, .. } = kv;
         let value = match read {
             Ok(value) => {
                 self.rejected.accept(&key, revision);
@@ -383,7 +379,7 @@ impl<R: Reader> Follower<R> {
             key,
             value,
             revision,
-            lease,
+            fingerprint,
         }
     }
 

@@ -22,8 +22,10 @@
 //! Where no put is known there is none to open at: the range is listed instead.
 //! ```
 //!
-//! - A watch resumes *at* the last put that is known, which must come again: the revisions of an
-//!   etcd that was wiped and has grown past ours would otherwise pass for a continuation.
+//! - A watch resumes *at* the last put that is known, which must come again, and with all that is
+//!   known of its revision: the revisions of an etcd that was wiped and has grown past ours would
+//!   otherwise pass for a continuation. A put is known by what it put ([`fingerprint`]), not by its
+//!   key and revision alone: another history may have put something else just there.
 //! - After a list the watch begins at its revision, not after: one that has yet to begin gets no
 //!   progress (`mvcc/watchable_store.go`, since 3.4.38, 3.5.22 and 3.6.2), and would pass for silent.
 //! - It never resumes at the revision in a response's header, which can be ahead of what was
@@ -35,7 +37,8 @@
 //!   is there again or a grace is over ([`carried`]). A list is of another history if its revision
 //!   is below ours, or if it holds an old put that we do not know. An etcd that was wiped, and
 //!   has forgotten all that it did up to our revision, cannot be told from one that compacted it;
-//!   nor can one whose first answer since is too large to be read.
+//!   nor can one whose first answer since is too large to be read; nor one that has put all that we
+//!   look at again, at the same revisions, and differs only in what was before that.
 //! - One that begins in the past lists what was then, so that the watch brings all that has come
 //!   since; where that is compacted, it begins with what there is now.
 //! - One that is to miss nothing ([`Watch::unbroken`]) goes on like that each time: at the last put,
@@ -50,6 +53,7 @@
 mod anchor;
 mod carried;
 mod entries;
+mod fingerprint;
 mod freshness;
 mod resumption;
 mod state;
@@ -64,16 +68,16 @@ use std::{
 
 use switchboard_resolver::Cause;
 
-pub(crate) use self::entries::Entry;
 pub use self::freshness::Freshness;
 pub(crate) use self::step::{Cancel, Change, Page, Put, Step};
 use self::{
     anchor::{Anchor, Owed},
     carried::Carried,
-    entries::{Entries, go_on, newest},
+    entries::{Entries, agree, go_on, newest},
     resumption::Resumption,
     state::{Listed, State},
 };
+pub(crate) use self::{entries::Entry, fingerprint::Fingerprint};
 use crate::retry::{RETRY, SLOW_RETRY};
 
 /// How long a watch may be silent before it is asked for its progress, and how long it has to
@@ -235,15 +239,7 @@ impl<T> Watch<T> {
         if *revision == 0 {
             *revision = page.revision;
         }
-        pages.extend(page.entries.into_iter().map(|put| {
-            let (revision, lease) = (put.revision, put.lease);
-            let entry = put.value.map(|value| Entry {
-                value,
-                revision,
-                lease,
-            });
-            (put.key, entry)
-        }));
+        pages.extend(page.entries.into_iter().map(Put::into_entry));
         let mut is_known = false;
         if !page.more {
             let (revision, pages) = (*revision, mem::take(pages));
@@ -286,12 +282,17 @@ impl<T> Watch<T> {
     /// The watch brought these, in the order of their revisions, all of a revision together. Returns
     /// whether they are of the history that is followed.
     pub(crate) fn events(&mut self, changes: Vec<Change<T>>, now: Instant) -> bool {
-        if let State::Watching { owes, .. } = &mut self.state
-            && let Some(Owed::Due(anchor) | Owed::Overdue(anchor)) = owes.take()
-            && !changes.iter().any(|change| change.is(&anchor))
-        {
-            self.begin_again(now);
-            return false;
+        if let State::Watching { owes, .. } = &mut self.state {
+            let is_there = match owes.take() {
+                Some(Owed::Due(anchor) | Owed::Overdue(anchor)) => {
+                    changes.iter().any(|change| change.is(&anchor))
+                }
+                None => true,
+            };
+            if !is_there || !changes.iter().all(|it| agree(&self.entries, it)) {
+                self.begin_again(now);
+                return false;
+            }
         }
         let known = self.revision;
         for change in changes {
@@ -302,23 +303,15 @@ impl<T> Watch<T> {
             self.revision = revision;
             self.begin = self.resumption.begin(revision);
             match change {
-                Change::Put(Put {
-                    key,
-                    value: Some(value),
-                    revision,
-                    lease,
-                }) => {
-                    self.carried.held_again(&key);
-                    let entry = Entry {
-                        value,
-                        revision,
-                        lease,
+                Change::Put(put) => {
+                    let (key, Some(entry)) = put.into_entry() else {
+                        continue;
                     };
+                    self.carried.held_again(&key);
                     self.resumption.seen(|| Some(Anchor::of(&key, &entry)));
                     self.entries.insert(key, entry);
                     self.changed = true;
                 }
-                Change::Put(Put { value: None, .. }) => {}
                 Change::Delete { key, .. } => self.changed |= self.entries.remove(&key).is_some(),
             }
         }

@@ -8,6 +8,7 @@ use switchboard::{
     Registry,
     coordination::{Config, ConfigError, ConfigState, InvalidConfig},
 };
+use switchboard_embedded::{EmbeddedEtcd, Network};
 use tokio::time::timeout;
 
 use crate::{
@@ -374,4 +375,31 @@ async fn it_ends_with_its_last_clone_or_with_the_registry(etcd: &mut Server) {
     );
     assert!(soon(stream.next()).await.is_none());
     assert_eq!(*second.current(), limits(2), "the last value stays");
+}
+
+/// On a clock that nobody waits for, since it is decided by who comes first.
+#[tokio::test(start_paused = true)]
+async fn what_a_wiped_etcd_holds_at_the_same_key_and_revision_is_shown() {
+    let (etcd, network) = (EmbeddedEtcd::start(), Network::new());
+    etcd.serve(network.listen("etcd:2379").unwrap());
+    let registry = |name: &str| {
+        let builder = Registry::builder("etcd:2379").unwrap();
+        let builder = builder.connector(network.connector(name));
+        builder.connect_lazy().unwrap()
+    };
+    let (writer, replica) = (registry("writer"), registry("replica"));
+    let before = put(&writer, KEY, r#"{"calls": 1}"#).await;
+    let mut config = load(&replica).await;
+
+    let link = network.link("replica", "etcd:2379");
+    link.refuse();
+    link.reset();
+    etcd.wipe();
+    let after = put(&writer, KEY, r#"{"calls": 2}"#).await;
+    assert_eq!(before, after, "the other history is as long as ours");
+    link.heal();
+    assert_eq!(*soon(config.changed()).await.unwrap(), limits(2));
+    let mut state = config.state();
+    let is_fresh = |state: &ConfigState<Limits>| state.stale.is_none();
+    drop(soon(state.wait_for(is_fresh)).await.unwrap());
 }

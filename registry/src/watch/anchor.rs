@@ -1,14 +1,14 @@
 //! The put that a watch is resumed at.
 
-use super::Entry;
+use super::{Entry, Fingerprint};
 
-/// A put that was seen, by which a history is known again: no other one has that key under that
-/// lease at that revision.
+/// A put that was seen, by which a history is known again: no other one has put the same under that
+/// key at that revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Anchor {
     pub(super) key: Vec<u8>,
     pub(super) revision: i64,
-    pub(super) lease: i64,
+    pub(super) fingerprint: Fingerprint,
 }
 
 impl Anchor {
@@ -16,7 +16,7 @@ impl Anchor {
         Self {
             key: key.to_vec(),
             revision: entry.revision,
-            lease: entry.lease,
+            fingerprint: entry.fingerprint,
         }
     }
 }

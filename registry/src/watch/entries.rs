@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::{anchor::Anchor, state::Listed};
+use super::{Change, Fingerprint, anchor::Anchor, state::Listed};
 
-/// A value, the revision that brought it, and its lease.
+/// A value, the revision that brought it, and what tells the put from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry<T> {
     pub(crate) value: T,
     pub(crate) revision: i64,
-    pub(crate) lease: i64,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl<T> Entry<T> {
+    /// Whether that put brought it, of those under its key.
+    fn is(&self, revision: i64, fingerprint: Fingerprint) -> bool {
+        (self.revision, self.fingerprint) == (revision, fingerprint)
+    }
 }
 
 /// What a range held, by keys.
@@ -26,11 +33,22 @@ pub(super) fn newest<T>(entries: &Entries<T>) -> Option<Anchor> {
 pub(super) fn go_on<T>(entries: &Entries<T>, revision: i64, listed: &[Listed<T>]) -> bool {
     let is_known = |key: &Vec<u8>, listed: &Entry<T>| {
         let known = entries.get(key);
-        known.is_some_and(|it| (it.revision, it.lease) == (listed.revision, listed.lease))
+        known.is_some_and(|it| it.is(listed.revision, listed.fingerprint))
     };
     listed.iter().all(|(key, listed)| match listed {
         Some(listed) => listed.revision > revision || is_known(key, listed),
         // What cannot be decoded was not taken in before either.
         None => true,
+    })
+}
+
+/// Whether a change can be of the history in which `entries` were there: what that did at the
+/// revision of an entry is what brought the entry.
+pub(super) fn agree<T>(entries: &Entries<T>, change: &Change<T>) -> bool {
+    let known = entries.get(change.key());
+    known.is_none_or(|known| match change {
+        _ if known.revision != change.revision() => true,
+        Change::Put(put) => known.is(put.revision, put.fingerprint),
+        Change::Delete { .. } => false,
     })
 }

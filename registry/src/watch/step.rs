@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use switchboard_resolver::Cause;
 
-use super::Anchor;
+use super::{Anchor, Entry, Fingerprint};
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,20 @@ pub(crate) struct Put<T> {
     pub(crate) key: Vec<u8>,
     pub(crate) value: Option<T>,
     pub(crate) revision: i64,
-    pub(crate) lease: i64,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl<T> Put<T> {
+    /// Returns the key, and what it holds, where that can be decoded.
+    pub(super) fn into_entry(self) -> (Vec<u8>, Option<Entry<T>>) {
+        let (revision, fingerprint) = (self.revision, self.fingerprint);
+        let entry = self.value.map(|value| Entry {
+            value,
+            revision,
+            fingerprint,
+        });
+        (self.key, entry)
+    }
 }
 
 /// One event.
@@ -70,6 +83,12 @@ pub(crate) enum Cancel {
 }
 
 impl<T> Change<T> {
+    pub(super) fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(Put { key, .. }) | Self::Delete { key, .. } => key,
+        }
+    }
+
     pub(super) fn revision(&self) -> i64 {
         match self {
             Self::Put(Put { revision, .. }) | Self::Delete { revision, .. } => *revision,
@@ -78,6 +97,7 @@ impl<T> Change<T> {
 
     pub(super) fn is(&self, anchor: &Anchor) -> bool {
         let Self::Put(put) = self else { return false };
-        (&put.key, put.revision, put.lease) == (&anchor.key, anchor.revision, anchor.lease)
+        (&put.key, put.revision, put.fingerprint)
+            == (&anchor.key, anchor.revision, anchor.fingerprint)
     }
 }

@@ -1,11 +1,13 @@
 //! A watch, and what it is told.
 
+mod anchors;
 mod examples;
 mod histories;
 mod transitions;
 mod unbroken;
 
 use super::*;
+use crate::etcd::KeyValue;
 
 #[allow(
     clippy::disallowed_methods,
@@ -30,6 +32,14 @@ fn cause() -> Cause {
 }
 
 fn put(key: &str, value: &str, revision: i64) -> Put<String> {
+    under(LEASE, key, value, revision)
+}
+
+fn under(lease: i64, key: &str, value: &str, revision: i64) -> Put<String> {
+    let kv = KeyValue {
+        lease,
+        ..KeyValue::new(key, value)
+    };
     let value = Some(value)
         .filter(|value| *value != "garbage")
         .map(str::to_owned);
@@ -37,7 +47,7 @@ fn put(key: &str, value: &str, revision: i64) -> Put<String> {
         key: key.into(),
         value,
         revision,
-        lease: LEASE,
+        fingerprint: Fingerprint::of(&kv),
     }
 }
 

@@ -82,11 +82,12 @@ fn a_history_without_the_last_event_is_another_one_and_listed() {
     later.events(vec![Change::Put(put("a", "1", 20))]);
     assert_eq!(later.next(), FIRST_PAGE);
     let mut other_lease = resumed();
-    other_lease.events(vec![Change::Put(Put {
-        lease: 8,
-        ..put("a", "1", 4)
-    })]);
+    other_lease.events(vec![Change::Put(under(8, "a", "1", 4))]);
     assert_eq!(other_lease.next(), FIRST_PAGE);
+    let mut other_value = resumed();
+    other_value.events(vec![Change::Put(put("a", "2", 4))]);
+    assert_eq!(other_value.next(), FIRST_PAGE);
+    assert!(other_value.is_stale());
     let mut silent = resumed();
     answer_without_events(&mut silent);
     answer_without_events(&mut silent);
@@ -433,15 +434,10 @@ fn a_list_that_went_back_or_holds_an_old_put_that_is_unknown_is_of_another_histo
     };
     assert!(is_of_another_history(&relisted(9, put("b", "1", 9))));
     assert!(is_of_another_history(&relisted(50, put("b", "1", 9))));
-    let other_lease = Put {
-        lease: 8,
-        ..put("a", "1", 4)
-    };
-    let other_lease = relisted(50, other_lease);
-    assert!(
-        !other_lease.is_stale(),
-        "what is carried over is there again"
-    );
+    for other in [under(8, "a", "1", 4), put("a", "2", 4)] {
+        let other = relisted(50, other);
+        assert!(!other.is_stale(), "what is carried over is there again");
+    }
     assert!(!relisted(50, put("b", "1", 11)).is_stale());
     assert!(!relisted(50, put("a", "1", 4)).is_stale());
 }

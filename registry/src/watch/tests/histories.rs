@@ -1,7 +1,8 @@
 //! What holds whatever happens: random histories of a range, followed.
 //!
 //! The model keeps all that each history ever held, so lists come in pages with changes,
-//! compactions and wipes in between. Leases number the histories: an entry tells which it is of.
+//! compactions and wipes in between. Values number the histories: an entry tells which it is of, and
+//! nothing else does, so that two histories often put another value under one key at one revision.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -28,6 +29,12 @@ struct History {
     listed: Option<Instant>,
 }
 
+/// Returns which history a value is of.
+fn number_of(value: &str) -> i64 {
+    let (_, number) = value.split_once(" of ").expect("all values say that");
+    number.parse().expect("a number")
+}
+
 /// The keys of a page.
 const MODEL_PAGE: usize = 2;
 
@@ -42,21 +49,9 @@ impl History {
         let done = usize::try_from(revision - 1).expect("a revision");
         for change in self.revisions[..done].iter().flatten() {
             match change.clone() {
-                Change::Put(Put {
-                    key,
-                    value,
-                    revision,
-                    lease,
-                }) => {
-                    let value = value.expect("the model puts no garbage");
-                    contents.insert(
-                        key,
-                        Entry {
-                            value,
-                            revision,
-                            lease,
-                        },
-                    );
+                Change::Put(put) => {
+                    let (key, entry) = put.into_entry();
+                    contents.insert(key, entry.expect("the model puts no garbage"));
                 }
                 Change::Delete { key, .. } => {
                     contents.remove(&key);
@@ -80,10 +75,10 @@ impl History {
         let changes = writes.iter().filter_map(|(key, value)| {
             let key = key.to_string();
             match value {
-                Some(value) => Some(Change::Put(Put {
-                    lease: self.number,
-                    ..put(&key, &value.to_string(), revision)
-                })),
+                Some(value) => {
+                    let value = format!("{value} of {}", self.number);
+                    Some(Change::Put(put(&key, &value, revision)))
+                }
                 None => held
                     .contains_key(key.as_bytes())
                     .then(|| delete(&key, revision)),
@@ -104,7 +99,7 @@ impl History {
             key,
             value: Some(entry.value),
             revision: entry.revision,
-            lease: entry.lease,
+            fingerprint: entry.fingerprint,
         });
         Page {
             revision: self.revision(),
@@ -290,7 +285,7 @@ impl<'a> World<'a> {
     /// Whether the watch takes what another history held for what this one holds.
     fn knows_another_history(&self) -> bool {
         let mut known = self.fixture.watch.entries.values();
-        known.any(|entry| entry.lease != self.history.number)
+        known.any(|entry| number_of(&entry.value) != self.history.number)
     }
 
     /// Does the next step.
@@ -380,8 +375,9 @@ impl<'a> World<'a> {
             watch.entries.len() + carried.len(),
             "no key is shown twice"
         );
-        let was_held =
-            |entry: &Entry<String>| watch.revision > 0 && entry.lease == self.history.number;
+        let was_held = |entry: &Entry<String>| {
+            watch.revision > 0 && number_of(&entry.value) == self.history.number
+        };
         if is_fresh || watch.entries.values().any(was_held) {
             let held = self.history.contents(watch.revision);
             prop_assert_eq!(&watch.entries, &held, "it is what etcd held");
@@ -393,7 +389,7 @@ impl<'a> World<'a> {
             if shown.contains_key(key) || self.is_beyond_telling {
                 continue;
             }
-            if entry.lease == self.history.number {
+            if number_of(&entry.value) == self.history.number {
                 let held = self.history.contents(watch.revision);
                 prop_assert!(
                     !held.contains_key(key),
@@ -420,8 +416,7 @@ impl<'a> World<'a> {
     fn check_heard(&self) -> Result<(), TestCaseError> {
         let (history, revision) = self.heard.begun;
         if history != self.history.number {
-            let is_of_it =
-                |it: &Change<String>| matches!(it, Change::Put(put) if put.lease == history);
+            let is_of_it = |it: &Change<String>| matches!(it, Change::Put(put) if put.value.as_deref().map(number_of) == Some(history));
             let heard = &self.heard;
             let knows_it = heard.began_with > 0 || heard.changes.iter().any(is_of_it);
             prop_assert!(
