@@ -62,6 +62,32 @@ enum Pick {
     Blocked(Obstacle),
 }
 
+impl Picked {
+    /// Takes the right to call a target, if it can be had.
+    fn take(target: &Arc<Target>) -> Option<Self> {
+        loop {
+            let witness = target.witness.as_ref();
+            let admission = match witness {
+                Some(witness) => Some(witness.admit()?),
+                None => None,
+            };
+            if let Some(slot) = target.transport.slot() {
+                let target = target.clone();
+                return Some(Self {
+                    target,
+                    admission,
+                    slot,
+                });
+            }
+            // Whoever was told of a slot meanwhile may have found the turn taken, and waits for another.
+            let had_turn = admission.is_some_and(Admission::give_back);
+            if !had_turn || !target.transport.has_room() {
+                return None;
+            }
+        }
+    }
+}
+
 impl Calls {
     /// Makes one call, up to the headers of its response: sends the request as often as it takes.
     ///
@@ -82,10 +108,11 @@ impl Calls {
             let mut refuser = None::<Endpoint>;
             loop {
                 let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
+                // In this order: the leave is given back before the slot, as its contract has it.
                 let Picked {
                     target,
-                    admission,
                     slot,
+                    admission,
                 } = match picking.await {
                     Ok(picked) => picked,
                     Err(error) => break 'failed error,
@@ -97,17 +124,19 @@ impl Calls {
                 }
                 let can_be_repeated = body.is_whole();
                 let request = head.request(&target.transport, now);
+                ending.sent(&target, admission);
                 let exchange = match target.transport.send(request, body, slot, now) {
                     Ok(exchange) => exchange,
-                    Err(Failure::Unsent(_)) => {
-                        self.metrics.unsent();
-                        continue;
-                    }
                     Err(failure) => {
+                        // No server has seen it.
+                        ending.sent_back();
+                        if let Failure::Unsent(_) = failure {
+                            self.metrics.unsent();
+                            continue;
+                        }
                         break 'failed CallError::failed(&self.service, &target.endpoint, failure);
                     }
                 };
-                ending.sent(&target, admission);
                 match headers(exchange, &deadline).await {
                     Some(Ok((response, call))) => {
                         return Ok(self.response(response, call, head, &target, ending));
@@ -236,19 +265,7 @@ impl Calls {
     fn look(&self, wait_for_ready: bool, refuser: Option<&Endpoint>) -> Result<Pick, CallError> {
         Ok(match &**self.views.load() {
             View::Ready(picker) => {
-                let take = |target: &Arc<Target>| {
-                    let admission = match &target.witness {
-                        Some(witness) => Some(witness.admit()?),
-                        None => None,
-                    };
-                    let slot = target.transport.slot()?;
-                    let target = target.clone();
-                    Some(Picked {
-                        target,
-                        admission,
-                        slot,
-                    })
-                };
+                let take = Picked::take;
                 let picked = match refuser {
                     None => picker.pick(take),
                     Some(refuser) => {

@@ -33,7 +33,8 @@ use self::{
 /// (A50), and for what that cannot judge, fewer than five endpoints or few calls, a breaker.
 ///
 /// An ejected endpoint keeps its connection. When its time is over it gets one call on trial: if that
-/// succeeds it is back, and if not it is ejected again, for longer. If all endpoints that are connected
+/// succeeds it is back, and if not it is ejected again, for longer. One that has no answer within
+/// `base_time` does not keep others away: the next one may try, too, and the first to end decides. If all endpoints that are connected
 /// are ejected, they are called all the same.
 ///
 /// ```

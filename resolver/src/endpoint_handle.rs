@@ -11,7 +11,7 @@ use crate::{
     error::chain,
     outlook::{Observed, Trouble},
     state::{Condition, EndpointState},
-    transport::{InFlight, Transport},
+    transport::{Capacity, InFlight, Transport},
     view::Target,
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct EndpointHandle {
     pub(crate) target: Option<Arc<Target>>,
     /// How many calls there are, on all its connections.
     in_flight: InFlight,
+    /// How many there may be.
+    pub(crate) capacity: Capacity,
     /// All this as it is shown. Kept, so that a report costs its own endpoint's and not those of
     /// thousands.
     pub(crate) state: Arc<EndpointState>,
@@ -46,6 +48,7 @@ impl EndpointHandle {
         commands: mpsc::UnboundedSender<Command>,
         condition: Condition,
         witness: Option<Witness>,
+        capacity: Capacity,
     ) -> Self {
         Self {
             task,
@@ -65,6 +68,7 @@ impl EndpointHandle {
             last_trouble: None,
             target: None,
             in_flight: InFlight::default(),
+            capacity,
         }
     }
 
@@ -133,7 +137,12 @@ impl EndpointHandle {
 
     pub(crate) fn take_in(&mut self, report: Report) {
         self.condition = report.condition;
-        self.last_trouble = report.last_trouble;
+        // Its task does not know what it was ejected for.
+        let known = self.last_trouble.take();
+        self.last_trouble = match report.last_trouble {
+            Some(told) if known.as_ref().is_none_or(|it| it.at <= told.at) => Some(told),
+            _ => known,
+        };
         self.aim(report.transport);
         self.show();
     }

@@ -60,6 +60,8 @@ pub(crate) struct Report {
 pub(crate) struct EndpointTask {
     pub(crate) endpoint: Endpoint,
     pub(crate) dialing: Arc<Dialing>,
+    /// What its connections have in common.
+    pub(crate) capacity: Capacity,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     pub(crate) rng: fastrand::Rng,
@@ -118,11 +120,10 @@ impl EndpointTask {
         // Connections that take no more calls while some are in flight, and what those still have to
         // send. They may outlive the connection after them, so draining waits for all.
         let tasks = TaskTracker::new();
-        let capacity = self.dialing.capacity();
         let mut link = Link {
             work: match subchannel.condition() {
                 Condition::Idle => Work::Resting,
-                _ => Work::Dialing(self.dial(&tasks, &capacity)),
+                _ => Work::Dialing(self.dial(&tasks)),
             },
             transport: None,
             watching: None,
@@ -145,7 +146,7 @@ impl EndpointTask {
             };
             let next = match step {
                 Step::Serve => None,
-                Step::Dial => Some(Work::Dialing(self.dial(&tasks, &capacity))),
+                Step::Dial => Some(Work::Dialing(self.dial(&tasks))),
                 Step::WaitUntil(at) => Some(Work::Waiting(Instant::from_std(at))),
                 Step::Rest => Some(Work::Resting),
                 Step::Drain => Some(Work::draining(tasks.clone())),
@@ -243,11 +244,10 @@ impl EndpointTask {
     fn dial(
         &self,
         tasks: &TaskTracker,
-        capacity: &Capacity,
     ) -> BoxFuture<'static, Result<(Transport, Connection), DialError>> {
         let (endpoint, dialing, tasks) =
             (self.endpoint.clone(), self.dialing.clone(), tasks.clone());
-        let capacity = capacity.clone();
+        let capacity = self.capacity.clone();
         Box::pin(async move { dialing.dial(&endpoint, &tasks, &capacity).await })
     }
 }

@@ -3,7 +3,11 @@
 //! Each is listed by the source, or in reserve, or drains: it gets no more calls, and ends with its
 //! last one. Who is what is decided elsewhere; this does it, and knows how each is.
 
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use tokio::{
     sync::mpsc,
@@ -23,6 +27,7 @@ use crate::{
     slow_start::{Ramps, SlowStart},
     state::{Condition, EndpointState},
     subchannel::Subchannel,
+    transport::Capacity,
     view::Target,
 };
 
@@ -119,15 +124,19 @@ impl Fleet {
     /// together are not a thousand views of a thousand.
     pub(crate) fn take_in(&mut self, news: News) -> Losses {
         let mut lost = Losses::default();
+        let mut ended = HashSet::new();
         let mut next = Some(news);
         while let Some(news) = next {
             match news {
                 News::Report(report) => self.on_report(report, &mut lost),
-                News::Ended(ended) => self.on_ended(ended),
+                News::Ended(task) => {
+                    ended.insert(self.on_ended(task));
+                }
                 News::Calls => self.look(),
             }
             next = self.next_news();
         }
+        self.forget(&ended);
         lost
     }
 
@@ -150,9 +159,11 @@ impl Fleet {
 
     fn start(&mut self, endpoint: Endpoint, is_idle: bool) -> EndpointHandle {
         let (commands, receiver) = mpsc::unbounded_channel();
+        let capacity = self.capacity(&endpoint);
         let task = EndpointTask {
             endpoint: endpoint.clone(),
             dialing: self.dialing.clone(),
+            capacity: capacity.clone(),
             commands: receiver,
             reports: self.reporter.clone(),
             rng: self.rng.fork(),
@@ -166,7 +177,15 @@ impl Fleet {
         let now = Instant::now().into_std();
         let judge = self.judge.as_mut();
         let witness = judge.map(|it| it.added(endpoint.key(), now));
-        EndpointHandle::new(task, endpoint, commands, condition, witness)
+        EndpointHandle::new(task, endpoint, commands, condition, witness, capacity)
+    }
+
+    /// Returns how many calls an endpoint may have. One that comes back while it drains has those it had.
+    fn capacity(&self, endpoint: &Endpoint) -> Capacity {
+        let is_limited = self.dialing.settings.max_calls_in_flight.is_some();
+        let mut draining = self.draining.iter().filter(|_| is_limited);
+        let before = draining.find(|it| it.endpoint().key() == endpoint.key());
+        before.map_or_else(|| self.dialing.capacity(), |it| it.capacity.clone())
     }
 
     /// Takes in that the source says something else of an endpoint.
@@ -250,21 +269,27 @@ impl Fleet {
         }
     }
 
-    fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
-        let task = match &ended {
-            Ok((task, ())) => *task,
-            Err(error) => error.id(),
+    /// Takes in that a task has ended, and returns which.
+    fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) -> task::Id {
+        let error = match ended {
+            Ok((task, ())) => return task,
+            Err(error) => error,
         };
-        self.draining.retain(|it| it.task != task);
-        let Err(error) = ended else {
-            return;
-        };
+        let task = error.id();
         // One that panicked is not redialed; the others are called as before.
         if let Some(it) = self.known.values_mut().find(|it| it.task == task) {
             it.panicked();
         }
         // Not cancelled: nobody aborts these tasks.
         self.panic = error.try_into_panic().ok().or(self.panic.take());
+        task
+    }
+
+    /// Forgets those of whose tasks nothing is left: all at once, for thousands end together.
+    fn forget(&mut self, ended: &HashSet<task::Id>) {
+        if !ended.is_empty() {
+            self.draining.retain(|it| !ended.contains(&it.task));
+        }
     }
 
     pub(crate) fn tell_all(&self, command: impl Fn() -> Command) {
@@ -289,7 +314,8 @@ impl Fleet {
             |is: &dyn Fn(&EndpointHandle) -> bool| self.known.values().filter(|it| is(it)).count();
         Counts {
             listed: of(&|it| !it.is_reserved()),
-            ready: of(&|it| !it.is_reserved() && it.condition == Condition::Ready),
+            // As it is shown: one that is ejected does not do its work either.
+            ready: of(&|it| !it.is_reserved() && it.state.condition == Condition::Ready),
             reserved: of(&|it| it.is_reserved()),
         }
     }
@@ -383,10 +409,11 @@ impl Fleet {
         let Some(ended) = self.tasks.join_next_with_id().await else {
             return false;
         };
-        self.on_ended(ended);
+        let mut tasks = HashSet::from([self.on_ended(ended)]);
         while let Some(ended) = self.tasks.try_join_next_with_id() {
-            self.on_ended(ended);
+            tasks.insert(self.on_ended(ended));
         }
+        self.forget(&tasks);
         true
     }
 

@@ -142,6 +142,10 @@ impl Reserve {
     /// Lets all go that are kept.
     pub(crate) fn clear(&mut self) {
         self.vanished.clear();
+        // None that is not there is called; the last set is listed, and stays.
+        if self.usage == ReserveUse::Used {
+            self.usage = ReserveUse::Unused;
+        }
     }
 
     /// Takes in how many endpoints there are, and returns how the reserve was used, and how it is now.

@@ -222,6 +222,11 @@ impl Transport {
         })
     }
 
+    /// Returns whether there is such a right to be had.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.slots.have_room()
+    }
+
     /// Returns whether the connection takes no more calls. Once it does not, it never will.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.slots.is_closed()

@@ -18,7 +18,7 @@ use switchboard_proto::{
     HelloReply, HelloRequest, HellosRequest,
     greeter_server::{Greeter, GreeterServer},
 };
-use switchboard_resolver::{Channel, Condition, Ejection};
+use switchboard_resolver::{Channel, Condition, Ejection, ReserveUse};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -222,6 +222,95 @@ async fn c48_there_is_never_more_than_one_probe_and_one_that_is_given_up_is_made
     let addresses = shares(&channel, 30).await;
     assert!(addresses.contains_key("s0:1"), "{addresses:?}");
     until_it_is(&channel, "s0:1", Condition::Ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c48_a_probe_that_never_ends_does_not_keep_the_next_one_away() {
+    let (_network, servers, channel) = moody::<3>(Ejection::default()).await;
+    servers[0].answer(Code::Unavailable);
+    codes(&channel, 15).await;
+    until_ejected(&channel, "s0:1").await;
+    servers[0].answer(Code::Ok);
+    servers[0].hold();
+    servers[0].calls();
+    let start = Instant::now();
+    let mut calls = JoinSet::new();
+    let mut probed = Vec::new();
+    while start.elapsed() < 100 * SECOND {
+        sleep(SECOND / 10).await;
+        for _ in 0..3 {
+            let channel = channel.clone();
+            calls.spawn(async move { call(&channel).await });
+        }
+        tokio::task::yield_now().await;
+        let probes = servers[0].calls();
+        assert!(probes <= 1, "{probes} probes at once");
+        probed.extend((probes == 1).then(|| start.elapsed()));
+    }
+    // Each as long after the one before as a first ejection lasts.
+    assert!((3..=4).contains(&probed.len()), "{probed:?}");
+    for pair in probed.windows(2) {
+        assert!(pair[1] - pair[0] >= 29 * SECOND, "{probed:?}");
+    }
+    // Whichever ends first decides.
+    servers[0].release();
+    until_it_is(&channel, "s0:1", Condition::Ready).await;
+    for ended in within(SOON, calls.join_all()).await {
+        ended.unwrap();
+    }
+}
+
+/// What of the last set is listed still serves, and fails all calls: those in reserve do better.
+#[tokio::test(start_paused = true)]
+async fn c57_the_reserve_is_called_when_those_that_are_listed_are_ejected() {
+    let network = Network::new();
+    let servers = ["s0:1", "s1:1", "s2:1", "s3:1"].map(|it| Moody::serve(&network, it));
+    let addresses = servers.each_ref().map(|it| it.address.as_str());
+    let (said, source) = source();
+    let builder = builder(&network, source).ejection(Ejection::default());
+    let channel = builder.connect_lazy().unwrap();
+    said.snapshot(&addresses);
+    until_ready(&channel, &addresses).await;
+    said.snapshot(&addresses[..2]);
+    until_ready(&channel, &addresses[..2]).await;
+    assert_eq!(channel.state().reserve, ReserveUse::Unused);
+    servers[..2].iter().for_each(|it| it.answer(Code::Internal));
+    // Once one of them is, the reserve has a part of the calls.
+    codes(&channel, 30).await;
+    until_ejected(&channel, "s0:1").await;
+    until_ejected(&channel, "s1:1").await;
+    assert_eq!(channel.state().reserve, ReserveUse::Used);
+    assert_eq!(codes(&channel, 20).await, [(Code::Ok, 20)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_endpoint_was_ejected_for_is_told_until_it_fails_otherwise() {
+    let (network, servers, channel) = moody::<2>(Ejection::default()).await;
+    let logged = Logged::start();
+    servers[0].hold();
+    // One stays in flight, so that the server's silence matters.
+    let mut calls = JoinSet::new();
+    for _ in 0..2 {
+        let channel = channel.clone();
+        calls.spawn(async move { call(&channel).await });
+    }
+    for _ in 0..10 {
+        let request = with_timeout(hello("Ada"), SECOND / 10);
+        let _ = client(&channel).say_hello(request).await;
+    }
+    until_ejected(&channel, "s0:1").await;
+    network.cut("s0:1");
+    let start = Instant::now();
+    while !logged.names().contains(&"WARN endpoint_suspect".to_owned()) {
+        sleep(SECOND).await;
+        assert!(start.elapsed() < 400 * SECOND, "never silent");
+    }
+    network.heal("s0:1");
+    sleep(SECOND).await;
+    until_ejected(&channel, "s0:1").await;
+    let state = channel.state();
+    let error = state.endpoints[0].last_error.as_deref();
+    assert_eq!(error, Some("ejected: 5 calls failed in a row"));
 }
 
 #[tokio::test(start_paused = true)]

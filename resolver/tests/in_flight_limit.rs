@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{wire::*, *};
-use switchboard_resolver::Channel;
+use switchboard_resolver::{Channel, Condition};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -133,6 +133,37 @@ async fn c40_the_limit_counts_calls_on_a_connection_that_leaves() {
         new.answer(stream, "new").await;
         assert_eq!(next_answer(&mut calls).await, "new");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c40_the_limit_counts_calls_of_before_an_endpoint_vanished() {
+    let network = switchboard_embedded::Network::new();
+    let mut listener = network.listen("a:1").expect("nobody there");
+    let (said, source) = source();
+    let channel = Channel::builder(source)
+        .connector(network.connector("channel"))
+        .max_calls_in_flight_per_endpoint(1)
+        .reserve(without_reserve())
+        .connect_lazy()
+        .expect("a channel");
+    said.snapshot(&["a:1"]);
+    let mut old = within(SOON, Wire::accept(&mut listener, &[])).await;
+    until_ready(&channel, &["a:1"]).await;
+    let mut calls = JoinSet::new();
+    begin(&mut calls, &channel, 1);
+    let stream = old.request().await.expect("a request");
+    said.snapshot(&[]);
+    until_it_is(&channel, "a:1", Condition::Draining).await;
+    said.snapshot(&["a:1"]);
+    let mut new = within(SOON, Wire::accept(&mut listener, &[])).await;
+    until_it_is(&channel, "a:1", Condition::Ready).await;
+    begin(&mut calls, &channel, 1);
+    expect_none(&mut new).await;
+    old.answer(stream, "old").await;
+    assert_eq!(next_answer(&mut calls).await, "old");
+    let stream = within(SOON, new.request()).await.expect("the next one");
+    new.answer(stream, "new").await;
+    assert_eq!(next_answer(&mut calls).await, "new");
 }
 
 #[tokio::test(start_paused = true)]

@@ -272,6 +272,7 @@ async fn a_channel_that_rests_keeps_no_reserve() {
     let rests = states
         .wait_for(|it| it.endpoints.len() == 1 && it.endpoints[0].condition == Condition::Idle);
     within(300 * SECOND, rests).await.unwrap();
+    assert_eq!(channel.state().reserve, ReserveUse::Unused);
     assert_eq!(served_by(&channel).await, "a:1");
 }
 

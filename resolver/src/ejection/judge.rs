@@ -63,7 +63,14 @@ impl Judge {
 
     /// Takes in what calls have told, and that time has passed.
     pub(crate) fn look(&mut self, now: Instant) -> Vec<Change> {
-        self.outliers.look(now, &mut self.rng)
+        let changes = self.outliers.look(now, &mut self.rng);
+        let is_turn = |it: &&Change| matches!(it, Change::OnTrial { .. });
+        // Those who wait are told of a turn as of a slot: where one tries beside another, nothing else
+        // changes.
+        for _ in changes.iter().filter(is_turn) {
+            self.vacancy.announce();
+        }
+        changes
     }
 
     /// Returns those of the targets that may be called, and whether more calls are let through to

@@ -11,6 +11,8 @@
 //!   too few endpoints had calls enough to be compared: the breaker.
 //! - No endpoint is ejected if that made them more than the largest share. One that is out already and
 //!   fails its trial is not one more.
+//! - A call on trial may take hours, as a stream does that has nothing to say yet, or never end. After as
+//!   long as a first ejection lasts another one may try, and whichever ends first decides.
 //! - While none that is admitted can be called, those that are ejected are, each call on trial: they
 //!   answer or do not, and nobody else would.
 //! - A new connection may be one to a new server. So a row ends with the connection, and an ejection
@@ -68,7 +70,12 @@ pub(crate) enum Standing {
         method: Method,
     },
     /// It gets one call, which decides.
-    OnTrial { since: Instant, method: Method },
+    OnTrial {
+        since: Instant,
+        /// When another one may, if that has not ended.
+        again: Instant,
+        method: Method,
+    },
 }
 
 /// What ejects, and for how long.
@@ -88,7 +95,7 @@ pub(crate) enum Change {
         /// How many times it was, less one for each interval that went well since.
         times: u32,
     },
-    /// Its time is over.
+    /// Its time is over, or that of a call on trial which does not end.
     OnTrial { endpoint: EndpointKey },
     Readmitted {
         endpoint: EndpointKey,
@@ -161,7 +168,8 @@ impl Outliers {
     pub(crate) fn next(&self) -> Option<Instant> {
         let ends = self.endpoints.values().filter_map(|it| match it.standing {
             Standing::Ejected { until, .. } => Some(until),
-            Standing::Admitted | Standing::OnTrial { .. } => None,
+            Standing::OnTrial { again, .. } => Some(again),
+            Standing::Admitted => None,
         });
         let is_any = !self.endpoints.is_empty();
         ends.chain(is_any.then_some(self.interval_ends)).min()
@@ -216,7 +224,7 @@ impl Outliers {
                     let after = now.saturating_duration_since(since);
                     changes.push(Change::Readmitted { endpoint, after });
                 }
-                (Standing::OnTrial { since, method }, Some(false)) => {
+                (Standing::OnTrial { since, method, .. }, Some(false)) => {
                     let time = watched.eject(since, method, &settings, now, rng);
                     changes.push(Change::Ejected {
                         endpoint,
@@ -234,8 +242,21 @@ impl Outliers {
                     },
                     _,
                 ) if until <= now => {
-                    watched.standing = Standing::OnTrial { since, method };
+                    watched.try_out(since, method, &settings, now);
                     changes.push(Change::OnTrial { endpoint });
+                }
+                (
+                    Standing::OnTrial {
+                        since,
+                        again,
+                        method,
+                    },
+                    None,
+                ) if again <= now => {
+                    watched.try_out(since, method, &settings, now);
+                    if watched.tally.let_another_try() {
+                        changes.push(Change::OnTrial { endpoint });
+                    }
                 }
                 _ => {}
             }
@@ -366,6 +387,15 @@ impl Watched {
             method,
         };
         time
+    }
+
+    /// Puts it on trial, or lets another call try.
+    fn try_out(&mut self, since: Instant, method: Method, settings: &Ejection, now: Instant) {
+        self.standing = Standing::OnTrial {
+            since,
+            again: later(now, settings.base_time),
+            method,
+        };
     }
 
     /// Readmits it. What was told before says nothing of what it is like from now on.

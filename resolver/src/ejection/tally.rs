@@ -4,15 +4,18 @@
 //! trial, and an epoch, which changes with each change of the gate: a call is known by the epoch it
 //! was picked in, and one of an earlier epoch says nothing. What it met was before.
 //!
-//! - In one epoch there is one trial at a time, if the gate is for one. One that is given up without
-//!   an outcome gives its turn back.
+//! - In one epoch there is one trial at a time, if the gate is for one and the balancer does not let
+//!   another one try. One that is given up without an outcome gives its turn back.
 //! - The gate's mode is the balancer's alone to set; calls only mark what became of their trials.
 //! - What all calls read is written only if it has to be: a success that follows another adds one to one
 //!   number.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
 
 /// How the calls of one endpoint ended.
@@ -126,7 +129,9 @@ impl Tally {
 
     /// Lets a call through, or does not.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Admission> {
-        let state = self.gate.load(Relaxed);
+        // In one order with who begins to wait: either they find the turn that is given back, or who
+        // gives it back finds them.
+        let state = self.gate.load(SeqCst);
         let epoch = Epoch::of(state);
         match state & MODE {
             OPEN => return Some(Admission::Normal(epoch)),
@@ -201,6 +206,13 @@ impl Tally {
         }
     }
 
+    /// Lets another call be on trial beside the one that is, and returns whether there is one.
+    pub(super) fn let_another_try(&self) -> bool {
+        let is_taken = |state| state & MODE == ONE_TRIAL && state & TAKEN != 0;
+        let free = |state| is_taken(state).then_some(state & !TAKEN);
+        self.gate.fetch_update(SeqCst, SeqCst, free).is_ok()
+    }
+
     /// Sets the gate, and returns whether it lets more calls through than before. To be called by the
     /// balancer alone. A gate that is so already stays, with the trial under way.
     pub(super) fn set(&self, gate: Gate) -> bool {
@@ -245,6 +257,11 @@ impl Gate {
 }
 
 impl Admission {
+    /// Gives the leave back, without a call, and returns whether it was a turn that others can have.
+    pub(crate) fn give_back(self) -> bool {
+        matches!(self, Self::Trial(_))
+    }
+
     fn epoch(&self) -> Epoch {
         match self {
             Self::Normal(epoch) => *epoch,
@@ -278,7 +295,7 @@ impl Drop for Trial {
             is_ours.then_some(state & !TAKEN)
         };
         // Nothing to give back, if the gate has changed or is for any number.
-        let _ = self.tally.gate.fetch_update(Relaxed, Relaxed, give_back);
+        let _ = self.tally.gate.fetch_update(SeqCst, SeqCst, give_back);
     }
 }
 

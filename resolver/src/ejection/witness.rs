@@ -55,9 +55,7 @@ impl Witness {
 
     /// Takes in that a call ended without a word on the server.
     pub(crate) fn given_up(&self, admission: Admission) {
-        let is_trial = matches!(admission, Admission::Trial(_));
-        drop(admission);
-        if is_trial {
+        if admission.give_back() {
             self.0.vacancy.announce();
         }
     }

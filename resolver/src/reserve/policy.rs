@@ -42,7 +42,8 @@ pub struct ReservePolicy {
     /// something else has by now.
     pub limit: Duration,
     /// The reserve is called while fewer than this share of the last stable set, which is what is
-    /// listed and what is in reserve, are listed and READY; from 0 to 1, 0.5 unless set.
+    /// listed and what is in reserve, are listed and READY, which those that are ejected are not; from 0
+    /// to 1, 0.5 unless set.
     ///
     /// Near 1, servers that were stopped on purpose get calls while they drain. Near 0, the few that
     /// are left meet all calls before the others help.

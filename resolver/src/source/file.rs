@@ -207,8 +207,8 @@ impl Reads {
     }
 
     async fn read(&self) -> Result<Vec<Endpoint>, FileError> {
-        let bytes = timeout(self.timeout, self.reader.read()).await;
-        list::endpoints(&bytes.map_err(|_| FileError::TimedOut(self.timeout))??)
+        let read = timeout(self.timeout, self.reader.read()).await;
+        read.map_err(|_| FileError::TimedOut(self.timeout))?
     }
 }
 

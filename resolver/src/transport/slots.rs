@@ -62,6 +62,13 @@ impl Slots {
         is_within
     }
 
+    /// Returns whether there is a slot to take.
+    pub(super) fn have_room(&self) -> bool {
+        let quota = self.capacity.quota.as_deref();
+        let is_full = self.taken.load(SeqCst) >= self.limit.load(SeqCst);
+        !self.is_closed() && !is_full && !quota.is_some_and(Quota::is_used_up)
+    }
+
     pub(super) fn give_back(&self) {
         self.taken.fetch_sub(1, SeqCst);
         if let Some(quota) = &self.capacity.quota {

@@ -267,6 +267,29 @@ fn one_on_trial_gets_one_call_at_a_time_unless_there_is_nobody_else() {
 }
 
 #[test]
+fn a_trial_that_does_not_end_lets_another_try_and_the_first_to_end_decides() {
+    for verdict in [Success, Failure] {
+        let mut fleet = Fleet::new(2);
+        fleet.calls(1, 5, 5);
+        assert_eq!(told(&fleet.pass(5 * SECOND)), ["a:1 on trial"]);
+        // Nobody tries yet: nothing to tell.
+        assert_eq!(fleet.pass(30 * SECOND), []);
+        let first = fleet.tally(1).admit().unwrap();
+        assert_eq!(fleet.pass(29 * SECOND), []);
+        assert!(fleet.tally(1).admit().is_none());
+        assert_eq!(told(&fleet.pass(SECOND)), ["a:1 on trial"]);
+        let second = fleet.tally(1).admit().unwrap();
+        assert!(fleet.tally(1).admit().is_none());
+        assert_eq!(fleet.tally(1).ended(verdict, first), Look::Now);
+        let is_ejected = ejected(&fleet.look()) == 1;
+        assert_eq!(is_ejected, verdict == Failure);
+        // The other one says nothing any more, whatever it was.
+        assert_eq!(fleet.tally(1).ended(Success, second), Look::Later);
+        assert_eq!(fleet.look(), []);
+    }
+}
+
+#[test]
 fn calls_that_began_before_the_ejection_say_nothing_after_it() {
     let mut fleet = Fleet::new(3);
     let before: Vec<_> = (0..20).map(|_| fleet.tally(1).admit().unwrap()).collect();

@@ -10,7 +10,8 @@ use std::{
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::FileError;
+use super::{FileError, list};
+use crate::Endpoint;
 
 /// Reads one file, again and again. A disk that hangs, as those behind a network do, has one thread
 /// at most, however often its reading is given up.
@@ -36,14 +37,15 @@ impl Reader {
         self.turn.clone().acquire_owned().await.unwrap()
     }
 
-    pub(super) async fn read(&self) -> Result<Vec<u8>, FileError> {
+    /// Reads the list in the file. Also what its text means is found out where that may take its time.
+    pub(super) async fn read(&self) -> Result<Vec<Endpoint>, FileError> {
         let turn = self.turn.clone().acquire_owned().await;
         let turn = turn.map_err(|closed| unreadable(io::Error::other(closed)))?;
         let (path, max_bytes) = (self.path.clone(), self.max_bytes);
         let reading = spawn_blocking(move || {
             // Until the thread is back, not until nobody waits for it any more.
             let _turn = turn;
-            read(&path, max_bytes)
+            list::endpoints(&read(&path, max_bytes)?)
         });
         let read = reading.await;
         read.map_err(|ended| unreadable(io::Error::other(ended)))?
