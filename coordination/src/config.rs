@@ -322,9 +322,19 @@ where
     }
 
     fn show(&mut self) {
-        let Some(snapshot) = self.followed.snapshot() else {
+        let (Some(snapshot), freshness) = self.followed.state() else {
             return;
         };
+        if let Freshness::Stale { cause, .. } = freshness {
+            // After a wipe, what is carried over and what was put since stand side by side, and are not
+            // one configuration.
+            self.state.send_if_modified(|state| {
+                let is_news = state.stale.is_none();
+                state.stale = Some(cause);
+                is_news
+            });
+            return;
+        }
         let config = &self.place;
         let verdict = self.adoption.offer(snapshot.keys());
         match &verdict {
@@ -343,19 +353,15 @@ where
             }
             Verdict::Same => {}
         }
-        let stale = match self.followed.freshness() {
-            Freshness::Stale { cause, .. } => Some(cause),
-            _ => None,
-        };
         self.state.send_if_modified(|state| {
             let is_news = !Arc::ptr_eq(&state.value, self.adoption.value())
                 || !matches!(verdict, Verdict::Same)
-                || state.stale.is_some() != stale.is_some();
+                || state.stale.is_some();
             *state = ConfigState {
                 value: self.adoption.value().clone(),
                 revision: snapshot.revision(),
                 rejected: self.adoption.rejected().clone(),
-                stale,
+                stale: None,
             };
             is_news
         });

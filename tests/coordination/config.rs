@@ -377,17 +377,19 @@ async fn it_ends_with_its_last_clone_or_with_the_registry(etcd: &mut Server) {
     assert_eq!(*second.current(), limits(2), "the last value stays");
 }
 
+fn registry_on(network: &Network, name: &str) -> Registry {
+    let builder = Registry::builder("etcd:2379").unwrap();
+    let builder = builder.connector(network.connector(name));
+    builder.connect_lazy().unwrap()
+}
+
 /// On a clock that nobody waits for, since it is decided by who comes first.
 #[tokio::test(start_paused = true)]
 async fn what_a_wiped_etcd_holds_at_the_same_key_and_revision_is_shown() {
     let (etcd, network) = (EmbeddedEtcd::start(), Network::new());
     etcd.serve(network.listen("etcd:2379").unwrap());
-    let registry = |name: &str| {
-        let builder = Registry::builder("etcd:2379").unwrap();
-        let builder = builder.connector(network.connector(name));
-        builder.connect_lazy().unwrap()
-    };
-    let (writer, replica) = (registry("writer"), registry("replica"));
+    let writer = registry_on(&network, "writer");
+    let replica = registry_on(&network, "replica");
     let before = put(&writer, KEY, r#"{"calls": 1}"#).await;
     let mut config = load(&replica).await;
 
@@ -402,4 +404,31 @@ async fn what_a_wiped_etcd_holds_at_the_same_key_and_revision_is_shown() {
     let mut state = config.state();
     let is_fresh = |state: &ConfigState<Limits>| state.stale.is_none();
     drop(soon(state.wait_for(is_fresh)).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_is_never_made_of_what_was_before_a_wipe_and_what_came_after() {
+    let (etcd, network) = (EmbeddedEtcd::start(), Network::new());
+    etcd.serve(network.listen("etcd:2379").unwrap());
+    let writer = registry_on(&network, "writer");
+    let replica = registry_on(&network, "replica");
+    put(&writer, "/shop/a.json", "1").await;
+    put(&writer, "/shop/b.json", "1").await;
+    let config = Config::<serde_json::Value>::below(&replica, "/shop").unwrap();
+    let mut config = soon(config.load()).await.unwrap();
+    let before = config.current();
+
+    let link = network.link("replica", "etcd:2379");
+    link.refuse();
+    link.reset();
+    etcd.wipe();
+    put(&writer, "/shop/a.json", "2").await;
+    link.heal();
+    let mut state = config.state();
+    drop(soon(state.wait_for(|it| it.stale.is_some())).await.unwrap());
+    assert_eq!(config.current(), before);
+    // Ten seconds later what has not come again is taken for gone.
+    let after = timeout(Duration::from_secs(60), config.changed());
+    let after = after.await.unwrap().unwrap();
+    assert_eq!(*after, serde_json::json!({"a": 2}));
 }

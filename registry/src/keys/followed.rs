@@ -55,6 +55,15 @@ impl Followed {
         self.view.borrow().freshness.clone()
     }
 
+    /// Returns both, as they were at one moment.
+    pub fn state(&self) -> (Option<KeySnapshot>, Freshness) {
+        let view = self.view.borrow();
+        (
+            view.listing.clone().map(KeySnapshot),
+            view.freshness.clone(),
+        )
+    }
+
     /// Waits until the snapshot or its freshness has changed since this last returned.
     ///
     /// # Errors
