@@ -18,7 +18,7 @@ use switchboard_proto::{
     HelloReply, HelloRequest, HellosRequest,
     greeter_server::{Greeter, GreeterServer},
 };
-use switchboard_resolver::{Channel, Condition, Ejection, ReserveUse};
+use switchboard_resolver::{Backoff, Breaker, Channel, Condition, Ejection, ReserveUse};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -151,12 +151,17 @@ async fn c48_five_failures_in_a_row_eject_one_of_four_and_one_probe_readmits_it(
     codes(&channel, 4).await;
     let start = Instant::now();
     until_ejected(&channel, "s1:1").await;
+    // By the last of its calls, not when the interval is over.
+    assert_took(start, Duration::ZERO);
     let state = channel.state();
     let error = state.endpoints[1].last_error.as_deref();
     assert_eq!(error, Some("ejected: 5 calls failed in a row"));
-    servers[1].calls();
+    for server in &servers {
+        server.calls();
+    }
     assert_eq!(codes(&channel, 30).await, [(Code::Ok, 30)].into());
-    assert_eq!(servers[1].calls(), 0);
+    // The others share its calls evenly.
+    assert_eq!(servers.each_ref().map(Moody::calls), [10, 0, 10, 10]);
 
     // One call on trial, which fails: out again, for longer.
     let probed = async {
@@ -425,7 +430,17 @@ async fn c47_never_more_are_ejected_than_the_share() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_ejected_and_restarts_is_tried_soon() {
-    let (network, servers, channel) = moody::<2>(Ejection::default()).await;
+    // Out for 5, 10, 20 and 40 s, so that much of the last is left after a minute.
+    let breaker = Breaker::default();
+    let times = Backoff {
+        jitter: 0.0,
+        ..breaker.times
+    };
+    let ejection = Ejection {
+        breaker: Some(Breaker { times, ..breaker }),
+        ..Ejection::default()
+    };
+    let (network, servers, channel) = moody::<2>(ejection).await;
     servers[0].answer(Code::Internal);
     codes(&channel, 10).await;
     until_ejected(&channel, "s0:1").await;
@@ -442,6 +457,88 @@ async fn a_server_that_is_ejected_and_restarts_is_tried_soon() {
         codes(&channel, 2).await;
         assert!(start.elapsed() < 10 * SECOND, "{:?}", start.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_lost_with_a_connection_eject_nobody() {
+    let (network, servers, channel) = moody::<2>(Ejection::default()).await;
+    servers[0].hold();
+    let mut calls = JoinSet::new();
+    for _ in 0..40 {
+        let channel = channel.clone();
+        calls.spawn(async move { call(&channel).await.map(drop).map_err(|it| it.code()) });
+    }
+    // All that go elsewhere have ended by then.
+    sleep(SECOND).await;
+    assert_eq!(servers[0].calls(), 20);
+    let logged = Logged::start();
+    network.crash("s0:1");
+    network.serve("s0:1");
+    let ended = within(SOON, calls.join_all()).await;
+    let lost = ended.iter().filter(|it| **it == Err(Code::Unavailable));
+    assert_eq!(lost.count(), 20);
+    sleep(20 * SECOND).await;
+    until_ready(&channel, &["s0:1", "s1:1"]).await;
+    assert!(logged.names().is_empty(), "{:?}", logged.names());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_left_is_new_when_it_is_back() {
+    let network = Network::new();
+    let server = Moody::serve(&network, "s0:1");
+    network.serve("s1:1");
+    let (said, source) = source();
+    let builder = builder(&network, source).ejection(Ejection::default());
+    let channel = builder.reserve(without_reserve()).connect_lazy().unwrap();
+    said.snapshot(&["s0:1", "s1:1"]);
+    until_ready(&channel, &["s0:1", "s1:1"]).await;
+    server.answer(Code::Internal);
+    codes(&channel, 10).await;
+    until_ejected(&channel, "s0:1").await;
+    said.snapshot(&["s1:1"]);
+    until_ready(&channel, &["s1:1"]).await;
+    server.answer(Code::Ok);
+    said.snapshot(&["s0:1", "s1:1"]);
+    until_ready(&channel, &["s0:1", "s1:1"]).await;
+    assert_eq!(shares(&channel, 20).await["s0:1"], 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_go_to_an_endpoint_as_soon_as_it_is_readmitted() {
+    let network = Network::new();
+    let addresses = ["s0:1", "s1:1"];
+    let servers = addresses.map(|it| Moody::serve(&network, it));
+    let (said, source) = source();
+    let builder = builder(&network, source).ejection(Ejection::default());
+    let builder = builder.max_calls_in_flight_per_endpoint(5);
+    let channel = builder.connect_lazy().unwrap();
+    said.snapshot(&addresses);
+    until_ready(&channel, &addresses).await;
+    servers[0].answer(Code::Internal);
+    codes(&channel, 10).await;
+    until_ejected(&channel, "s0:1").await;
+    // Its time is over: it gets one call, the other one as many as it may have, and four wait.
+    sleep(10 * SECOND).await;
+    servers[0].answer(Code::Ok);
+    servers.iter().for_each(Moody::hold);
+    for server in &servers {
+        server.calls();
+    }
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        let channel = channel.clone();
+        calls.spawn(async move { call(&channel).await.map(drop) });
+    }
+    sleep(SECOND).await;
+    assert_eq!(servers.each_ref().map(Moody::calls), [1, 5]);
+    servers[0].turns.add_permits(1);
+    within(SOON, calls.join_next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    sleep(SECOND / 10).await;
+    assert_eq!(servers.each_ref().map(Moody::calls), [4, 0]);
 }
 
 #[track_caller]

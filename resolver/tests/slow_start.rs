@@ -90,6 +90,26 @@ async fn a_server_that_failed_starts_slowly_and_one_whose_connection_was_replace
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_comes_back_starts_slowly_if_its_connection_was_not_kept() {
+    let network = Network::serving(&THREE);
+    let (said, channel) = over_two(&network).await;
+    said.snapshot(&THREE);
+    until_ready(&channel, &THREE).await;
+    sleep(60 * SECOND).await;
+    for (kept_for, expected) in [(SECOND, 33), (50 * SECOND, 5)] {
+        said.snapshot(&THREE[..2]);
+        until(&channel, |state| {
+            state.endpoints.last().unwrap().is_reserved
+        })
+        .await;
+        sleep(kept_for).await;
+        said.snapshot(&THREE);
+        until_ready(&channel, &THREE).await;
+        assert_about(percent(&channel, "c:1").await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_cannot_be_called_leaves_its_calls_to_one_that_starts() {
     let network = Network::serving(&THREE);
     let (said, channel) = over_two(&network).await;
