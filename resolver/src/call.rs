@@ -196,7 +196,8 @@ impl Calls {
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), CallError> {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(None, Some(limit), now);
-        self.pick(&deadline, false, None).await.map(drop)
+        // No call waits.
+        self.wait(&deadline, false).await.map(drop)
     }
 
     /// Returns where the call goes, as soon as there is somewhere: not to its `refuser`, if it can go
@@ -214,7 +215,13 @@ impl Calls {
         match self.look(wait_for_ready, refuser) {
             Ok(Pick::Picked(picked)) => Ok(picked),
             // Hardly any call has to, and none is to be larger for it. It takes whatever comes first.
-            Ok(Pick::Blocked(_)) => Box::pin(self.wait(deadline, wait_for_ready)).await,
+            Ok(Pick::Blocked(_)) => {
+                let waiting = async {
+                    let _waiting = self.metrics.waiting();
+                    self.wait(deadline, wait_for_ready).await
+                };
+                Box::pin(waiting).await
+            }
             Err(error) => {
                 // A caller who tries again at once would not let those run who connect.
                 consume_budget().await;
@@ -224,7 +231,6 @@ impl Calls {
     }
 
     async fn wait(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
-        let _counted = self.metrics.waiting();
         let wait = deadline.wait(wait_for_ready, Instant::now().into_std());
         let waiting = self.vacancy.wait();
         loop {
