@@ -6,12 +6,10 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use anyhow::ensure;
 use futures::StreamExt;
-use switchboard::{Channel, Endpoint, Source, Update};
+use switchboard::{Channel, Endpoint, ReserveUse::Unused, Source, Update};
 use switchboard_embedded::Network;
-use switchboard_proto::{HelloRequest, Polite};
-use switchboard_proto::{greeter_client::GreeterClient, greeter_server::GreeterServer};
+use switchboard_proto::{HelloRequest, Polite, greeter_client::*, greeter_server::*};
 use tokio::{process::Command, task::JoinSet, time::interval};
 use tokio_stream::wrappers::IntervalStream;
 use tonic::transport::Server;
@@ -31,7 +29,7 @@ async fn run(command: String) -> Update {
 
 async fn lines_of(command: &str) -> anyhow::Result<Vec<Endpoint>> {
     let output = Command::new("sh").args(["-c", command]).output().await?;
-    ensure!(output.status.success(), "{command}: {}", output.status);
+    anyhow::ensure!(output.status.success(), "{command}: {}", output.status);
     let lines = str::from_utf8(&output.stdout)?.lines();
     lines.map(|it| Ok(Endpoint::new(it.parse()?))).collect()
 }
@@ -47,10 +45,12 @@ async fn main() -> anyhow::Result<()> {
     let list = tempfile::NamedTempFile::new()?;
     let channel = Channel::builder(printed_by(format!("cat {}", list.path().display())));
     let channel = channel.connector(network.connector("me")).connect_lazy()?;
+    let mut states = channel.watch_state();
     for (printed, seen) in [("ada:1", "ada:1"), ("bob:1", "bob:1"), ("?", "Failed")] {
         fs::write(&list, printed)?;
-        let is_seen = |state: &Arc<_>| format!("{state:?}").contains(seen);
-        channel.watch_state().wait_for(is_seen).await?;
+        states
+            .wait_for(|it| it.reserve == Unused && format!("{it:?}").contains(seen))
+            .await?;
         let mut greeter = GreeterClient::new(channel.clone());
         let reply = greeter.say_hello(HelloRequest::default()).await?;
         let server = reply.into_inner().served_by;
