@@ -67,6 +67,14 @@ mod transport;
 mod update;
 mod view;
 
+#[cfg(test)]
+#[allow(
+    unreachable_pub,
+    reason = "it is shared with the tests of the public side"
+)]
+#[path = "../tests/support/logged.rs"]
+mod logged;
+
 pub use address::{Address, AddressError};
 pub use backoff::Backoff;
 pub use builder::{BuildError, ChannelBuilder, ConnectError};

@@ -50,66 +50,31 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use tracing::{Event, Level, Metadata, Subscriber, span, subscriber::with_default};
-
     use super::*;
-
-    /// What was logged above debugging.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<String>>>);
-
-    impl Subscriber for Log {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-
-        fn event(&self, event: &Event<'_>) {
-            let metadata = event.metadata();
-            if *metadata.level() <= Level::INFO {
-                let line = format!("{} {}", metadata.level(), metadata.name());
-                self.0.lock().unwrap().push(line);
-            }
-        }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
-    }
+    use crate::logged::Logged;
 
     #[test]
     fn trouble_is_one_warning_and_its_end_one_information() {
-        let log = Log::default();
+        let logged = Logged::start();
         let bad = |text: &str| {
             Err(Cause::from(
                 Box::<dyn std::error::Error + Send + Sync>::from(text),
             ))
         };
         let good = || Ok(vec![Endpoint::new("a:1".parse().unwrap())]);
-        with_default(log.clone(), || {
-            let mut teller = Teller::new("dns:///greeter:80".to_owned());
-            for reading in [bad("away"), bad("away"), bad("gone"), good(), good()] {
-                teller.tell(reading);
-            }
-            for reading in [
-                bad("away"),
-                bad("gone"),
-                Ok(Vec::new()),
-                bad("away"),
-                Ok(Vec::new()),
-            ] {
-                teller.tell(reading);
-            }
-        });
+        let mut teller = Teller::new("dns:///greeter:80".to_owned());
+        for reading in [bad("away"), bad("away"), bad("gone"), good(), good()] {
+            teller.tell(reading);
+        }
+        for reading in [
+            bad("away"),
+            bad("gone"),
+            Ok(Vec::new()),
+            bad("away"),
+            Ok(Vec::new()),
+        ] {
+            teller.tell(reading);
+        }
         let expected = [
             "WARN source_failed",
             "INFO source_fresh",
@@ -118,6 +83,6 @@ mod tests {
             "WARN source_stale",
             "INFO source_fresh",
         ];
-        assert_eq!(*log.0.lock().unwrap(), expected);
+        assert_eq!(logged.names(), expected);
     }
 }
