@@ -50,7 +50,7 @@ use self::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ejection {
-    /// How long calls are counted before endpoints are compared; 10 s. In a shorter one few endpoints
+    /// How long calls are counted before endpoints are compared; 10 s, and 100 ms at least. In a shorter one few endpoints
     /// have calls enough to be judged; in a longer one a bad server fails calls for longer.
     pub interval: Duration,
     /// How long an endpoint is ejected for the first time, when it compares badly; as much longer as
@@ -242,13 +242,18 @@ impl Default for Breaker {
     }
 }
 
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
 impl Ejection {
     /// Refuses what makes no sense.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let (check, positive) = (BuildError::check, BuildError::check_positive);
         let share = BuildError::check_share;
         let at_least_one = |setting, count: u64| check(count > 0, setting, &count, "1 or more");
-        positive("ejection interval", self.interval)?;
+        // A shorter one, such as 1 ns, would keep the balancer busy with looking.
+        let is_interval = self.interval >= SHORTEST_INTERVAL;
+        let expected = "100 ms or more";
+        check(is_interval, "ejection interval", &self.interval, expected)?;
         positive("ejection base time", self.base_time)?;
         let is_longest = self.max_time >= self.base_time;
         check(

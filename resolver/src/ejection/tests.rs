@@ -37,10 +37,10 @@ fn settings_that_make_no_sense_are_refused_with_what_was_expected() {
     for (ejection, message) in [
         (
             Ejection {
-                interval: zero,
+                interval: Duration::from_nanos(1),
                 ..all
             },
-            "ejection interval: 0ns (expected: more than zero)",
+            "ejection interval: 1ns (expected: 100 ms or more)",
         ),
         (
             Ejection {
