@@ -42,8 +42,12 @@ async fn show() -> anyhow::Result<()> {
     let pushing = async {
         let (ada, bob) = (connect(&etcd).await?, connect(&etcd).await?);
         let pushed = tokio::try_join!(push(&ada, "ada"), push(&bob, "bob"), breaking)?;
+        let queue = Queue::fifo(&ada, JOBS)?;
         for _ in 0..3 {
-            Queue::fifo(&ada, JOBS)?.push(END).await?;
+            // The last connection to break may be this one. One too many sends nobody home.
+            while let Err(error) = queue.push(END).await {
+                ensure!(matches!(error, PushError::Unknown { .. }), error);
+            }
         }
         anyhow::Ok(pushed.0 + pushed.1)
     };

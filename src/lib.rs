@@ -13,12 +13,15 @@ pub use switchboard_registry::{
     TargetError, UnixTarget, ValueRule, dial, keys, terminate,
 };
 pub use switchboard_resolver::{
-    Address, AddressError, Backoff, Breaker, BuildError, CallError, CallErrorKind, Cause, Channel,
-    ChannelBuilder, ChannelState, Condition, ConnectError, Dns, DnsError, Ejection, EmptyPolicy,
-    Endpoint, EndpointChange, EndpointChanges, EndpointKey, EndpointState, FailureCodes,
-    FailureRate, FileError, Fixed, HealthCheck, KeepAlive, OrElse, ReservePolicy, ReserveUse,
-    ResponseBody, ResponseFuture, Security, ServedBy, SlowStart, Source, SourceState, SuccessRate,
-    Update, WaitForReady, WatchedFile,
+    Address, AddressError, Backoff, Breaker, BuildError, CallError, CallErrorKind, CallInfo,
+    Candidate, Cause, Channel, ChannelBuilder, ChannelState, Condition, ConnectError, Dns,
+    DnsError, Ejection, EmptyPolicy, Endpoint, EndpointChange, EndpointChanges, EndpointKey,
+    EndpointState, FailureCodes, FailureRate, FileError, Filter, Fixed, HashKey, HealthCheck,
+    KeepAlive, LeastRequest, Load, MethodConfig, OrElse, P2cEwma, PickError, Picker, Policy,
+    ReservePolicy, ReserveUse, ResponseBody, ResponseFuture, RetryPolicy, RingHash, RoundRobin,
+    Security, ServedBy, ServiceConfig, ServiceConfigError, ServiceConfigState, SlowStart, Source,
+    SourceState, Split, SuccessRate, Update, WaitForReady, WatchedFile, WeightedRoundRobin,
+    ZonePreference,
 };
 #[cfg(feature = "tls")]
 pub use switchboard_resolver::{Tls, TlsError};
@@ -27,6 +30,11 @@ pub use switchboard_resolver::{Tls, TlsError};
 #[cfg(doctest)]
 #[doc = include_str!("../docs/observability.md")]
 mod observability_page {}
+
+/// Its blocks are compiled, too.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/policies.md")]
+mod policies_page {}
 
 /// Its blocks are compiled, as those of README are.
 #[cfg(all(doctest, feature = "coordination"))]

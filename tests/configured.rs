@@ -9,7 +9,7 @@ use switchboard::{
 use switchboard_proto::{
     HelloRequest, Polite, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
-use switchboard_test_support::{Etcd, Example, Process};
+use switchboard_test_support::{Etcd, Example, Greeter, Process};
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinSet,
@@ -278,22 +278,21 @@ async fn a_server_that_listens_on_whatever_there_is_is_dialed_where_it_is() {
 #[tokio::test]
 async fn a_greeter_that_listens_on_whatever_there_is_is_called() {
     let etcd = Etcd::start().await;
-    let server = Example::build("greeter_server").await;
     for (advertise, host) in [(None, None), (Some("localhost"), Some("localhost:"))] {
-        let mut arguments = vec!["--etcd", etcd.endpoint(), "--listen", "0.0.0.0:0"];
+        let mut arguments = vec!["--listen", "0.0.0.0:0"];
         arguments.extend(advertise.iter().flat_map(|host| ["--advertise", host]));
-        let mut process = server.spawn(arguments);
-        let line = process
-            .wait_for_line(SOON, |line| line.starts_with("published"))
-            .await;
-        let address = line.rsplit(' ').next().expect("a last word").to_owned();
-        assert!(host.is_none_or(|host| address.starts_with(host)), "{line}");
+        let mut server = Greeter::start(etcd.endpoint(), &arguments).await;
+        let address = &server.address;
+        assert!(
+            host.is_none_or(|host| address.starts_with(host)),
+            "{address}"
+        );
 
         let registry = Registry::connect(etcd.endpoint()).await.unwrap();
         let channel = registry.dial("greeter").connect().await.unwrap();
-        assert_eq!(served_by(channel).await, address);
-        process.kill();
-        let ended = process.wait(SOON).await;
+        assert_eq!(&served_by(channel).await, address);
+        server.process.kill();
+        let ended = server.process.wait(SOON).await;
         assert!(!ended.status.success());
         let mut client = etcd.client().await;
         let prefix = etcd_client::DeleteOptions::new().with_prefix();

@@ -1,6 +1,5 @@
-//! The examples of what etcd is used for beside discovery, of a source that is none, and of how to see
-//! what goes on: each shows
-//! what it is to show, which it sees to itself, and ends.
+//! The examples of what etcd is used for beside discovery, of a source and a policy of one's own, of a rolling
+//! restart, and of how to see what goes on: each shows what it is to show, which it sees to itself, and ends.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -190,6 +189,24 @@ async fn a_source_of_one_s_own_feeds_a_channel_and_is_a_page_long() {
     shows("own_source", &expected).await;
     let lines = include_str!("../examples/own_source.rs").lines().count();
     assert!(lines <= 60, "{lines} lines");
+}
+
+#[tokio::test]
+async fn a_policy_of_one_s_own_chooses_and_is_a_page_long() {
+    let expected = ["bob:1", "bob:1", "ada:1", "ada:1"];
+    shows("own_policy", &expected).await;
+    let lines = include_str!("../examples/own_policy.rs").lines().count();
+    assert!(lines <= 60, "{lines} lines");
+}
+
+#[tokio::test]
+async fn eight_servers_are_restarted_in_turn_and_no_call_fails() {
+    let servers: Vec<_> = (1..=8)
+        .map(|number| format!("greeter-{number}:50051 was restarted"))
+        .collect();
+    let mut expected: Vec<_> = servers.iter().map(String::as_str).collect();
+    expected.push(" calls: 0 failed.");
+    shows("rolling_restart", &expected).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use switchboard::{Channel, Condition, Registry};
 use switchboard_proto::{HelloRequest, greeter_client::GreeterClient};
-use switchboard_test_support::{Etcd, Example, Process, Signal};
+use switchboard_test_support::{Etcd, Greeter, Signal};
 use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval},
@@ -21,18 +21,6 @@ struct Call {
     started: Instant,
     code: Code,
     served_by: String,
-}
-
-/// Starts a greeter whose lease outlasts the test.
-async fn start(etcd: &Etcd) -> (Process, String) {
-    let listen = ["--listen", "127.0.0.1:0", "--ttl", "60"];
-    let arguments = [&["--etcd", etcd.endpoint()], &listen[..]].concat();
-    let mut process = Example::build("greeter_server").await.spawn(arguments);
-    let line = process
-        .wait_for_line(SOON, |line| line.starts_with("published"))
-        .await;
-    let address = line.rsplit(' ').next().expect("a last word").to_owned();
-    (process, address)
 }
 
 /// Makes 200 calls a second for so long, whatever becomes of those before.
@@ -80,17 +68,19 @@ async fn a_frozen_process_gets_no_new_calls_and_is_called_again_when_it_goes_on(
     let etcd = Etcd::start().await;
     let mut servers = Vec::new();
     for _ in 0..4 {
-        servers.push(start(&etcd).await);
+        // Its lease outlasts the test.
+        let arguments = ["--listen", "127.0.0.1:0", "--ttl", "60"];
+        servers.push(Greeter::start(etcd.endpoint(), &arguments).await);
     }
     let registry = Registry::connect(etcd.endpoint()).await.expect("etcd");
     let dialed = registry.dial("greeter").connect().await;
     let channel = dialed.expect("a server");
-    for (_, address) in &servers {
-        until_it_is(&channel, address, Condition::Ready).await;
+    for server in &servers {
+        until_it_is(&channel, &server.address, Condition::Ready).await;
     }
 
-    let (frozen, address) = &mut servers[0];
-    frozen.signal(Signal::STOP);
+    let frozen = &mut servers[0];
+    frozen.process.signal(Signal::STOP);
     let frozen_at = Instant::now();
     let calls = load(&channel, 4 * SECOND).await;
     let late: Vec<_> = calls
@@ -98,7 +88,7 @@ async fn a_frozen_process_gets_no_new_calls_and_is_called_again_when_it_goes_on(
         .filter(|it| it.started >= frozen_at + SECOND)
         .collect();
     assert!(late.len() > 100, "{} calls", late.len());
-    assert!(late.iter().all(|it| it.served_by != *address));
+    assert!(late.iter().all(|it| it.served_by != frozen.address));
     // Those that it held are all that failed.
     for call in calls.iter().filter(|it| it.code != Code::Ok) {
         let after = call.started - frozen_at;
@@ -113,11 +103,11 @@ async fn a_frozen_process_gets_no_new_calls_and_is_called_again_when_it_goes_on(
         ));
     }
 
-    frozen.signal(Signal::CONT);
-    until_it_is(&channel, address, Condition::Ready).await;
+    frozen.process.signal(Signal::CONT);
+    until_it_is(&channel, &frozen.address, Condition::Ready).await;
     let calls = load(&channel, SECOND).await;
     assert!(calls.iter().all(|it| it.code == Code::Ok));
-    assert!(calls.iter().any(|it| it.served_by == *address));
+    assert!(calls.iter().any(|it| it.served_by == frozen.address));
     channel.close().await;
     registry.close().await;
 }

@@ -5,41 +5,28 @@ use std::{collections::BTreeMap, time::Duration};
 use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions};
 use switchboard::Registry;
 use switchboard_proto::{HellosRequest, greeter_client::GreeterClient};
-use switchboard_test_support::{Etcd, Example, Process, Signal, eventually};
+use switchboard_test_support::{Etcd, Example, Greeter, Process, Signal, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(3);
 
-/// A greeter that is published.
-struct Server {
-    process: Process,
-    address: String,
+async fn start(etcd: &Etcd, listen: &str) -> Greeter {
+    start_with(etcd, &["--listen", listen]).await
 }
 
-impl Server {
-    async fn start(etcd: &Etcd, listen: &str) -> Self {
-        Self::start_with(etcd, &["--listen", listen]).await
-    }
+async fn start_with(etcd: &Etcd, arguments: &[&str]) -> Greeter {
+    let ttl = TTL.as_secs().to_string();
+    let arguments = [&["--ttl", &ttl], arguments].concat();
+    Greeter::start(etcd.endpoint(), &arguments).await
+}
 
-    async fn start_with(etcd: &Etcd, arguments: &[&str]) -> Self {
-        let ttl = TTL.as_secs().to_string();
-        let arguments = [&["--etcd", etcd.endpoint(), "--ttl", &ttl], arguments].concat();
-        let mut process = Example::build("greeter_server").await.spawn(arguments);
-        let line = process
-            .wait_for_line(SOON, |line| line.starts_with("published"))
-            .await;
-        let address = line.rsplit(' ').next().expect("a last word").to_owned();
-        Self { process, address }
-    }
-
-    async fn start_three(etcd: &Etcd) -> [Self; 3] {
-        let listen = "127.0.0.1:0";
-        [
-            Self::start(etcd, listen).await,
-            Self::start(etcd, listen).await,
-            Self::start(etcd, listen).await,
-        ]
-    }
+async fn start_three(etcd: &Etcd) -> [Greeter; 3] {
+    let listen = "127.0.0.1:0";
+    [
+        start(etcd, listen).await,
+        start(etcd, listen).await,
+        start(etcd, listen).await,
+    ]
 }
 
 /// A steady caller.
@@ -118,7 +105,7 @@ async fn wait_for_keys(etcd: &mut Client, number: usize, limit: Duration) -> BTr
 #[tokio::test]
 async fn calls_spread_evenly_over_three_servers_that_each_have_a_key_under_a_lease() {
     let etcd = Etcd::start().await;
-    let servers = Server::start_three(&etcd).await;
+    let servers = start_three(&etcd).await;
     let keys = keys(&mut etcd.client().await).await;
     assert_eq!(keys.len(), 3);
     assert!(keys.values().all(|lease| *lease != 0), "{keys:?}");
@@ -159,7 +146,7 @@ async fn calls_spread_evenly_over_three_servers_that_each_have_a_key_under_a_lea
 async fn a_server_that_is_asked_to_stop_leaves_etcd_first_and_no_call_fails() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let [mut stopped, _second, _third] = Server::start_three(&etcd).await;
+    let [mut stopped, _second, _third] = start_three(&etcd).await;
     let caller = Caller::start(&etcd, 9).await;
 
     stopped.process.signal(Signal::TERM);
@@ -175,7 +162,7 @@ async fn a_server_that_is_asked_to_stop_leaves_etcd_first_and_no_call_fails() {
 async fn a_key_is_gone_before_its_process_is() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let mut server = Server::start(&etcd, "127.0.0.1:0").await;
+    let mut server = start(&etcd, "127.0.0.1:0").await;
     server.process.signal(Signal::TERM);
     let exit = server.process.wait(Duration::from_secs(10)).await;
     assert!(exit.status.success(), "{exit:?}");
@@ -191,7 +178,7 @@ async fn a_key_is_gone_before_its_process_is() {
 async fn every_signal_that_asks_for_an_end_drains() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let mut servers = Server::start_three(&etcd).await;
+    let mut servers = start_three(&etcd).await;
     for (server, signal) in servers
         .iter_mut()
         .zip([Signal::INT, Signal::QUIT, Signal::HUP])
@@ -208,7 +195,7 @@ async fn every_signal_that_asks_for_an_end_drains() {
 #[tokio::test]
 async fn a_call_in_flight_finishes_though_the_server_is_asked_to_stop() {
     let etcd = Etcd::start().await;
-    let mut server = Server::start(&etcd, "127.0.0.1:0").await;
+    let mut server = start(&etcd, "127.0.0.1:0").await;
     let registry = Registry::connect(etcd.endpoint())
         .await
         .expect("etcd is there");
@@ -249,7 +236,7 @@ async fn a_call_in_flight_finishes_though_the_server_is_asked_to_stop() {
 #[tokio::test]
 async fn a_second_signal_ends_the_process_at_once() {
     let etcd = Etcd::start().await;
-    let mut server = Server::start(&etcd, "127.0.0.1:0").await;
+    let mut server = start(&etcd, "127.0.0.1:0").await;
     server.process.signal(Signal::TERM);
     wait_for_keys(&mut etcd.client().await, 0, Duration::from_secs(2)).await;
     server.process.signal(Signal::INT);
@@ -261,11 +248,11 @@ async fn a_second_signal_ends_the_process_at_once() {
 async fn a_killed_server_costs_the_calls_on_it_and_is_called_again_under_the_same_key() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let [mut killed, _second, _third] = Server::start_three(&etcd).await;
+    let [mut killed, _second, _third] = start_three(&etcd).await;
     let before = keys(&mut client).await;
     let caller = Caller::start(&etcd, 8).await;
     killed.process.kill();
-    let again = Server::start(&etcd, &killed.address).await;
+    let again = start(&etcd, &killed.address).await;
     assert_eq!(again.address, killed.address);
 
     // The same keys, the one now under a lease of its own: never a fourth.
@@ -284,7 +271,7 @@ async fn a_killed_server_costs_the_calls_on_it_and_is_called_again_under_the_sam
 async fn a_killed_server_is_out_of_etcd_a_second_after_its_ttl() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let [mut killed, _second, _third] = Server::start_three(&etcd).await;
+    let [mut killed, _second, _third] = start_three(&etcd).await;
     killed.process.kill();
     wait_for_keys(&mut client, 2, TTL + Duration::from_secs(1)).await;
     let seen = Caller::start(&etcd, 2).await.end().await;
@@ -298,7 +285,7 @@ async fn a_killed_server_is_out_of_etcd_a_second_after_its_ttl() {
 #[tokio::test]
 async fn etcd_killed_and_restarted_fails_no_call_and_loses_no_publication() {
     let mut etcd = Etcd::start().await;
-    let servers = Server::start_three(&etcd).await;
+    let servers = start_three(&etcd).await;
     let before = keys(&mut etcd.client().await).await;
     let caller = Caller::start(&etcd, 12).await;
 
@@ -351,9 +338,9 @@ async fn of_two_processes_with_one_identity_the_newer_has_the_key_and_the_older_
         .expect("a watch");
     // Both say that others dial them at one address.
     let identity = ["--advertise", "127.0.0.1:50999"];
-    let _older = Server::start_with(&etcd, &identity).await;
+    let _older = start_with(&etcd, &identity).await;
     let first = wait_for_keys(&mut client, 1, SOON).await;
-    let mut newer = Server::start_with(&etcd, &identity).await;
+    let mut newer = start_with(&etcd, &identity).await;
     let second = wait_for_keys(&mut client, 1, SOON).await;
     assert!(first.keys().eq(second.keys()) && first != second);
 

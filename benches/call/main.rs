@@ -68,6 +68,9 @@ struct Arguments {
     /// How many of them at once.
     #[arg(long, default_value_t = 16)]
     in_flight: usize,
+    /// How many servers they go to.
+    #[arg(long, default_value_t = SERVERS)]
+    endpoints: usize,
     /// How many bytes each carries.
     #[arg(long, default_value_t = 16)]
     bytes: usize,
@@ -110,7 +113,7 @@ fn main() {
 }
 
 async fn make(arguments: &Arguments, calls: usize) {
-    let servers = Servers::start(SERVERS).await;
+    let servers = Servers::start(arguments.endpoints).await;
     let client = arguments.variant.connect(&servers.addresses).await;
     let load = Load {
         kind: Kind::Unary,

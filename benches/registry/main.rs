@@ -7,7 +7,8 @@
 //!
 //! Both sides take turns against one etcd, a process of its own, so that what else the machine does
 //! hits both. A ratio is the median over the rounds, with the least and the greatest beside it.
-//! Requests are counted by etcd.
+//! Requests are counted by etcd. How soon callers know that a server comes or goes has a table of its
+//! own, with the median and the p99 of all times.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +19,7 @@
 mod discover;
 #[path = "../shared/median.rs"]
 mod median;
+mod moves;
 #[path = "../shared/options.rs"]
 mod options;
 mod publish;
@@ -43,6 +45,7 @@ async fn main() {
     let etcd = Etcd::start().await;
     publish::run(&etcd, options.rounds, &mut report).await;
     discover::run(&etcd, options.rounds, &mut report).await;
+    moves::run(&etcd, options.rounds, &mut report).await;
     recover::run(&etcd, options.rounds.min(3), &mut report).await;
     report.print();
 }

@@ -8,7 +8,10 @@ use switchboard_test_support::Etcd;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{median::sorted, report::Report};
+use crate::{
+    median::sorted,
+    report::{Report, at},
+};
 
 const PUBLICATIONS: usize = 2_000;
 const PREFIX: &str = "/microservices/";
@@ -84,8 +87,4 @@ async fn puts(mut client: Client, stop: CancellationToken) -> Vec<f64> {
         took.push(begin.elapsed().as_secs_f64() * 1e3);
     }
     sorted(took)
-}
-
-fn at(values: &[f64], quantile: f64) -> f64 {
-    values[((values.len() - 1) as f64 * quantile) as usize]
 }

@@ -16,6 +16,7 @@ pub(crate) struct Turn {
 pub(crate) struct Report {
     json: bool,
     table: Table,
+    delays: Table,
     notes: Vec<String>,
 }
 
@@ -31,9 +32,21 @@ impl Report {
             "requests",
             "raw requests",
         ]);
+        let mut delays = Table::new();
+        delays.set_header([
+            "delay",
+            "median, us",
+            "p99, us",
+            "put to watch: median, us",
+            "p99, us",
+            "ratio",
+            "of p99",
+            "times",
+        ]);
         Self {
             json,
             table,
+            delays,
             notes: Vec::new(),
         }
     }
@@ -68,6 +81,36 @@ impl Report {
         ]);
     }
 
+    /// Adds how long something took each time, in microseconds, and a raw put until a watch heard of it.
+    pub(crate) fn add_delay(&mut self, case: &str, ours: Vec<f64>, raw: Vec<f64>) {
+        let (ours, raw) = (sorted(ours), sorted(raw));
+        let ratio = median(&ours) / median(&raw);
+        let (p99, raw_p99) = (at(&ours, 0.99), at(&raw, 0.99));
+        if self.json {
+            let line = json!({
+                "bench": "registry",
+                "case": case,
+                "ours": median(&ours),
+                "ours_p99": p99,
+                "raw": median(&raw),
+                "raw_p99": raw_p99,
+                "ratio": ratio,
+                "times": ours.len(),
+            });
+            println!("{line}");
+        }
+        self.delays.add_row([
+            case.to_owned(),
+            format!("{:.0}", median(&ours)),
+            format!("{p99:.0}"),
+            format!("{:.0}", median(&raw)),
+            format!("{raw_p99:.0}"),
+            format!("{ratio:.2}"),
+            format!("{:.2}", p99 / raw_p99),
+            ours.len().to_string(),
+        ]);
+    }
+
     /// Adds what fits no table.
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
@@ -78,6 +121,7 @@ impl Report {
             return;
         }
         println!("{}", self.table);
+        println!("{}", self.delays);
         for note in self.notes {
             println!("{note}");
         }
@@ -87,4 +131,9 @@ impl Report {
 /// Returns how many requests etcd has seen: every unary call, and every stream.
 pub(crate) async fn requests(etcd: &Etcd) -> u64 {
     etcd.metric("grpc_server_started_total", &[]).await as u64
+}
+
+/// Returns the value that so large a part of values, which are sorted, does not exceed.
+pub(crate) fn at(values: &[f64], quantile: f64) -> f64 {
+    values[((values.len() - 1) as f64 * quantile) as usize]
 }

@@ -1,6 +1,6 @@
 //! One pick, as a call makes it: the view, the target in turn, a slot of its connection.
 //!
-//! These are the resolver's own parts, put together here as there: they are not public.
+//! These are the resolver's own parts, put together here as there. Those that are not public are taken in.
 
 use std::{
     hint::black_box,
@@ -10,18 +10,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use self::{
-    round_robin::RoundRobin,
-    slots::{Capacity, Slots, Vacancy},
-};
+use switchboard::{CallInfo, Candidate, Endpoint, Picker, Policy, RoundRobin};
+use tonic::codegen::http::Request;
+
+use self::slots::{Capacity, Slots, Vacancy};
 use crate::{
     median::{median, sorted},
     report::Report,
 };
 
-#[allow(dead_code, reason = "a pick needs only a part")]
-#[path = "../../resolver/src/balance/round_robin.rs"]
-mod round_robin;
 #[allow(dead_code, unused_imports, reason = "a pick needs only a part")]
 #[path = "../../resolver/src/transport/slots.rs"]
 mod slots;
@@ -33,6 +30,12 @@ const TIMES: usize = 5_000;
 /// Where a call goes.
 struct Target {
     slots: Arc<Slots>,
+}
+
+/// What all calls look at.
+struct View {
+    picker: Box<dyn Picker>,
+    targets: Vec<Arc<Target>>,
 }
 
 /// What a call takes, and gives back.
@@ -57,12 +60,14 @@ pub(crate) fn run(rounds: usize, report: &mut Report) {
 }
 
 /// Returns what a pick takes, in nanoseconds.
-fn time(view: &ArcSwap<RoundRobin<Arc<Target>>>) -> f64 {
+fn time(view: &ArcSwap<View>) -> f64 {
+    let request = Request::new(());
+    let call = CallInfo::of(&request);
     let mut picked = Vec::with_capacity(TOGETHER);
     let mut time = Duration::ZERO;
     for _ in 0..TIMES {
         let begin = Instant::now();
-        picked.extend((0..TOGETHER).map(|_| pick(view)));
+        picked.extend((0..TOGETHER).map(|_| pick(view, &call)));
         time += begin.elapsed();
         black_box(&picked);
         picked.clear();
@@ -70,22 +75,33 @@ fn time(view: &ArcSwap<RoundRobin<Arc<Target>>>) -> f64 {
     time.as_secs_f64() * 1e9 / (TOGETHER * TIMES) as f64
 }
 
-fn view(count: usize) -> ArcSwap<RoundRobin<Arc<Target>>> {
+fn view(count: usize) -> ArcSwap<View> {
     let vacancy = Arc::new(Vacancy::default());
     let targets = (0..count).map(|_| {
         let slots = Arc::new(Slots::new(200, Capacity::new(None, vacancy.clone())));
         Arc::new(Target { slots })
     });
-    ArcSwap::from_pointee(RoundRobin::new(targets, 0))
+    let candidate =
+        |index| Candidate::new(Endpoint::new(format!("a:{}", index + 1).parse().unwrap()));
+    let candidates: Vec<_> = (0..count).map(candidate).collect();
+    ArcSwap::from_pointee(View {
+        picker: RoundRobin.picker(&candidates, 0),
+        targets: targets.collect(),
+    })
 }
 
-fn pick(view: &ArcSwap<RoundRobin<Arc<Target>>>) -> Option<Picked> {
-    view.load().pick(|target| {
-        let slots = target.slots.take().then(|| target.slots.clone())?;
-        let target = target.clone();
-        Some(Picked {
-            _target: target,
-            slots,
-        })
-    })
+fn pick(view: &ArcSwap<View>, call: &CallInfo<'_>) -> Option<Picked> {
+    let view = view.load();
+    let mut picked = None;
+    let mut take = |index| {
+        let target: &Arc<Target> = &view.targets[index];
+        let is_taken = target.slots.take();
+        picked = is_taken.then(|| Picked {
+            _target: target.clone(),
+            slots: target.slots.clone(),
+        });
+        is_taken
+    };
+    view.picker.pick(call, &mut take).unwrap();
+    picked
 }

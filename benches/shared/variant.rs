@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use switchboard::{Channel, ChannelBuilder, Ejection, HealthCheck, SlowStart};
+use switchboard::{
+    Channel, ChannelBuilder, Ejection, Endpoint, Filter, HealthCheck, LeastRequest, P2cEwma,
+    RingHash, SlowStart, Split, Update, WeightedRoundRobin,
+};
 use switchboard_proto::{HelloRequest, HellosRequest, greeter_client::GreeterClient};
 use tonic::transport;
 
@@ -29,6 +32,8 @@ enum Way {
     TonicBalance,
     /// Our channel over four servers, set up so.
     Switchboard(fn(ChannelBuilder) -> ChannelBuilder),
+    /// The same, with a filter for each call.
+    Filtered(fn() -> Filter),
 }
 
 /// How many servers they call.
@@ -43,12 +48,27 @@ pub(crate) const VARIANTS: [Variant; 4] = [
 ];
 
 /// Our channel where it calls other servers than it would.
-pub(crate) const CHOOSING: [Variant; 1] = [Variant::ours("switchboard with ejection", |plain| {
-    plain.ejection(Ejection::default())
-})];
+pub(crate) const CHOOSING: [Variant; 6] = [
+    Variant::ours("switchboard with ejection", |plain| {
+        plain.ejection(Ejection::default())
+    }),
+    Variant::ours("switchboard with weighted_round_robin", |plain| {
+        plain.policy(WeightedRoundRobin::new())
+    }),
+    Variant::ours("switchboard with least_request", |plain| {
+        plain.policy(LeastRequest::default())
+    }),
+    Variant::ours("switchboard with p2c_ewma", |plain| plain.policy(P2cEwma)),
+    Variant::ours("switchboard with p2c_ewma and ejection", |plain| {
+        plain.policy(P2cEwma).ejection(Ejection::default())
+    }),
+    Variant::ours("switchboard with ring_hash", |plain| {
+        plain.policy(RingHash::new().or_random())
+    }),
+];
 
 /// Our channel with one thing more each that makes no difference to calls here, other than what it costs.
-pub(crate) const COSTING: [Variant; 3] = [
+pub(crate) const COSTING: [Variant; 6] = [
     // One that no call meets.
     Variant::ours("switchboard with a limit", |plain| {
         plain.max_calls_in_flight_per_endpoint(1_000)
@@ -59,6 +79,16 @@ pub(crate) const COSTING: [Variant; 3] = [
     Variant::ours("switchboard with health", |plain| {
         plain.health(HealthCheck::of_server())
     }),
+    // Half of the endpoints.
+    Variant::new(
+        "switchboard with a filter",
+        Way::Filtered(|| Filter::version("v2")),
+    ),
+    Variant::ours("switchboard with a split", |plain| {
+        plain.split(Split::by_version([("v1", 50.0), ("v2", 50.0)]).unwrap())
+    }),
+    // All of the endpoints.
+    Variant::ours("switchboard with a zone", |plain| plain.prefer_zone("a")),
 ];
 
 impl Variant {
@@ -109,22 +139,36 @@ impl Variant {
                 let channel = transport::Channel::balance_list(servers.iter().map(endpoint));
                 Client::Tonic(GreeterClient::new(channel))
             }
-            Way::Switchboard(set_up) => {
-                let plain = Channel::balance(servers.iter().map(String::as_str)).unwrap();
-                let channel = set_up(plain).connect_lazy().unwrap();
-                let mut states = channel.watch_state();
-                let all = |state: &Arc<switchboard::ChannelState>| {
-                    state.endpoints.len() == servers.len()
-                        && state
-                            .endpoints
-                            .iter()
-                            .all(|it| it.condition == switchboard::Condition::Ready)
-                };
-                states.wait_for(all).await.unwrap();
-                Client::Switchboard(GreeterClient::new(channel))
+            Way::Switchboard(set_up) => Client::Switchboard(ours(servers, set_up).await, None),
+            Way::Filtered(filter) => {
+                Client::Switchboard(ours(servers, |plain| plain).await, Some(filter()))
             }
         }
     }
+}
+
+/// Connects our channel to all servers, half of which are of another version.
+async fn ours(
+    servers: &[String],
+    set_up: fn(ChannelBuilder) -> ChannelBuilder,
+) -> GreeterClient<Channel> {
+    let endpoint = |(address, version): (&String, _)| {
+        let endpoint = Endpoint::new(address.parse().unwrap());
+        let endpoint = endpoint.with_metadata("zone", "a");
+        endpoint.with_metadata("version", version)
+    };
+    let versions = ["v1", "v2"].into_iter().cycle();
+    let endpoints = servers.iter().zip(versions).map(endpoint).collect();
+    let source = tokio_stream::once(Update::Snapshot(endpoints));
+    let channel = set_up(Channel::builder(source)).connect_lazy().unwrap();
+    let mut states = channel.watch_state();
+    let all = |state: &Arc<switchboard::ChannelState>| {
+        let mut endpoints = state.endpoints.iter();
+        endpoints.len() == servers.len()
+            && endpoints.all(|it| it.condition == switchboard::Condition::Ready)
+    };
+    states.wait_for(all).await.unwrap();
+    GreeterClient::new(channel)
 }
 
 impl FromStr for Variant {
@@ -145,7 +189,8 @@ impl FromStr for Variant {
 pub(crate) enum Client {
     Tonic(GreeterClient<transport::Channel>),
     ByHand(ByHand),
-    Switchboard(GreeterClient<Channel>),
+    /// Perhaps with a filter for each call.
+    Switchboard(GreeterClient<Channel>, Option<Filter>),
 }
 
 impl Client {
@@ -157,12 +202,17 @@ impl Client {
     /// Makes one unary call.
     pub(crate) async fn try_call(
         &mut self,
-        request: tonic::Request<HelloRequest>,
+        mut request: tonic::Request<HelloRequest>,
     ) -> Result<(), tonic::Status> {
         let answer = match self {
             Self::Tonic(client) => client.say_hello(request).await,
             Self::ByHand(clients) => clients.next().say_hello(request).await,
-            Self::Switchboard(client) => client.say_hello(request).await,
+            Self::Switchboard(client, filter) => {
+                if let Some(filter) = filter {
+                    request.extensions_mut().insert(filter.clone());
+                }
+                client.say_hello(request).await
+            }
         };
         answer.map(drop)
     }
@@ -172,7 +222,7 @@ impl Client {
         let mut replies = match self {
             Self::Tonic(client) => client.say_hellos(request).await,
             Self::ByHand(clients) => clients.next().say_hellos(request).await,
-            Self::Switchboard(client) => client.say_hellos(request).await,
+            Self::Switchboard(client, _) => client.say_hellos(request).await,
         }
         .expect("an answer")
         .into_inner();

@@ -6,12 +6,14 @@
 
 mod chance;
 mod keys;
+mod service_configs;
 mod targets;
 mod transport;
 mod values;
 
 pub use chance::Chance;
 pub use keys::keys;
+pub use service_configs::service_configs;
 pub use targets::targets;
 pub use transport::transport;
 pub use values::values;

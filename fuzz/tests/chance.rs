@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard_fuzz::{Chance, keys, targets, transport, values};
+use switchboard_fuzz::{Chance, keys, service_configs, targets, transport, values};
 
 const SEED: u64 = 20_260_101;
 
@@ -56,6 +56,11 @@ fn values_hold_what_they_promise() {
 #[test]
 fn keys_hold_what_they_promise() {
     assert!(give("keys", keys) > 10);
+}
+
+#[test]
+fn service_configs_hold_what_they_promise() {
+    assert!(give("service_configs", service_configs) > 10);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use switchboard_resolver::{Address, Channel, ChannelBuilder, Dns};
 
 use crate::{
     Registry, RegistryBuilder, RegistryConfig, RegistryError, ServiceName, Target, TargetError,
-    target::{PartialPlace, ServiceTarget},
+    service_configs,
+    target::{Choice, PartialPlace, ServiceTarget},
 };
 
 /// Begins a channel to what a target names, such as `etcd://h1:2379,h2:2379/greeter`; see
@@ -38,11 +39,16 @@ where
         Target::Etcd(target) => {
             let service = target.service.clone();
             let service = service.ok_or_else(|| TargetError::NoService(target.to_string()))?;
-            dial_in(RegistryBuilder::at(&target), service)
+            dial_in(RegistryBuilder::at(&target), service, &target.choice)
         }
-        Target::Service(ServiceTarget { service, place }) => {
+        Target::Service(ServiceTarget {
+            service,
+            place,
+            choice,
+        }) => {
             let config = RegistryConfig::from_env()?;
-            dial_in(Registry::from_config(config).placed(&place), service)
+            let registry = Registry::from_config(config).placed(&place);
+            dial_in(registry, service, &choice)
         }
         target => Ok(outside(&target).ok_or_else(|| TargetError::NoService(target.to_string()))?),
     }
@@ -52,8 +58,9 @@ where
 fn dial_in(
     registry: RegistryBuilder,
     service: ServiceName,
+    choice: &Choice,
 ) -> Result<ChannelBuilder, RegistryError> {
-    Ok(registry.connect_lazy()?.dial(service))
+    Ok(registry.connect_lazy()?.dial_some(service, choice))
 }
 
 /// Begins a channel to servers that are in no etcd; `None` if the target means others.
@@ -62,16 +69,21 @@ fn outside(target: &Target) -> Option<ChannelBuilder> {
         let addresses = addresses.iter().cloned();
         Channel::balance(addresses).expect("addresses are addresses")
     };
-    match target {
-        Target::Direct(target) => Some(fixed(target.addresses())),
-        Target::Unix(target) => Some(fixed(slice::from_ref(target.address()))),
+    let (channel, choice) = match target {
+        Target::Direct(target) => (fixed(target.addresses()), &target.choice),
+        Target::Unix(target) => {
+            let address = slice::from_ref(target.address());
+            (fixed(address), &target.choice)
+        }
         Target::Dns(target) => {
             let source = Dns::new(target.name().clone()).expect("a name that can be looked up");
             // What servers are told that they are called, as gRPC has it, and not each its address.
-            Some(Channel::builder(source).name(target.name().to_string()))
+            let channel = Channel::builder(source).name(target.name().to_string());
+            (channel, &target.choice)
         }
-        Target::Etcd(_) | Target::Service(_) => None,
-    }
+        Target::Etcd(_) | Target::Service(_) => return None,
+    };
+    Some(choice.set_up(channel))
 }
 
 impl Registry {
@@ -101,10 +113,21 @@ impl Registry {
         TargetError: From<T::Error>,
     {
         match target.try_into()? {
-            Target::Service(ServiceTarget { service, place }) => {
-                Ok(self.placed(&place).dial(service))
-            }
+            Target::Service(ServiceTarget {
+                service,
+                place,
+                choice,
+            }) => Ok(self.placed(&place).dial_some(service, &choice)),
             target => outside(&target).ok_or_else(|| TargetError::OtherEtcd(target.to_string())),
+        }
+    }
+
+    /// Begins a channel to those of a service that a target chooses.
+    fn dial_some(&self, service: ServiceName, choice: &Choice) -> ChannelBuilder {
+        let channel = choice.set_up(self.dial(service));
+        match &choice.config {
+            Some(key) => channel.service_configs(service_configs::follow(self, key)),
+            None => channel,
         }
     }
 

@@ -119,7 +119,11 @@ impl Etcd {
             let options = LeaseGrantOptions::new().with_id(id);
             client.grant(ttl.as_secs() as i64, Some(options)).await
         });
-        Ok(seconds(granted.await?.ttl()))
+        let ttl = seconds(granted.await?.ttl());
+        if ttl.is_zero() {
+            return Err(EtcdError::new(Kind::Other, "a lease with a TTL of 0 s"));
+        }
+        Ok(ttl)
     }
 
     /// Revokes a lease, with the keys under it.
@@ -220,12 +224,25 @@ async fn bounded_by<T, E>(
 where
     EtcdError: From<E>,
 {
-    let answer = match tokio::time::timeout(limit, request).await {
-        Ok(answer) => answer.map_err(EtcdError::from),
-        Err(_) => Err(EtcdError::unanswered(limit)),
+    let counted = async {
+        let answer = request.await.map_err(EtcdError::from);
+        metrics::etcd_answered(answer.as_ref().map_or_else(EtcdError::code, |_| Code::Ok));
+        answer
     };
-    metrics::etcd_answered(answer.as_ref().map_or_else(EtcdError::code, |_| Code::Ok));
-    answer
+    within(limit, counted).await
+}
+
+/// Bounds requests, each of which is counted, together.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    requests: impl Future<Output = Result<T, EtcdError>>,
+) -> Result<T, EtcdError> {
+    let answer = tokio::time::timeout(limit, requests).await;
+    answer.unwrap_or_else(|_| {
+        let unanswered = EtcdError::unanswered(limit);
+        metrics::etcd_answered(unanswered.code());
+        Err(unanswered)
+    })
 }
 
 /// A TTL as etcd gives it, which is at most 9,000,000,000 s.

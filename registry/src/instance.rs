@@ -6,9 +6,12 @@ use switchboard_resolver::{Address, AddressError, Endpoint, Security};
 
 use crate::{InstanceId, NameError, Origin, Scheme, ServiceName, name};
 
-/// The entry of metadata that tells the zone. Under another one, those who prefer servers of their
-/// own zone would not find them.
+/// The entry of metadata that tells the zone, where channels look for it: under another one, those who prefer
+/// servers of their own zone would not find them.
 const ZONE: &str = "zone";
+
+/// That of the version, likewise.
+const VERSION: &str = "version";
 
 /// One running server's record in the registry: what is published, and what discovery finds.
 ///
@@ -225,10 +228,13 @@ impl Instance {
         let all = origins.fold(first, |endpoint, origin| {
             endpoint.with_address(origin.address().clone())
         });
-        Some(
-            all.with_all_metadata(self.metadata.clone())
-                .with_security(security),
-        )
+        let all = all.with_all_metadata(self.metadata.clone());
+        // Where clients look for it, whatever the layout: next to the zone and the weight.
+        let all = match self.metadata.contains_key(VERSION) || self.version.is_empty() {
+            true => all,
+            false => all.with_metadata(VERSION, self.version.clone()),
+        };
+        Some(all.with_security(security))
     }
 }
 

@@ -4,6 +4,9 @@
 //! before it asks for another watch, since nobody knows what was missed, nor whether etcd is still
 //! the one that it was.
 //!
+//! Only a stream whose token has ended, so that etcd adds no watch to it, is replaced from here: it was
+//! answered just now, and each watch goes on where it was.
+//!
 //! Watches are opened in a lull of requests for them. They miss nothing by that, since each starts
 //! at a revision; and while a thousand publications begin, etcd is left to their writes.
 
@@ -21,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock,
-    etcd::{Etcd, EtcdError, KeyStream, Message},
+    etcd::{Etcd, EtcdError, KeyStream, Kind, Message},
 };
 
 /// How long no further watch must have been asked for before those that were are opened. Shorter
@@ -66,6 +69,7 @@ enum Request {
 struct Wanted {
     id: i64,
     key: String,
+    /// The first revision that it has not told of.
     from: i64,
     news: mpsc::UnboundedSender<News>,
 }
@@ -82,6 +86,7 @@ impl KeyWatcher {
         let performer = Performer {
             etcd,
             stream: None,
+            has_opened: false,
             watches: BTreeMap::new(),
             wanted: BTreeMap::new(),
             lull: None,
@@ -144,7 +149,9 @@ impl Drop for KeyWatch {
 struct Performer {
     etcd: Etcd,
     stream: Option<KeyStream>,
-    watches: BTreeMap<i64, mpsc::UnboundedSender<News>>,
+    /// Whether etcd has opened a watch over it.
+    has_opened: bool,
+    watches: BTreeMap<i64, Wanted>,
     /// Those that are not open yet.
     wanted: BTreeMap<i64, Wanted>,
     lull: Option<Lull>,
@@ -203,11 +210,14 @@ impl Performer {
                 self.lull = None;
                 break;
             };
-            let (key, from) = (wanted.key, wanted.from);
-            self.watches.insert(id, wanted.news);
+            let wanted = self.watches.entry(id).or_insert(wanted);
             match &mut self.stream {
-                Some(stream) => stream.add(id, &key, from).await?,
-                None => self.stream = Some(self.etcd.watch_key(id, &key, from).await?),
+                Some(stream) => stream.add(id, &wanted.key, wanted.from).await?,
+                None => {
+                    self.has_opened = false;
+                    let stream = self.etcd.watch_key(id, &wanted.key, wanted.from);
+                    self.stream = Some(stream.await?);
+                }
             }
         }
         Ok(())
@@ -233,12 +243,12 @@ impl Performer {
     async fn tell(&mut self, id: Option<i64>, message: Message) -> Result<(), EtcdError> {
         match (id, message) {
             (Some(id), Message::Cancelled(error)) => {
-                let Some(news) = self.watches.remove(&id) else {
+                let Some(watch) = self.watches.remove(&id) else {
                     // The answer to its end.
                     return Ok(());
                 };
                 // Who has left need not be told.
-                let _ = news.send(Err(Arc::new(error)));
+                let _ = watch.news.send(Err(Arc::new(error)));
                 // etcd keeps one that it has cancelled for a compaction until it is told to.
                 match &mut self.stream {
                     Some(stream) => stream.remove(id).await,
@@ -246,10 +256,20 @@ impl Performer {
                 }
             }
             (Some(id), message) => {
-                if let Some(news) = self.watches.get(&id) {
-                    let _ = news.send(Ok(message));
+                self.has_opened |= matches!(message, Message::Opened { .. });
+                if let Some(watch) = self.watches.get_mut(&id) {
+                    if let Message::Events(events) = &message
+                        && let Some(last) = events.last()
+                    {
+                        watch.from = last.revision() + 1;
+                    }
+                    let _ = watch.news.send(Ok(message));
                 }
                 Ok(())
+            }
+            // A token that is refused from the beginning is not one that has ended.
+            (None, Message::Cancelled(error)) if error.kind == Kind::Token && self.has_opened => {
+                self.replace().await
             }
             // One of those that were just asked for: which one, etcd does not say.
             (None, Message::Cancelled(error)) => Err(error),
@@ -257,12 +277,21 @@ impl Performer {
         }
     }
 
+    /// The token of the stream has ended: another one takes its place, with another token.
+    async fn replace(&mut self) -> Result<(), EtcdError> {
+        self.etcd.log_in().await?;
+        self.stream = None;
+        self.wanted.append(&mut self.watches);
+        self.lull = Some(Lull::over(clock::now()));
+        Ok(())
+    }
+
     /// The stream has broken, with all that was watched over it.
     fn lose(&mut self, error: EtcdError) {
         let error = Arc::new(error);
         self.stream = None;
-        for news in std::mem::take(&mut self.watches).into_values() {
-            let _ = news.send(Err(error.clone()));
+        for watch in std::mem::take(&mut self.watches).into_values() {
+            let _ = watch.news.send(Err(error.clone()));
         }
     }
 }
@@ -273,6 +302,14 @@ impl Lull {
         Self {
             begins: now + LULL,
             at_last: others.map_or(now + LONGEST_WAIT, |it| it.at_last),
+        }
+    }
+
+    /// There is nothing to wait for.
+    fn over(now: Instant) -> Self {
+        Self {
+            begins: now,
+            at_last: now,
         }
     }
 
@@ -288,3 +325,6 @@ async fn next_message(stream: Option<&mut KeyStream>) -> Result<(Option<i64>, Me
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,10 +23,13 @@
 //! It holds no clock, no randomness and no connection: [`Lease::next`] says what to do, and the
 //! answers come back as method calls.
 
+mod former;
+
 use std::time::{Duration, Instant};
 
 use switchboard_resolver::Backoff;
 
+pub(crate) use self::former::Former;
 use crate::retry::{RETRY, SLOW_RETRY};
 
 /// A lease's id, positive as etcd's own choices are.
@@ -39,11 +42,18 @@ const RENEWAL: Backoff = Backoff {
     ..RETRY
 };
 
+/// How long a renewal has to be answered, with all that it takes, at most: longer, and one silent member
+/// costs a short lease.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
+/// At least: shorter, and an etcd that is merely far away never renews.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(250);
+
 /// The lease of one session.
 #[derive(Debug)]
 pub(crate) struct Lease {
     ttl: Duration,
     state: State,
+    former: Former,
     /// Failures in a row, and until when the last one keeps us waiting.
     failures: u32,
     not_before: Option<Instant>,
@@ -100,6 +110,7 @@ impl Lease {
         Self {
             ttl,
             state: State::Absent { asked: None },
+            former: Former::default(),
             failures: 0,
             not_before: None,
         }
@@ -115,6 +126,11 @@ impl Lease {
             State::Expired { id } => Standing::Expired { id },
             State::Releasing { .. } | State::Released => Standing::Released,
         }
+    }
+
+    /// Returns the leases that there were before.
+    pub(crate) fn former(&self) -> &Former {
+        &self.former
     }
 
     /// Gives up what is held, if its deadline has passed.
@@ -149,7 +165,19 @@ impl Lease {
         }
     }
 
-    /// The lease was granted with `ttl`, by a request sent at `sent`.
+    /// Returns how long a renewal that is sent now has to be answered: half of what is left of the lease,
+    /// so that there is time for others, which find a member that answers where one has fallen silent.
+    pub(crate) fn patience(&self, now: Instant) -> Duration {
+        match self.state {
+            State::Held { deadline, .. } => {
+                let left = deadline.saturating_duration_since(now);
+                (left / 2).clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE)
+            }
+            _ => LONGEST_PATIENCE,
+        }
+    }
+
+    /// The lease was granted with `ttl`, which is not nothing, by a request sent at `sent`.
     pub(crate) fn granted(&mut self, id: LeaseId, ttl: Duration, sent: Instant) {
         if self.state == (State::Absent { asked: Some(id) }) {
             self.hold(id, ttl, sent);
@@ -180,6 +208,7 @@ impl Lease {
     /// etcd has no such lease, and so no key under it either.
     pub(crate) fn gone(&mut self, id: LeaseId) {
         if self.is(id) {
+            self.former.add(id);
             self.state = State::Absent { asked: None };
             self.succeed();
         }

@@ -56,6 +56,7 @@ mod publisher;
 mod registry;
 mod retry;
 mod serve;
+mod service_configs;
 mod services;
 mod session;
 mod strays;

@@ -7,6 +7,7 @@
 //! Unknown  read                                    -> Absent or Found
 //! Absent   put                                     -> Found, ours
 //! Found    ours, and not wanted: deleted           -> Absent
+//! Found    ours, under a lease that we had before   -> put again, under the one that we have
 //! Found    a newer publication of this server's    -> left to it, until it is deleted: superseded
 //! Found    an older publication of this server's   -> taken over
 //! Found    another server's, with the given id     -> left to it, read again slowly: refused
@@ -28,6 +29,7 @@
 //! It holds no clock, no randomness and no connection: [`Publication::next`] says what to do, and
 //! the answers come back as method calls.
 
+mod claim;
 mod keys;
 mod step;
 
@@ -35,11 +37,11 @@ use std::time::{Duration, Instant};
 
 use switchboard_resolver::Cause;
 
-use self::keys::Keys;
 pub(crate) use self::step::{Conflict, Found, IdKind, Put, Status, Step, Turn, Write};
+use self::{claim::Claim, keys::Keys};
 use crate::{
     layout::Record,
-    lease::{self, LeaseId},
+    lease::{self, Former, LeaseId},
     retry::{RETRY, SLOW_RETRY},
     trouble::Trouble,
 };
@@ -59,6 +61,8 @@ pub(crate) struct Publication {
     /// Whose turn the wanted key is, within the registry.
     turn: Turn,
     session: lease::Standing,
+    /// The leases that the session has had before.
+    former: Former,
     keys: Keys,
     failures: u32,
     not_before: Option<Instant>,
@@ -75,15 +79,6 @@ enum Want {
     Stopped,
 }
 
-/// What a publication has to say for itself where its key is under the lease of another session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claim {
-    /// It comes: an older one of the same server gives way.
-    Newcomer,
-    /// It has stood: it gives way to a newer one.
-    Holder,
-}
-
 impl Publication {
     pub(crate) fn new(record: Record, id: IdKind) -> Self {
         Self {
@@ -93,6 +88,7 @@ impl Publication {
             claim: Claim::Newcomer,
             turn: Turn::Next,
             session: lease::Standing::Absent,
+            former: Former::default(),
             keys: Keys::default(),
             failures: 0,
             not_before: None,
@@ -185,6 +181,11 @@ impl Publication {
             _ => self.trouble = trouble.or(self.trouble.take()),
         }
         self.session = standing;
+    }
+
+    /// The session has had these leases before the one that it has.
+    pub(crate) fn had(&mut self, former: Former) {
+        self.former = former;
     }
 
     pub(crate) fn next(&mut self, now: Instant) -> Step {
@@ -443,12 +444,8 @@ impl Publication {
 
     /// Returns why the wanted key must be left to whoever has it, if it must.
     fn conflict_over(&self, found: &Found) -> Option<Conflict> {
-        match (self.claim, self.id) {
-            _ if found.lease == 0 || Some(found.lease) == self.lease() => None,
-            (_, IdKind::Given) if !found.same_server => Some(Conflict::IdTaken),
-            (Claim::Newcomer, _) => None,
-            (Claim::Holder, _) => Some(Conflict::Superseded),
-        }
+        let (lease, former) = (self.lease(), &self.former);
+        self.claim.conflict_over(self.id, found, lease, former)
     }
 
     /// The conflict that keeps the record from standing.

@@ -95,6 +95,8 @@ impl Publisher {
     /// Takes the instance out of etcd and keeps everything else, so that [`resume`](Self::resume)
     /// is quick. Returns when it is gone, however long etcd is away.
     ///
+    /// Channels stop calling it, unless fewer than half of the servers would be left to call.
+    ///
     /// # Errors
     ///
     /// etcd refuses, or the publisher was stopped.

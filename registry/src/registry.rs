@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::Stream;
 use switchboard_resolver::{self as resolver, Address, Channel};
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,10 +22,10 @@ use crate::{
     following::Followings,
     instances,
     key_watcher::KeyWatcher,
-    keys::Keys,
+    keys::{KeyPath, Keys},
     layout::Place,
     lease::Standing,
-    services,
+    service_configs, services,
     session::{Ending, Session},
     strays::Strays,
     turns::Turns,
@@ -182,8 +183,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// The layout lies at the root, where there is no telling what is a service; or etcd did not
-    /// answer.
+    /// The layout lies at the root, where there is no telling what is a service; etcd refuses, or did
+    /// not answer within 10 s.
     ///
     /// # Cancel safety
     ///
@@ -192,9 +193,74 @@ impl Registry {
         services::list(self).await
     }
 
+    /// Returns the zone that this process runs in, if it was told
+    /// ([`RegistryBuilder::zone`](crate::RegistryBuilder::zone), `SWITCHBOARD_ZONE`): what it publishes is in
+    /// it, and so may be those that it prefers to call.
+    ///
+    /// ```
+    /// use switchboard_registry::Registry;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::builder("10.0.0.1:2379")?.zone("a").connect_lazy()?;
+    /// let mut channel = registry.dial("greeter");
+    /// if let Some(zone) = registry.zone() {
+    ///     channel = channel.prefer_zone(zone);
+    /// }
+    /// let channel = channel.connect_lazy()?;
+    /// # channel.close().await;
+    /// # registry.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn zone(&self) -> Option<&str> {
+        self.shared.zone.as_deref()
+    }
+
     /// Returns etcd's keys, over the same connection: what recipes are made of.
     pub fn keys(&self) -> Keys {
         Keys::new(self)
+    }
+
+    /// Follows a key that holds a channel's configuration, gRPC's service config in JSON, for
+    /// [`ChannelBuilder::service_configs`](resolver::ChannelBuilder::service_configs): who changes it in
+    /// etcd changes all channels that follow it while they run. While there is no such key, and until etcd
+    /// is heard, a channel is as it was built.
+    ///
+    /// ```
+    /// use switchboard_registry::Registry;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = switchboard_embedded::EmbeddedEtcd::start();
+    /// # let registry = Registry::builder("etcd:2379")?.connector(etcd.connector()).connect_lazy()?;
+    /// let configs = registry.service_configs("/switchboard/service-configs/greeter")?;
+    /// let channel = registry.dial("greeter").service_configs(configs).connect_lazy()?;
+    ///
+    /// // etcdctl put /switchboard/service-configs/greeter '{"loadBalancingConfig": [{"fastest": {}}]}'
+    /// # let text = r#"{"loadBalancingConfig": [{"fastest": {}}]}"#;
+    /// # let put = switchboard_registry::keys::Operation::put("/switchboard/service-configs/greeter", text, None);
+    /// # registry.keys().commit(switchboard_registry::keys::Transaction::new().then(put)).await?;
+    /// let mut state = channel.watch_state();
+    /// let state = state.wait_for(|state| state.config.rejected.is_some()).await?;
+    /// let rejected = state.config.rejected.as_deref().unwrap_or_default();
+    /// assert!(rejected.starts_with("policy: fastest (expected: one of round_robin"), "{rejected}");
+    /// # drop(state);
+    /// # channel.close().await;
+    /// # registry.close().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What is given is not a key, or lies in `/microservices`, where clients of kratos fail on what is
+    /// not a server.
+    pub fn service_configs<K>(
+        &self,
+        key: K,
+    ) -> Result<impl Stream<Item = Option<String>> + Send + use<K>, NameError>
+    where
+        K: TryInto<KeyPath, Error: Into<NameError>>,
+    {
+        let key = key.try_into().map_err(Into::into)?.outside_kratos()?;
+        Ok(service_configs::follow(self, &key))
     }
 
     /// Begins a channel to a service, over whatever instances of it live.

@@ -14,7 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{TryStreamExt, future::BoxFuture};
+use futures::{
+    TryStreamExt,
+    future::{BoxFuture, join_all, try_join_all},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -36,7 +39,8 @@ use self::closable::Closable;
 pub(crate) use self::drain::Phase;
 pub use self::{drain::Drain, incoming::Incoming};
 use crate::{
-    Instance, PublicationStatus, PublishError, Publisher, Registry, metrics::ServerMetrics,
+    Instance, PublicationStatus, PublishError, Publisher, Registry, ServiceName,
+    metrics::ServerMetrics,
 };
 
 type Serving = BoxFuture<'static, Result<(), tonic::transport::Error>>;
@@ -64,6 +68,8 @@ type OnPublished = Box<dyn FnOnce() + Send>;
 pub struct Serve {
     registry: Registry,
     instance: Instance,
+    /// Where else it is published, and as what.
+    besides: Vec<(Registry, Instance)>,
     start: Box<Start>,
     reporter: Option<HealthReporter>,
     require_published: Option<Duration>,
@@ -144,6 +150,7 @@ impl Registry {
         Serve {
             registry: self,
             instance,
+            besides: Vec::new(),
             start: Box::new(start),
             reporter: None,
             require_published: None,
@@ -171,14 +178,41 @@ impl Serve {
         self
     }
 
-    /// Fails if the instance is not published within that time. Otherwise etcd being away never
+    /// Publishes the server in one more place: in another layout, under another name, in another etcd. There it
+    /// comes and goes together with its first record.
+    ///
+    /// ```
+    /// use switchboard_registry::{Instance, Layout, Registry, terminate};
+    /// use tokio::net::TcpListener;
+    /// use tonic::transport::server::Router;
+    ///
+    /// async fn serve(registry: Registry, router: Router) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let listener = TcpListener::bind("10.0.0.7:50051").await?;
+    ///     let instance = Instance::new("greeter", "10.0.0.7:50051")?;
+    ///     // Where clients of go-zero look: `greeter.rpc/<id>`. Both records are under one lease.
+    ///     let go_zero = registry.with_layout(Layout::go_zero());
+    ///     let of_go_zero = Instance::new("greeter.rpc", "10.0.0.7:50051")?;
+    ///     registry
+    ///         .serve(instance, router, listener)
+    ///         .also_published(go_zero, of_go_zero)
+    ///         .with_graceful_shutdown(terminate())
+    ///         .await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn also_published(mut self, registry: Registry, instance: Instance) -> Self {
+        self.besides.push((registry, instance));
+        self
+    }
+
+    /// Fails if the instance is not published everywhere within that time. Otherwise etcd being away never
     /// keeps a server from serving.
     pub fn require_published(mut self, limit: Duration) -> Self {
         self.require_published = Some(limit);
         self
     }
 
-    /// Calls `told` when the instance is in etcd for the first time.
+    /// Calls `told` when the instance has been in etcd everywhere.
     pub fn on_published(mut self, told: impl FnOnce() + Send + 'static) -> Self {
         self.on_published = Box::new(told);
         self
@@ -212,9 +246,15 @@ impl Serve {
         let service = self.instance.service().clone();
         let metrics = ServerMetrics::new(&service);
         metrics.show(Phase::Serving);
+        let registries: Vec<Registry> = std::iter::once(&self.registry)
+            .chain(self.besides.iter().map(|(registry, _)| registry))
+            .cloned()
+            .collect();
+        let mut places = vec![(self.registry, self.instance)];
+        places.extend(self.besides);
         let lifetime = Lifetime {
-            registry: self.registry.clone(),
-            instance: self.instance,
+            service: service.clone(),
+            places,
             health: reporter,
             require_published: self.require_published,
             drain: self.drain,
@@ -230,17 +270,22 @@ impl Serve {
                 Err(error) => Err(error),
             },
         };
-        if self.registry.is_last() {
-            let has_lease = self.registry.shared.has_lease();
-            let closed = tokio::time::timeout(self.drain.revoke, self.registry.close()).await;
-            if closed.is_err() && has_lease {
-                tracing::warn!(name: "lease_not_revoked", "etcd did not answer; the TTL does the rest");
-            }
-        }
+        // Of several handles on one registry the last one closes it.
+        let closing = registries.into_iter().filter(Registry::is_last);
+        join_all(closing.map(|registry| close(registry, self.drain.revoke))).await;
         if served.is_ok() {
             tracing::info!(name: "drain", %service, phase = "end", "stopped serving");
         }
         served
+    }
+}
+
+/// Closes a registry that nobody else has.
+async fn close(registry: Registry, limit: Duration) {
+    let has_lease = registry.shared.has_lease();
+    let closed = tokio::time::timeout(limit, registry.close()).await;
+    if closed.is_err() && has_lease {
+        tracing::warn!(name: "lease_not_revoked", "etcd did not answer; the TTL does the rest");
     }
 }
 
@@ -258,8 +303,8 @@ fn with_health<L>(router: Router<L>, health: Option<HealthServer<HealthService>>
 
 /// What happens beside the serving.
 struct Lifetime<'a> {
-    registry: Registry,
-    instance: Instance,
+    service: ServiceName,
+    places: Vec<(Registry, Instance)>,
     health: HealthReporter,
     require_published: Option<Duration>,
     drain: Drain,
@@ -280,18 +325,21 @@ impl Lifetime<'_> {
         self.health
             .set_service_status("", ServingStatus::Serving)
             .await;
-        let publisher = self.registry.publish(self.instance.clone())?;
+        let publish =
+            |(registry, instance): &(Registry, Instance)| registry.publish(instance.clone());
+        let publishers: Vec<Publisher> =
+            self.places.iter().map(publish).collect::<Result<_, _>>()?;
         let publishing = async {
             if let Some(limit) = self.require_published {
-                match tokio::time::timeout(limit, publisher.published()).await {
-                    Ok(published) => published?,
+                let published = try_join_all(publishers.iter().map(Publisher::published));
+                match tokio::time::timeout(limit, published).await {
+                    Ok(published) => published.map(drop)?,
                     Err(_) => return Err(ServeError::NotPublished(limit)),
                 }
             }
             // What is refused is in the log, and may still be granted.
-            let mut status = publisher.status();
-            let is_published = |status: &_| matches!(status, PublicationStatus::Published { .. });
-            if status.wait_for(is_published).await.is_ok() {
+            let published = join_all(publishers.iter().map(has_been_published)).await;
+            if !published.contains(&false) {
                 on_published();
             }
             std::future::pending().await
@@ -300,24 +348,18 @@ impl Lifetime<'_> {
             () = signal => {}
             failed = publishing => return failed,
         }
-        self.stop(publisher, Instant::now()).await;
+        self.stop(publishers, Instant::now()).await;
         Ok(())
     }
 
     /// The way out.
-    async fn stop(self, publisher: Publisher, signalled: Instant) {
-        let (service, drain) = (self.instance.service(), self.drain);
+    async fn stop(self, publishers: Vec<Publisher>, signalled: Instant) {
+        let (service, drain) = (&self.service, self.drain);
         self.metrics.show(Phase::Deregister);
         tracing::info!(name: "drain", %service, phase = "deregister", "stopping");
-        match tokio::time::timeout(drain.deregistered_by(), publisher.stop()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(cause)) => {
-                tracing::warn!(name: "not_deregistered", %service, %cause, "still in etcd; the lease does the rest")
-            }
-            Err(_) => {
-                tracing::warn!(name: "not_deregistered", %service, "etcd did not answer; the lease does the rest")
-            }
-        }
+        let limit = drain.deregistered_by();
+        let take_out = |publisher| take_out(publisher, service, limit);
+        join_all(publishers.into_iter().map(take_out)).await;
         self.health
             .set_service_status("", ServingStatus::NotServing)
             .await;
@@ -334,6 +376,26 @@ impl Lifetime<'_> {
         self.metrics.show(Phase::Force);
         tracing::warn!(name: "drain", %service, phase = "force", "calls were still in flight");
         self.force.cancel();
+    }
+}
+
+/// Waits until an instance is in etcd; returns whether it ever was.
+async fn has_been_published(publisher: &Publisher) -> bool {
+    let mut status = publisher.status();
+    let is_published = |status: &_| matches!(status, PublicationStatus::Published { .. });
+    status.wait_for(is_published).await.is_ok()
+}
+
+/// Takes an instance out of etcd, as long as that may take.
+async fn take_out(publisher: Publisher, service: &ServiceName, limit: Duration) {
+    match tokio::time::timeout(limit, publisher.stop()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(cause)) => {
+            tracing::warn!(name: "not_deregistered", %service, %cause, "still in etcd; the lease does the rest")
+        }
+        Err(_) => {
+            tracing::warn!(name: "not_deregistered", %service, "etcd did not answer; the lease does the rest")
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The services that there are: a list of keys, page by page, at one revision.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use switchboard_resolver::Cause;
 
 use crate::{
-    Layout, Registry, ServiceName,
+    Layout, Registry, ServiceName, clock,
     etcd::{EtcdError, KeyPage, KeyRange, Kind, PageSize, Part},
+    retry::RETRY,
 };
 
 /// Why the services cannot be listed.
@@ -30,18 +31,29 @@ pub enum ServicesError {
 /// few minutes, and a list takes seconds.
 const ATTEMPTS: usize = 3;
 
+/// For how long it is begun anew where etcd, or the member of it that was asked, does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Lists the services under the prefix that they share.
 pub(crate) async fn list(registry: &Registry) -> Result<Vec<ServiceName>, ServicesError> {
     let layout = registry.place.layout;
     let prefix = layout.shared_prefix(&registry.place.namespace);
     let range = KeyRange::Under(prefix.ok_or(ServicesError::NoNamespace(layout))?);
     let (mut attempts, mut size) = (1, PageSize::default());
+    let (mut failures, until) = (0, clock::now() + PATIENCE);
     loop {
         match pages(registry, layout, &range, size).await {
             Ok(services) => return Ok(services.into_iter().collect()),
             Err(error) if error.kind == Kind::Compacted && attempts < ATTEMPTS => attempts += 1,
             Err(error) if error.kind == Kind::Denied => {
                 return Err(ServicesError::Denied(Arc::new(error)));
+            }
+            Err(error)
+                if matches!(error.kind, Kind::Unsent | Kind::Other) && clock::now() < until =>
+            {
+                failures += 1;
+                let wait = RETRY.delay(failures, fastrand::f64());
+                clock::until(Some((clock::now() + wait).min(until))).await;
             }
             Err(error) => match size.smaller() {
                 Some(smaller) if error.kind == Kind::TooLarge => size = smaller,

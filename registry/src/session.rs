@@ -10,8 +10,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock,
-    etcd::{Etcd, EtcdError, KeepAlive, Kind, Reachable},
-    lease::{Lease, LeaseId, Standing, Step},
+    etcd::{self, Etcd, EtcdError, KeepAlive, Kind, Reachable},
+    lease::{Former, Lease, LeaseId, Standing, Step},
     metrics::LeaseMetrics,
     trouble::Trouble,
 };
@@ -30,6 +30,8 @@ pub(crate) struct SessionState {
     pub(crate) trouble: Option<Trouble>,
     /// How often a lease was lost, or might have been.
     pub(crate) term: u64,
+    /// The leases that there were before.
+    pub(crate) former: Former,
 }
 
 /// When a session ends: asked to, and with nobody left who writes under its lease.
@@ -52,6 +54,7 @@ impl Session {
             standing: Standing::Absent,
             trouble: None,
             term: 0,
+            former: Former::default(),
         };
         let (state_sender, state) = watch::channel(initial);
         let (doubts, doubted) = mpsc::unbounded_channel();
@@ -87,8 +90,8 @@ struct Keeper {
     etcd: Etcd,
     reachable: Reachable,
     lease: Lease,
-    /// The last lease that etcd is known to have granted.
-    granted: Option<LeaseId>,
+    /// The last lease that etcd is known to have granted, and its TTL.
+    granted: Option<(LeaseId, Duration)>,
     stream: Option<KeepAlive>,
     trouble: Option<Trouble>,
     rng: fastrand::Rng,
@@ -137,7 +140,7 @@ impl Keeper {
         match self.etcd.grant(id, ttl).await {
             Ok(granted) => {
                 self.lease.granted(id, granted, sent);
-                self.succeed(id);
+                self.succeed(id, granted);
                 tracing::debug!(name: "lease_granted", lease = id, ttl = granted.as_secs(), "lease granted");
             }
             Err(error) if error.kind == Kind::LeaseExists => self.lease.exists(id),
@@ -147,14 +150,15 @@ impl Keeper {
 
     async fn renew(&mut self, id: LeaseId) {
         let sent = clock::now();
-        let renewed = self.renewal(id).await;
+        let limit = self.lease.patience(sent);
+        let renewed = etcd::within(limit, self.renewal(id)).await;
         // What could have run out meanwhile is lost, also to those who look only later.
         self.lease.pass(clock::now());
         self.report();
         match renewed {
             Ok(Some(ttl)) => {
                 self.lease.renewed(id, ttl, sent);
-                self.succeed(id);
+                self.succeed(id, ttl);
             }
             Ok(None) => {
                 self.stream = None;
@@ -181,7 +185,14 @@ impl Keeper {
             }
         }
         match self.etcd.keep_alive(id).await {
-            Ok(stream) => self.stream.insert(stream).renew().await,
+            Ok(stream) => {
+                let stream = self.stream.insert(stream);
+                match self.granted {
+                    // On a slow way there may be no time for a second answer, which would tell no other TTL.
+                    Some((granted, ttl)) if granted == id => Ok(Some(ttl)),
+                    _ => stream.renew().await,
+                }
+            }
             Err(error) if error.kind == Kind::LeaseNotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -190,15 +201,15 @@ impl Keeper {
     async fn revoke(&mut self, id: LeaseId) {
         if let Err(error) = self.etcd.revoke(id).await
             && error.kind != Kind::LeaseNotFound
-            && self.granted == Some(id)
+            && self.granted.is_some_and(|(granted, _)| granted == id)
         {
             tracing::warn!(name: "lease_not_revoked", lease = id, cause = %error, "lease not revoked; its TTL does the rest");
         }
         self.lease.revoked(id);
     }
 
-    fn succeed(&mut self, id: LeaseId) {
-        self.granted = Some(id);
+    fn succeed(&mut self, id: LeaseId, ttl: Duration) {
+        self.granted = Some((id, ttl));
         if self.trouble.take().is_some() {
             tracing::info!(name: "lease_renewed", lease = id, "lease granted or renewed again");
         }
@@ -235,6 +246,7 @@ impl Keeper {
                 standing,
                 trouble: self.trouble.clone(),
                 term: state.term + u64::from(was_held && !is_held),
+                former: self.lease.former().clone(),
             };
             true
         });

@@ -3,6 +3,7 @@
 //! A target never holds a secret, and errors about one never repeat it as a whole.
 
 mod addresses;
+mod choice;
 mod error;
 mod escape;
 mod parameters;
@@ -14,8 +15,9 @@ use std::{fmt, path::Path};
 
 use switchboard_resolver::{Address, Security};
 
-pub(crate) use self::addresses::Addresses;
 pub use self::error::TargetError;
+use self::parameters::Parameter;
+pub(crate) use self::{addresses::Addresses, choice::Choice};
 use crate::{Layout, Namespace, ServiceName};
 
 /// What to dial, and in which registry, as one text.
@@ -34,8 +36,17 @@ use crate::{Layout, Namespace, ServiceName};
 /// | `http://h1:2379,http://h2:2379` | the same, as etcd's tools have it; `https://` is `etcds://` |
 ///
 /// The `etcd` ones take the parameters `layout` and `namespace`, as in
-/// `etcd:///greeter?layout=kratos&namespace=/shop`. Names and values are percent-encoded as in
-/// URLs. The default registry is that of
+/// `etcd:///greeter?layout=kratos&namespace=/shop`. What names servers says who of them is called, too:
+///
+/// | parameter | of those that are listed |
+/// |---|---|
+/// | `policy=least_request` | how one is chosen for a call: a policy by its name |
+/// | `version=v2` | those of this version alone are called |
+/// | `zone=a` | those of this zone are preferred |
+/// | `subset=10` | as many are called at most, others by each client |
+/// | `config=/switchboard/greeter` | all of this and more, from a key of etcd that may change ([`Registry::service_configs`](crate::Registry::service_configs)) |
+///
+/// Names and values are percent-encoded as in URLs. The default registry is that of
 /// [`RegistryConfig::from_env`](crate::RegistryConfig::from_env).
 ///
 /// ```
@@ -72,6 +83,8 @@ pub struct EtcdTarget {
     pub(crate) security: Security,
     pub(crate) service: Option<ServiceName>,
     pub(crate) place: PartialPlace,
+    /// Nothing without a service.
+    pub(crate) choice: Choice,
 }
 
 /// A service of the default registry.
@@ -79,12 +92,14 @@ pub struct EtcdTarget {
 pub struct ServiceTarget {
     pub(crate) service: ServiceName,
     pub(crate) place: PartialPlace,
+    pub(crate) choice: Choice,
 }
 
 /// Servers by their addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectTarget {
     pub(crate) addresses: Addresses,
+    pub(crate) choice: Choice,
 }
 
 /// Servers behind a DNS name.
@@ -92,6 +107,7 @@ pub struct DirectTarget {
 pub struct DnsTarget {
     /// Of a host, which may be an IP address, and a port.
     pub(crate) name: Address,
+    pub(crate) choice: Choice,
 }
 
 /// A server on this machine, by its Unix socket.
@@ -99,6 +115,7 @@ pub struct DnsTarget {
 pub struct UnixTarget {
     /// Its path begins with one `/`.
     pub(crate) address: Address,
+    pub(crate) choice: Choice,
 }
 
 /// Where records lie, as far as a target says so.
@@ -166,13 +183,21 @@ impl fmt::Display for Target {
             Self::Etcd(target) => target.fmt(f),
             Self::Service(target) => {
                 write!(f, "etcd:///{}", escape::encode(target.service.as_str()))?;
-                target.place.fmt(f)
+                let place = target.place.parameters();
+                parameters::write(f, place.into_iter().chain(target.choice.parameters()))
             }
-            Self::Direct(target) => write!(f, "direct:///{}", target.addresses),
-            Self::Dns(target) => write!(f, "dns:///{}", target.name),
+            Self::Direct(target) => {
+                write!(f, "direct:///{}", target.addresses)?;
+                parameters::write(f, target.choice.parameters())
+            }
+            Self::Dns(target) => {
+                write!(f, "dns:///{}", target.name)?;
+                parameters::write(f, target.choice.parameters())
+            }
             Self::Unix(target) => {
                 let path = target.address.path().unwrap_or(Path::new(""));
-                write!(f, "unix:{}", escape::encode(&path.to_string_lossy()))
+                write!(f, "unix:{}", escape::encode(&path.to_string_lossy()))?;
+                parameters::write(f, target.choice.parameters())
             }
         }
     }
@@ -184,23 +209,17 @@ impl fmt::Display for EtcdTarget {
         if let Some(service) = &self.service {
             write!(f, "/{}", escape::encode(service.as_str()))?;
         }
-        self.place.fmt(f)
+        let place = self.place.parameters();
+        parameters::write(f, place.into_iter().chain(self.choice.parameters()))
     }
 }
 
-impl fmt::Display for PartialPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl PartialPlace {
+    /// Returns all parameters there are of these.
+    fn parameters(&self) -> [Parameter; 2] {
         let layout = self.layout.as_ref().map(ToString::to_string);
         let namespace = self.namespace.as_ref().map(ToString::to_string);
-        let named = [("layout", layout), ("namespace", namespace)];
-        let set = named
-            .iter()
-            .filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        for (index, (name, value)) in set.enumerate() {
-            let separator = if index == 0 { '?' } else { '&' };
-            write!(f, "{separator}{name}={}", escape::encode(value))?;
-        }
-        Ok(())
+        [("layout", layout), ("namespace", namespace)]
     }
 }
 

@@ -81,10 +81,10 @@ pub(crate) use self::{entries::Entry, fingerprint::Fingerprint};
 use crate::retry::{RETRY, SLOW_RETRY};
 
 /// How long a watch may be silent before it is asked for its progress, and how long it has to
-/// answer. Together with opening another one they stay below 10 s, the time in which a watch leaves
-/// a member that was cut off.
+/// answer. Together with opening another one, which may meet the silent member once more, they stay
+/// below 10 s, the time in which a watch leaves a member that was cut off.
 const SILENCE: Duration = Duration::from_secs(3);
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A range of keys, followed.
 #[derive(Debug)]

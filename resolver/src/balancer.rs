@@ -6,6 +6,8 @@
 //!
 //! Never waits for an endpoint, and never sees a call.
 
+mod listed;
+
 use std::{
     any::Any,
     future::poll_fn,
@@ -16,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -24,22 +26,27 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cause, Ejection, Endpoint, ReservePolicy, SlowStart, Source, Update,
-    balance::Picker,
+    Cause, Ejection, ReservePolicy, ServiceConfig, SlowStart, Source, Update,
+    balance::Contained,
     dialing::Dialing,
     endpoint_set::EndpointSet,
     endpoint_task::Command,
-    fleet::{Callable, Fleet, Losses, News},
+    fleet::{Fleet, Losses, News},
     idleness::{Activity, Idleness},
     metrics::EndpointMetrics,
-    outlook::{Obstacle, Outlook, SourceStatus, Trouble, outlook},
-    reserve::{Counts, Reading, Reserve},
-    state::{ChannelState, ReserveUse},
+    outlook::{Outlook, SourceStatus, Trouble, outlook},
+    reserve::{Counts, Reserve},
+    selection::{Listing, Renewal, Selection},
+    service_config::{Adoption, Configuration, Methods},
+    state::{ChannelState, ReserveUse, ServiceConfigState},
     view::{View, Views},
 };
 
 /// What feeds a channel, of whatever kind.
 pub(crate) type BoxSource = Pin<Box<dyn Source>>;
+
+/// What tells the configuration's text, each time it changes.
+pub(crate) type BoxConfigs = Pin<Box<dyn Stream<Item = Option<String>> + Send>>;
 
 /// Owns a channel's endpoints; `run` is the task.
 pub(crate) struct Balancer {
@@ -49,14 +56,22 @@ pub(crate) struct Balancer {
     /// `None` once it has ended.
     source: Option<BoxSource>,
     status: SourceStatus,
-    /// `None` before the first snapshot.
+    listing: Listing,
+    /// Those of what is listed that are used; `None` before the first snapshot.
     endpoints: Option<EndpointSet>,
+    /// The groups of the split that none of those is in.
+    empty_groups: Vec<String>,
     /// How many endpoints the last snapshot names that are not of the channel's kind.
     others: usize,
     fleet: Fleet,
     reserve: Reserve,
+    /// `None` if the configuration is not told of, or not any more.
+    configs: Option<BoxConfigs>,
+    configuration: Configuration,
     idleness: Idleness,
     published: Published,
+    /// The policy that the channel was built with, if one was set.
+    policy: Option<Contained>,
     /// What the source panicked with, to go on once everything is over.
     panic: Option<Box<dyn Any + Send>>,
 }
@@ -64,6 +79,7 @@ pub(crate) struct Balancer {
 /// Where the balancer publishes.
 pub(crate) struct Published {
     pub(crate) views: Arc<Views>,
+    pub(crate) methods: Arc<Methods>,
     pub(crate) state: watch::Sender<Arc<ChannelState>>,
     pub(crate) metrics: EndpointMetrics,
 }
@@ -81,10 +97,14 @@ pub(crate) struct Settings {
     pub(crate) reserve: ReservePolicy,
     pub(crate) ejection: Option<Ejection>,
     pub(crate) slow_start: Option<SlowStart>,
+    pub(crate) config: ServiceConfig,
+    pub(crate) configs: Option<BoxConfigs>,
 }
 
 enum Input {
     Source(Result<Option<Update>, Box<dyn Any + Send>>),
+    /// `None` once there will be no more.
+    Config(Result<Option<Option<String>>, Box<dyn Any + Send>>),
     News(News),
     ResetBackoff,
     /// It is time to look for calls, at the reserve, or at how calls have ended.
@@ -104,6 +124,12 @@ impl Balancer {
         published: Published,
     ) -> Self {
         let dialing = Arc::new(dialing);
+        let mut config = settings.config;
+        let policy = config.policy.take();
+        let policy = policy.map(|it| Contained::new(it, service.clone()));
+        if let Some(policy) = &policy {
+            config = config.with_policy(policy.clone());
+        }
         Self {
             fleet: Fleet::new(
                 service.clone(),
@@ -112,16 +138,21 @@ impl Balancer {
                 settings.slow_start,
                 rng.fork(),
             ),
+            listing: Listing::new(rng.u64(..)),
             service,
             dialing,
             rng,
             source: Some(source),
             status: SourceStatus::Pending,
             endpoints: None,
+            empty_groups: Vec::new(),
             others: 0,
             reserve: Reserve::new(settings.reserve),
+            configs: settings.configs,
+            configuration: Configuration::new(config),
             idleness: Idleness::new(settings.idle_timeout, Instant::now().into_std()),
             published,
+            policy,
             panic: None,
         }
     }
@@ -133,6 +164,7 @@ impl Balancer {
                 Input::Source(Ok(Some(update))) => self.on_update(update),
                 Input::Source(Ok(None)) => self.on_source_ended(),
                 Input::Source(Err(panic)) => self.on_source_panicked(panic),
+                Input::Config(told) => self.on_config(told),
                 Input::News(news) => self.on_news(news),
                 Input::ResetBackoff => {
                     self.fleet.tell_all(|| Command::ResetBackoff);
@@ -153,7 +185,9 @@ impl Balancer {
         while self.fleet.one_has_ended().await {
             self.publish_state();
         }
-        if let Some(panic) = self.fleet.take_panic().or(self.panic.take()) {
+        let of_policy = self.policy.as_ref().and_then(Contained::take_panic);
+        let panic = self.fleet.take_panic().or(self.panic.take());
+        if let Some(panic) = panic.or(of_policy) {
             std::panic::resume_unwind(panic);
         }
     }
@@ -172,6 +206,16 @@ impl Balancer {
                 None => std::future::pending().await,
             }
         };
+        let configs = &mut self.configs;
+        let config = async {
+            match configs {
+                Some(configs) => {
+                    let next = AssertUnwindSafe(configs.next()).catch_unwind();
+                    tokio::task::coop::cooperative(next).await
+                }
+                None => std::future::pending().await,
+            }
+        };
         let looks = [self.idleness.next(), self.reserve.next()];
         let looks = looks.into_iter().flatten().map(Instant::from_std);
         let look = looks.chain(self.fleet.next()).min();
@@ -184,6 +228,7 @@ impl Balancer {
         tokio::select! {
             () = signals.close.cancelled() => Input::Close,
             update = update => Input::Source(update),
+            told = config => Input::Config(told),
             news = self.fleet.news() => Input::News(news),
             () = signals.reset_backoff.notified() => Input::ResetBackoff,
             () = signals.activity.woken() => Input::Woken,
@@ -233,6 +278,40 @@ impl Balancer {
         self.panic = Some(panic);
     }
 
+    /// Takes in what the configuration says. One that ends, or panics, leaves the last one in force.
+    fn on_config(&mut self, told: Result<Option<Option<String>>, Box<dyn Any + Send>>) {
+        let text = match told {
+            Ok(Some(text)) => text,
+            Ok(None) => return self.configs = None,
+            Err(panic) => {
+                self.configs = None;
+                self.panic = Some(panic);
+                return;
+            }
+        };
+        let service = self.service.as_deref().unwrap_or_default();
+        match (self.configuration.tell(text), self.configuration.rejected()) {
+            (Adoption::Adopted, _) => {
+                self.published.methods.publish(self.configuration.current());
+                let policy = self.configuration.current().policy();
+                let policy = policy.name();
+                tracing::info!(name: "service_config_adopted", service, policy, "configuration is in force");
+                // What was listed before is still there, whether it was used or not.
+                if self.endpoints.is_some() {
+                    self.choose(false);
+                }
+            }
+            (Adoption::Rejected, Some(cause)) => {
+                let instead = match self.configuration.adopted() {
+                    Some(_) => "the last good one",
+                    None => "none: the channel is as it was built",
+                };
+                tracing::warn!(name: "service_config_rejected", service, %cause, instead, "configuration makes no sense");
+            }
+            (Adoption::Rejected, None) | (Adoption::Known, _) => {}
+        }
+    }
+
     /// Tells the source that what it said may be out of date; how often it looks is its own
     /// business.
     fn resolve_now(&mut self) {
@@ -242,39 +321,6 @@ impl Balancer {
         let told = catch_unwind(AssertUnwindSafe(|| source.as_mut().resolve_now()));
         if let Err(panic) = told {
             self.on_source_panicked(panic);
-        }
-    }
-
-    fn on_snapshot(&mut self, mut snapshot: Vec<Endpoint>) {
-        let ours = self.dialing.security();
-        let named = snapshot.len();
-        // Before anything is told apart by its addresses, which both kinds may have in common.
-        snapshot.retain(|endpoint| endpoint.security().is_none_or(|it| it == ours));
-        self.others = named - snapshot.len();
-        let known = self.fleet.endpoints();
-        match self.reserve.read(named == 0, known.len()) {
-            Reading::AsListed => {}
-            Reading::LastSet => snapshot = known,
-            Reading::Nobody => self.fleet.drain_reserve(),
-        }
-        let changes = self.endpoints.get_or_insert_default().replace(snapshot);
-        let now = Instant::now().into_std();
-        for key in &changes.removed {
-            let is_kept = named > 0
-                && !self.is_idle()
-                && self.fleet.is_connected(key)
-                && self.reserve.vanish(key, now);
-            match is_kept {
-                true => self.fleet.reserve(key),
-                false => self.fleet.drain(key),
-            }
-        }
-        for endpoint in changes.changed {
-            self.fleet.update(endpoint);
-        }
-        for endpoint in changes.added {
-            self.reserve.forget(endpoint.key());
-            self.fleet.add(endpoint, self.is_idle());
         }
     }
 
@@ -336,24 +382,29 @@ impl Balancer {
         );
         let view = match outlook {
             Outlook::Waiting(obstacle) => View::Waiting(obstacle),
-            Outlook::Failing(Obstacle::NoEndpoints) if self.others > 0 => {
-                let ours = self.dialing.security();
-                View::Failing(Obstacle::NoneOfOurs(self.others, ours))
+            Outlook::Failing(obstacle) => {
+                View::Failing(self.why_nobody(observed.len()).unwrap_or(obstacle))
             }
-            Outlook::Failing(obstacle) => View::Failing(obstacle),
             Outlook::Ready => {
-                let Callable {
-                    targets,
-                    shares,
-                    is_wider,
-                } = self.fleet.targets(is_reserve_used);
+                let (callable, is_wider) = self.fleet.callable(is_reserve_used);
                 // A new picker starts anywhere; while the READY ones stay the same, so does the
                 // turn.
-                let known = self.published.views.load();
-                if !is_wider && known.has(&targets, shares.as_deref()) {
-                    return self.publish_state();
-                }
-                View::Ready(Picker::new(targets, shares, self.rng.usize(..)))
+                let config = self.configuration.current();
+                let renewal = match &**self.published.views.load() {
+                    View::Ready(known) if !is_wider => known.renewal(config, &callable, &observed),
+                    _ => Renewal::Anew,
+                };
+                let selection = match renewal {
+                    Renewal::Same => return self.publish_state(),
+                    Renewal::Continued(selection) => selection,
+                    Renewal::Anew => {
+                        Selection::new(config.clone(), callable, &observed, self.rng.u64(..))
+                    }
+                };
+                // Before it counts. Those who wait look again when it does.
+                let vacancy = &self.dialing.vacancy;
+                vacancy.wake_all(!selection.offers_all());
+                View::Ready(selection)
             }
         };
         self.published.views.publish(view);
@@ -390,6 +441,12 @@ impl Balancer {
             service: self.service.as_deref().map(str::to_owned),
             source: self.status.state(),
             reserve: self.reserve.usage(),
+            config: ServiceConfigState {
+                policy: self.configuration.current().policy().name().to_owned(),
+                adopted: self.configuration.adopted().cloned(),
+                rejected: self.configuration.rejected().map(ToString::to_string),
+                empty_groups: self.empty_groups.clone(),
+            },
             endpoints: self.fleet.states(),
         };
         self.published.metrics.show(&state);

@@ -1,5 +1,7 @@
 //! How a channel is set up.
 
+mod checks;
+mod choosing;
 mod error;
 
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -14,16 +16,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::error::{BuildError, ConnectError};
 use crate::{
-    Backoff, Channel, ChannelState, Ejection, HealthCheck, KeepAlive, ReservePolicy, SlowStart,
-    Source,
-    balancer::{self, Balancer, BoxSource, Published, Signals},
+    Backoff, Channel, ChannelState, Ejection, HealthCheck, KeepAlive, ReservePolicy, ServiceConfig,
+    SlowStart, Source,
+    balancer::{self, Balancer, BoxConfigs, BoxSource, Published, Signals},
     call::Calls,
+    chance::Chance,
     channel::Shared,
     connector::Connector,
     dialing::Dialing,
     idleness::Activity,
     metrics::{CallMetrics, EndpointMetrics},
-    state::{ReserveUse, SourceState},
+    service_config::Methods,
+    state::{ReserveUse, ServiceConfigState, SourceState},
     tls::Tls,
     transport::{self, Vacancy},
     view::Views,
@@ -60,6 +64,8 @@ pub struct ChannelBuilder {
     reserve: ReservePolicy,
     ejection: Option<Ejection>,
     slow_start: Option<SlowStart>,
+    config: ServiceConfig,
+    configs: Option<BoxConfigs>,
     backoff: Backoff,
     settings: transport::Settings,
     health: Option<HealthCheck>,
@@ -90,6 +96,8 @@ impl ChannelBuilder {
             reserve: ReservePolicy::default(),
             ejection: None,
             slow_start: None,
+            config: ServiceConfig::default(),
+            configs: None,
             backoff: Backoff::default(),
             settings: transport::Settings::default(),
             health: None,
@@ -301,10 +309,19 @@ impl ChannelBuilder {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let authority = self.name.as_deref().and_then(authority);
         let (views, vacancy) = (Arc::new(Views::new()), Arc::new(Vacancy::default()));
+        let methods = Arc::new(Methods::default());
+        methods.publish(&self.config);
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let (state_sender, state) = watch::channel(Arc::new(ChannelState {
             service: self.name.as_deref().map(str::to_owned),
             source: SourceState::Pending,
             reserve: ReserveUse::Unused,
+            config: ServiceConfigState {
+                policy: self.config.policy().name().to_owned(),
+                adopted: None,
+                rejected: None,
+                empty_groups: Vec::new(),
+            },
             endpoints: Vec::new(),
         }));
         let reset_backoff = Arc::new(Notify::new());
@@ -323,16 +340,18 @@ impl ChannelBuilder {
                 authority,
                 vacancy: vacancy.clone(),
             },
-            self.seed
-                .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            fastrand::Rng::with_seed(seed),
             balancer::Settings {
                 idle_timeout: self.idle_timeout,
                 reserve: self.reserve,
                 ejection: self.ejection,
                 slow_start: self.slow_start,
+                config: self.config,
+                configs: self.configs,
             },
             Published {
                 views: views.clone(),
+                methods: methods.clone(),
                 state: state_sender,
                 metrics: EndpointMetrics::new(self.name.as_deref()),
             },
@@ -348,6 +367,8 @@ impl ChannelBuilder {
                 metrics: CallMetrics::new(self.name.as_deref()),
                 service: self.name,
                 timeout: self.timeout,
+                methods,
+                chance: Chance::new(seed),
                 views,
                 vacancy,
                 activity,
@@ -383,65 +404,6 @@ impl ChannelBuilder {
             }
         }
     }
-
-    fn validate(&self) -> Result<(), BuildError> {
-        let (check, positive) = (BuildError::check, BuildError::check_positive);
-        if let Some(name) = &self.name {
-            let is_valid = !name.is_empty() && !name.contains(char::is_control);
-            check(
-                is_valid,
-                "name",
-                name,
-                "some text without control characters",
-            )?;
-        }
-        if let Some(timeout) = self.timeout {
-            positive("timeout", timeout)?;
-        }
-        positive("connect timeout", self.connect_timeout)?;
-        positive("idle timeout", self.idle_timeout)?;
-        let window = self.settings.stream_window;
-        check(window > 0, "stream window", &window, "more than zero")?;
-        if let Some(calls) = self.settings.max_calls_in_flight {
-            let setting = "max calls in flight per endpoint";
-            check(calls > 0, setting, &calls, "1 or more")?;
-        }
-        let pings = self.settings.pings;
-        positive("min ping interval", pings.min_interval)?;
-        if let Some(keep_alive) = pings.keep_alive {
-            positive("keep-alive interval", keep_alive.interval)?;
-            positive("keep-alive timeout", keep_alive.timeout)?;
-        }
-        BuildError::check_share("reserve share", self.reserve.share)?;
-        if let Some(ejection) = &self.ejection {
-            ejection.check()?;
-        }
-        if let Some(slow_start) = &self.slow_start {
-            slow_start.check()?;
-        }
-        if let Some(health) = &self.health {
-            positive("health answer timeout", health.answer_timeout)?;
-            let is_named = !health.is_of_channel() || self.name.is_some();
-            let expected = "a channel with a name";
-            check(is_named, "health check", health, expected)?;
-        }
-        let Backoff {
-            base,
-            factor,
-            cap,
-            jitter,
-        } = self.backoff;
-        positive("backoff base", base)?;
-        let grows = factor.is_finite() && factor >= 1.0;
-        check(grows, "backoff factor", &factor, "1 or more")?;
-        check(cap >= base, "backoff cap", &cap, "the base or more")?;
-        BuildError::check_share("backoff jitter", jitter)?;
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            tls.check()?;
-        }
-        Ok(())
-    }
 }
 
 /// A service's name as `:authority`. User information is not part of one in HTTP/2.
@@ -461,6 +423,7 @@ impl fmt::Debug for ChannelBuilder {
             .field("reserve", &self.reserve)
             .field("ejection", &self.ejection)
             .field("slow_start", &self.slow_start)
+            .field("config", &self.config)
             .field("backoff", &self.backoff)
             .field("settings", &self.settings)
             .field("health", &self.health)

@@ -7,10 +7,13 @@
 //!   and never picked again, so this ends in a sent request or in a wait, and never spins.
 //! - One that the server says it did not process does so once (gRPC's A6), if its body was whole before
 //!   it was sent; another endpoint that can be called is preferred then.
+//! - One that failed otherwise is made again if its method has a retry policy that says so (`again.rs`).
 //! - A call that fails at once counts against its task's turn, so that one who repeats it in a loop
 //!   starves nobody.
 //! - Every wait has an end, which [`Deadline::wait`] decides. Only a caller who asks for it waits
 //!   for ever.
+
+mod again;
 
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
@@ -21,17 +24,22 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::again::Course;
 use crate::{
-    CallError, Endpoint, ResponseBody, ServedBy,
+    CallError, Endpoint, Filter, ResponseBody, ServedBy,
+    chance::Chance,
     deadline::{Deadline, PATIENCE, Wait},
     ejection::Admission,
     ending::Ending,
     idleness::Activity,
+    load::Burden,
     metrics::CallMetrics,
     outlook::Obstacle,
     request_body::RequestBody,
     request_head::RequestHead,
     response_body::drop_broken_details,
+    selection::{Miss, Selection},
+    service_config::Methods,
     transport::{Exchange, Failure, OnConnection, Slot, Vacancy},
     view::{Target, View, Views},
 };
@@ -41,6 +49,9 @@ use crate::{
 pub(crate) struct Calls {
     pub(crate) service: Option<Arc<str>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) methods: Arc<Methods>,
+    /// For what varies from call to call.
+    pub(crate) chance: Chance,
     pub(crate) views: Arc<Views>,
     pub(crate) vacancy: Arc<Vacancy>,
     pub(crate) activity: Arc<Activity>,
@@ -52,19 +63,21 @@ struct Picked {
     target: Arc<Target>,
     /// If the endpoint is judged by how its calls end.
     admission: Option<Admission>,
+    /// Whether somebody looks at what the call puts on the endpoint.
+    is_measured: bool,
     slot: Slot,
 }
 
 /// What a look at the endpoints has come to.
-enum Pick {
-    Picked(Picked),
+enum Pick<P> {
+    Picked(P),
     /// Nothing can be called now.
     Blocked(Obstacle),
 }
 
 impl Picked {
     /// Takes the right to call a target, if it can be had.
-    fn take(target: &Arc<Target>) -> Option<Self> {
+    fn take(target: &Arc<Target>, is_measured: bool) -> Option<Self> {
         loop {
             let witness = target.witness.as_ref();
             let admission = match witness {
@@ -76,6 +89,7 @@ impl Picked {
                 return Some(Self {
                     target,
                     admission,
+                    is_measured,
                     slot,
                 });
             }
@@ -91,40 +105,43 @@ impl Picked {
 impl Calls {
     /// Makes one call, up to the headers of its response: sends the request as often as it takes.
     ///
-    /// All that fails leaves by one way, past who counts. What succeeds returns where it is: a response
-    /// that another function handed on would be copied once more each time.
+    /// What succeeds returns where it is: a response that another function handed on would be copied once
+    /// more each time.
     pub(crate) async fn call(
         &self,
         head: &mut RequestHead,
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let mut ending = Ending::begin(self.metrics.begin());
+        let mut ending = Ending::begin(self.metrics.begin(), head.configured.clone());
         self.activity.note();
-        let deadline = head.deadline;
-        let error = 'failed: {
-            if let Err(error) = body.read_ahead().await {
-                break 'failed CallError::body(&self.service, error);
-            }
-            let mut refuser = None::<Endpoint>;
-            loop {
-                let picking = self.pick(&deadline, head.wait_for_ready, refuser.as_ref());
+        if let Err(error) = body.read_ahead().await {
+            let error = CallError::body(&self.service, error);
+            ending.failed(&error);
+            return Err(error);
+        }
+        let mut course = Course::new(body.is_whole());
+        'again: loop {
+            // What it holds of an endpoint is given back with its end, before anything is waited for.
+            let attempt = 'attempt: {
+                let picking = self.pick(head, &course.tried);
                 // In this order: the leave is given back before the slot, as its contract has it.
                 let Picked {
                     target,
                     slot,
                     admission,
+                    is_measured,
                 } = match picking.await {
                     Ok(picked) => picked,
-                    Err(error) => break 'failed error,
+                    Err(error) => break 'attempt Err(error),
                 };
                 let now = Instant::now().into_std();
                 // Over before it began: not to be sent.
-                if deadline.of_headers().is_some_and(|at| at <= now) {
-                    break 'failed self.no_response(&target, &deadline);
+                if head.deadline.of_headers().is_some_and(|at| at <= now) {
+                    break 'attempt Err(self.no_response(&target, &head.deadline));
                 }
-                let can_be_repeated = body.is_whole();
                 let request = head.request(&target.transport, now);
-                ending.sent(&target, admission);
+                let burden = is_measured.then(|| Burden::new(target.load.clone(), now));
+                ending.sent(&target, admission, burden);
                 let exchange = match target.transport.send(request, body, slot, now) {
                     Ok(exchange) => exchange,
                     Err(failure) => {
@@ -132,33 +149,49 @@ impl Calls {
                         ending.sent_back();
                         if let Failure::Unsent(_) = failure {
                             self.metrics.unsent();
-                            continue;
+                            continue 'again;
                         }
-                        break 'failed CallError::failed(&self.service, &target.endpoint, failure);
+                        break 'attempt Err(self.failed(&target, failure));
                     }
                 };
-                match headers(exchange, &deadline).await {
+                match headers(exchange, &head.deadline).await {
                     Some(Ok((response, call))) => {
-                        return Ok(self.response(response, call, head, &target, ending));
+                        match self.again_after(&response, &mut course, head, &mut ending, &target) {
+                            Some(wait) => Ok(wait),
+                            None => return Ok(self.response(response, call, head, &target, ending)),
+                        }
                     }
-                    Some(Err(Failure::Unsent(_))) if can_be_repeated => {
+                    Some(Err(Failure::Unsent(_))) if course.is_whole => {
                         self.metrics.unsent();
                         ending.sent_back();
+                        continue 'again;
                     }
-                    Some(Err(Failure::Refused(_))) if can_be_repeated && refuser.is_none() => {
+                    Some(Err(Failure::Refused(_))) if course.is_whole && !course.was_refused => {
                         self.metrics.refused();
                         ending.sent_back();
-                        refuser = Some(target.endpoint.clone());
+                        course.was_refused = true;
+                        course.tried.push(target.endpoint.clone());
+                        continue 'again;
                     }
-                    Some(Err(failure)) => {
-                        break 'failed CallError::failed(&self.service, &target.endpoint, failure);
-                    }
-                    None => break 'failed self.no_response(&target, &deadline),
+                    Some(Err(failure)) => Err(self.failed(&target, failure)),
+                    None => Err(self.no_response(&target, &head.deadline)),
                 }
-            }
-        };
-        ending.failed(&error);
-        Err(error)
+            };
+            let wait = match attempt {
+                Ok(wait) => wait,
+                Err(error) => {
+                    match self.again_after_failure(&error, &mut course, head, &mut ending) {
+                        Some(wait) => wait,
+                        None => {
+                            ending.failed(&error);
+                            return Err(course.end(error));
+                        }
+                    }
+                }
+            };
+            // Hardly any call waits here, and none is to be larger for it.
+            Box::pin(self.wait_to_begin_again(wait, &course, head, &mut ending)).await;
+        }
     }
 
     fn response(
@@ -173,13 +206,17 @@ impl Calls {
         ending.headers(parts.status, &parts.headers);
         drop_broken_details(&mut parts.headers);
         let endpoint = target.endpoint.clone();
-        let mut extensions = std::mem::take(&mut head.extensions);
+        let mut extensions = head.take_extensions();
         extensions.insert(ServedBy(endpoint.clone()));
         extensions.extend(parts.extensions);
         parts.extensions = extensions;
         let service = self.service.clone();
         let body = ResponseBody::new(stream, call, head.deadline, service, endpoint, ending);
         Response::from_parts(parts, body)
+    }
+
+    fn failed(&self, target: &Target, failure: Failure) -> CallError {
+        CallError::failed(&self.service, &target.endpoint, failure)
     }
 
     fn no_response(&self, target: &Target, deadline: &Deadline) -> CallError {
@@ -197,28 +234,26 @@ impl Calls {
         let now = Instant::now().into_std();
         let deadline = Deadline::new(None, Some(limit), now);
         // No call waits.
-        self.wait(&deadline, false).await.map(drop)
+        self.wait(&deadline, false, None, |_| Ok(())).await
     }
 
-    /// Returns where the call goes, as soon as there is somewhere: not to its `refuser`, if it can go
+    /// Returns where the call goes, as soon as there is somewhere: to none that it has `tried`, if it can go
     /// elsewhere.
-    async fn pick(
-        &self,
-        deadline: &Deadline,
-        wait_for_ready: bool,
-        refuser: Option<&Endpoint>,
-    ) -> Result<Picked, CallError> {
+    async fn pick(&self, head: &RequestHead, tried: &[Endpoint]) -> Result<Picked, CallError> {
         // Those who wait were first; one of them may just have been woken.
         if self.vacancy.is_awaited() {
             yield_now().await;
         }
-        match self.look(wait_for_ready, refuser) {
+        match self.look(head.wait_for_ready, |from| self.pick_now(from, head, tried)) {
             Ok(Pick::Picked(picked)) => Ok(picked),
             // Hardly any call has to, and none is to be larger for it. It takes whatever comes first.
             Ok(Pick::Blocked(_)) => {
                 let waiting = async {
                     let _waiting = self.metrics.waiting();
-                    self.wait(deadline, wait_for_ready).await
+                    let pick = |from: &Selection| self.pick_now(from, head, &[]);
+                    let filter = head.info().filter();
+                    self.wait(&head.deadline, head.wait_for_ready, filter, pick)
+                        .await
                 };
                 Box::pin(waiting).await
             }
@@ -230,15 +265,22 @@ impl Calls {
         }
     }
 
-    async fn wait(&self, deadline: &Deadline, wait_for_ready: bool) -> Result<Picked, CallError> {
+    /// Waits until there is something to call that can be picked.
+    async fn wait<P>(
+        &self,
+        deadline: &Deadline,
+        wait_for_ready: bool,
+        filter: Option<&Filter>,
+        pick: impl Fn(&Selection) -> Result<P, Miss>,
+    ) -> Result<P, CallError> {
         let wait = deadline.wait(wait_for_ready, Instant::now().into_std());
-        let waiting = self.vacancy.wait();
+        let waiting = self.vacancy.wait(filter.map(Filter::hash));
         loop {
             // Before it is looked again, so that nothing is missed that changes meanwhile.
             let changed = self.views.changed();
             let mut given_back = pin!(waiting.given_back());
             given_back.as_mut().enable();
-            let obstacle = match self.look(wait_for_ready, None)? {
+            let obstacle = match self.look(wait_for_ready, &pick)? {
                 Pick::Picked(picked) => return Ok(picked),
                 Pick::Blocked(obstacle) => obstacle,
             };
@@ -267,30 +309,47 @@ impl Calls {
         }
     }
 
-    /// Picks what can be called now, if there is something.
-    fn look(&self, wait_for_ready: bool, refuser: Option<&Endpoint>) -> Result<Pick, CallError> {
-        Ok(match &**self.views.load() {
-            View::Ready(picker) => {
-                let take = Picked::take;
-                let picked = match refuser {
-                    None => picker.pick(take),
-                    Some(refuser) => {
-                        let is_other = |it: &&Arc<Target>| it.endpoint.key() != refuser.key();
-                        let other = picker.pick(|it| Some(it).filter(is_other).and_then(take));
-                        other.or_else(|| picker.pick(take))
-                    }
-                };
-                match picked {
-                    Some(picked) => Pick::Picked(picked),
-                    None => {
-                        let busy = picker.targets().iter().find(|it| !it.transport.is_closed());
-                        Pick::Blocked(match busy {
-                            Some(target) => Obstacle::Busy(target.endpoint.clone()),
-                            None => Obstacle::Lost,
-                        })
-                    }
+    /// Picks one of those that can be called now, if there is one: none that was `tried`, if there is another.
+    fn pick_now(
+        &self,
+        selection: &Selection,
+        head: &RequestHead,
+        tried: &[Endpoint],
+    ) -> Result<Picked, Miss> {
+        let call = head.info();
+        let take = |target: &Arc<Target>| Picked::take(target, selection.reads_load());
+        let pick = || {
+            if !tried.is_empty() {
+                let is_other =
+                    |it: &&Arc<Target>| !tried.iter().any(|one| one.key() == it.endpoint.key());
+                let other = selection.pick(&call, |it| Some(it).filter(is_other).and_then(take))?;
+                if other.is_some() {
+                    return Ok(other);
                 }
             }
+            selection.pick(&call, take)
+        };
+        pick()?.ok_or_else(|| selection.obstacle(&call))
+    }
+
+    /// Looks at what can be called now, and picks if there is something.
+    fn look<P>(
+        &self,
+        wait_for_ready: bool,
+        pick: impl FnOnce(&Selection) -> Result<P, Miss>,
+    ) -> Result<Pick<P>, CallError> {
+        Ok(match &**self.views.load() {
+            View::Ready(selection) => match pick(selection) {
+                Ok(picked) => Pick::Picked(picked),
+                Err(Miss::Blocked(obstacle)) => Pick::Blocked(obstacle),
+                Err(Miss::Nobody(obstacle)) if wait_for_ready => Pick::Blocked(obstacle),
+                Err(Miss::Nobody(obstacle)) => {
+                    return Err(CallError::nothing_to_call(&self.service, &obstacle));
+                }
+                Err(Miss::Refused(error)) => {
+                    return Err(CallError::not_picked(&self.service, error));
+                }
+            },
             View::Waiting(obstacle) => Pick::Blocked(obstacle.clone()),
             View::Failing(obstacle) if wait_for_ready => Pick::Blocked(obstacle.clone()),
             View::Failing(obstacle) => {

@@ -34,7 +34,8 @@ use crate::{
 /// - A `grpc-timeout` (`tonic::Request::set_timeout`) covers all of that and the response to its
 ///   end. The channel's own timeout ends with the response's headers.
 /// - A request that did not leave goes to another endpoint, and so does, once, one that the server
-///   says it did not process. One that may have been processed is never sent again.
+///   says it did not process. One that may have been processed is never sent again, unless a
+///   [`RetryPolicy`](crate::RetryPolicy) says that it may be.
 /// - [`ServedBy`](crate::ServedBy) among the response's extensions tells who answered.
 ///
 /// Clones share the endpoints and are cheap. When the last one is dropped, calls in flight finish
@@ -131,7 +132,7 @@ impl Channel {
     ///
     /// # Panics
     ///
-    /// If the source or the connector has panicked; with what they panicked with.
+    /// If the source, the connector or the policy has panicked; with what they panicked with.
     ///
     /// # Cancel safety
     ///
@@ -203,7 +204,7 @@ fn call(
     head: Parts,
     mut body: RequestBody,
 ) -> impl Future<Output = Result<Response<ResponseBody>, CallError>> {
-    let mut head = RequestHead::new(head, shared.calls.timeout);
+    let mut head = RequestHead::new(head, shared.calls.timeout, &shared.calls.methods);
     async move { shared.calls.call(&mut head, &mut body).await }
 }
 

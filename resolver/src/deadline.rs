@@ -1,7 +1,8 @@
 //! How long a call may take.
 //!
 //! The caller's `grpc-timeout` covers all of a call: waiting for an endpoint, the response's
-//! headers and its body. It is sent on as what remains of it. The channel's own timeout ends with
+//! headers and its body. It is sent on as what remains of it. That of its method, where one is configured,
+//! counts as the caller's, and the shorter one of both holds. The channel's own timeout ends with
 //! the response headers and is *not* sent on: a server that knew it would cut streams that are
 //! meant to stay open.
 
@@ -54,6 +55,16 @@ impl Deadline {
         }
     }
 
+    /// Takes in that calls of this method have so long. Returns whether that is less than the caller gives it.
+    pub(crate) fn shorten(&mut self, timeout: Duration) -> bool {
+        let end = self.started.checked_add(timeout);
+        let is_shorter = end.is_some_and(|end| self.caller.is_none_or(|caller| end < caller));
+        if is_shorter {
+            self.caller = end;
+        }
+        is_shorter
+    }
+
     /// Returns until when the response headers must be there.
     pub(crate) fn of_headers(&self) -> Option<Instant> {
         match (self.caller, self.channel) {
@@ -92,6 +103,11 @@ impl Deadline {
         (waited >= AT_ONCE)
             .then(|| self.grpc_timeout(now))
             .flatten()
+    }
+
+    /// Returns when the call started.
+    pub(crate) fn start(&self) -> Instant {
+        self.started
     }
 
     /// Returns how long after the call's start `at` is.
@@ -239,6 +255,25 @@ mod tests {
             deadline.grpc_timeout(now + Duration::from_secs(2)).unwrap(),
             "0n"
         );
+    }
+
+    #[test]
+    fn the_shorter_one_of_the_callers_timeout_and_its_methods_counts() {
+        let now = tokio::time::Instant::now().into_std();
+        let after = |seconds| Some(now + Duration::from_secs(seconds));
+        for (caller, method, is_shorter, end) in [
+            (None, 5, true, after(5)),
+            (Some("9S"), 5, true, after(5)),
+            (Some("5S"), 5, false, after(5)),
+            (Some("2S"), 5, false, after(2)),
+            (None, u64::MAX, false, None),
+        ] {
+            let caller = caller.map(HeaderValue::from_static);
+            let mut deadline = Deadline::new(caller.as_ref(), None, now);
+            assert_eq!(deadline.shorten(Duration::from_secs(method)), is_shorter);
+            assert_eq!(deadline.of_headers(), end, "{caller:?}");
+            assert_eq!(deadline.of_body(), end, "{caller:?}");
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use tokio::{sync::mpsc, task, time::Instant};
 
 use crate::{
-    Endpoint,
+    Endpoint, Load,
     ejection::{Change, Witness},
     endpoint_task::{Command, Report},
     error::chain,
@@ -29,6 +29,7 @@ pub(crate) struct EndpointHandle {
     is_ejected: bool,
     /// Where its calls tell how they ended, if it is judged by that.
     witness: Option<Witness>,
+    load: Arc<Load>,
     last_trouble: Option<Trouble>,
     /// The way there, while there is one.
     pub(crate) target: Option<Arc<Target>>,
@@ -65,6 +66,7 @@ impl EndpointHandle {
             is_reserved: false,
             is_ejected: false,
             witness,
+            load: Arc::default(),
             last_trouble: None,
             target: None,
             in_flight: InFlight::default(),
@@ -156,6 +158,7 @@ impl EndpointHandle {
                 endpoint: self.endpoint.clone(),
                 transport,
                 witness: self.witness.clone(),
+                load: self.load.clone(),
             })
         });
     }

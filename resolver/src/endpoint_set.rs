@@ -37,6 +37,11 @@ impl Changes {
 }
 
 impl EndpointSet {
+    /// Returns the endpoints, in the order of keys.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Endpoint> {
+        self.endpoints.iter()
+    }
+
     /// Replaces the set by `snapshot` and says what that changed.
     pub(crate) fn replace(&mut self, snapshot: Vec<Endpoint>) -> Changes {
         let mut changes = Changes::default();

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc};
 use tonic::{Code, Status};
 
 use crate::{
-    Endpoint,
+    Endpoint, PickError,
     outlook::Obstacle,
     transport::{BoxError, Failure},
 };
@@ -38,6 +38,7 @@ struct Failed {
     service: Option<Arc<str>>,
     endpoint: Option<Endpoint>,
     status: Status,
+    may_pass: bool,
 }
 
 /// What became of a call that failed, which tells whether it may be repeated.
@@ -48,7 +49,8 @@ pub enum CallErrorKind {
     Unsent,
     /// Its deadline passed; it may have been processed if it had been sent.
     DeadlineExceeded,
-    /// Its stream or its connection broke, or its own body failed: it may have been processed.
+    /// Its stream or its connection broke, or its own body failed: it may have been processed. So is one that
+    /// was made again ([`RetryPolicy`](crate::RetryPolicy)) and was not sent at last.
     Interrupted,
 }
 
@@ -72,8 +74,35 @@ impl CallError {
         self.0.status.code()
     }
 
+    /// Returns whether the same call may fare better a little later: not if its time is over or it cannot be
+    /// sent at all, nor if it has waited in vain, or the channel is closed.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.0.may_pass
+    }
+
+    /// Makes it that of a call which was sent before, and may have been processed then.
+    pub(crate) fn after_others(mut self) -> Self {
+        if self.0.kind == CallErrorKind::Unsent {
+            self.0.kind = CallErrorKind::Interrupted;
+        }
+        self
+    }
+
+    fn passing(mut self) -> Self {
+        self.0.may_pass = true;
+        self
+    }
+
     pub(crate) fn nothing_to_call(service: &Option<Arc<str>>, obstacle: &Obstacle) -> Self {
-        Self::unavailable(service, obstacle, obstacle.to_string())
+        Self::unavailable(service, obstacle, obstacle.to_string()).passing()
+    }
+
+    /// A policy does not choose an endpoint for the call. As gRPC has it (A54), no caller gets to see it as
+    /// a status that a server might have.
+    pub(crate) fn not_picked(service: &Option<Arc<str>>, error: PickError) -> Self {
+        let kind = CallErrorKind::Unsent;
+        Self::new(kind, Code::Internal, service, None, &error.to_string())
+            .because(Some(Arc::new(error)))
     }
 
     pub(crate) fn gave_up_waiting(
@@ -131,6 +160,7 @@ impl CallError {
         endpoint: &Endpoint,
         failure: Failure,
     ) -> Self {
+        let may_pass = !matches!(failure, Failure::Unsendable(_));
         let (kind, code, cause) = match failure {
             Failure::Unsent(cause) | Failure::Refused(cause) => {
                 (CallErrorKind::Unsent, Code::Unavailable, cause)
@@ -140,7 +170,11 @@ impl CallError {
             Failure::Body(error) => return Self::body(service, error),
         };
         let text = format!("endpoint {endpoint}: {}", chain(&*cause));
-        Self::new(kind, code, service, Some(endpoint), &text).because(Some(cause))
+        let error = Self::new(kind, code, service, Some(endpoint), &text).because(Some(cause));
+        match may_pass {
+            true => error.passing(),
+            false => error,
+        }
     }
 
     /// The caller's own body failed. What its client has to say of that is handed on as it is.
@@ -152,6 +186,7 @@ impl CallError {
                 service: service.clone(),
                 endpoint: None,
                 status: *status,
+                may_pass: false,
             })),
             Err(error) => {
                 let cause: Cause = error.into();
@@ -188,6 +223,7 @@ impl CallError {
             service: service.clone(),
             endpoint: endpoint.cloned(),
             status: Status::new(code, message),
+            may_pass: false,
         }))
     }
 

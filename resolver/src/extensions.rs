@@ -1,5 +1,9 @@
 //! What a call and its channel tell each other beside the request and the response.
 
+use std::fmt;
+
+use xxhash_rust::xxh64::xxh64;
+
 use crate::Endpoint;
 
 /// As an extension of a request: the call waits for an endpoint instead of failing while none can
@@ -25,6 +29,37 @@ use crate::Endpoint;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitForReady;
+
+/// As an extension of a request: what [`RingHash`](crate::RingHash) chooses the endpoint by. Calls with the
+/// same key go to the same endpoint, for as long as it can be called.
+///
+/// ```
+/// use switchboard_proto::HelloRequest;
+/// use switchboard_resolver::HashKey;
+///
+/// let mut request = tonic::Request::new(HelloRequest::default());
+/// request.extensions_mut().insert(HashKey::new("user 7"));
+/// assert_eq!(HashKey::new("user 7"), HashKey::new(b"user 7"));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HashKey(u64);
+
+impl HashKey {
+    /// Makes a key of any bytes. It is their hash (XXH64): keys that are the same are so in each process.
+    pub fn new(key: impl AsRef<[u8]>) -> Self {
+        Self(xxh64(key.as_ref(), 0))
+    }
+
+    pub(crate) fn hash(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HashKey({:016x})", self.0)
+    }
+}
 
 /// As an extension of a response: the endpoint that answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

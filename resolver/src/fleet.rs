@@ -24,11 +24,11 @@ use crate::{
     endpoint_task::{Command, EndpointTask, Report},
     outlook::Observed,
     reserve::Counts,
+    selection::Callable,
     slow_start::{Ramps, SlowStart},
     state::{Condition, EndpointState},
     subchannel::Subchannel,
     transport::Capacity,
-    view::Target,
 };
 
 /// The endpoints of a channel.
@@ -48,15 +48,6 @@ pub(crate) struct Fleet {
     reporter: mpsc::UnboundedSender<Report>,
     /// What a task panicked with.
     panic: Option<Box<dyn Any + Send>>,
-}
-
-/// Where calls may go.
-pub(crate) struct Callable {
-    pub(crate) targets: Vec<Arc<Target>>,
-    /// The share of its turns that each takes; `None` if all are alike.
-    pub(crate) shares: Option<Vec<f64>>,
-    /// Whether more calls are let through to the same ones than before.
-    pub(crate) is_wider: bool,
 }
 
 /// What was lost by what tasks told.
@@ -225,10 +216,8 @@ impl Fleet {
 
     /// Gives those in reserve no more calls.
     pub(crate) fn drain_reserve(&mut self) {
-        let reserved = self.known.iter().filter(|(_, it)| it.is_reserved());
-        let reserved: Vec<_> = reserved.map(|(key, _)| key.clone()).collect();
-        for key in reserved {
-            self.drain(&key);
+        for endpoint in self.reserved() {
+            self.drain(endpoint.key());
         }
     }
 
@@ -303,10 +292,10 @@ impl Fleet {
         handles.any(|it| it.calls_in_flight() > 0)
     }
 
-    /// Returns all that are listed or in reserve, as they were last described.
-    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
-        let handles = self.known.values();
-        handles.map(|it| it.endpoint().clone()).collect()
+    /// Returns those that are in reserve, as they were last described.
+    pub(crate) fn reserved(&self) -> Vec<Endpoint> {
+        let reserved = self.known.values().filter(|it| it.is_reserved());
+        reserved.map(|it| it.endpoint().clone()).collect()
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -329,7 +318,9 @@ impl Fleet {
 
     /// Returns where calls may go: to those that are READY, or to those that are suspect if all are;
     /// of these to those that are not ejected, or to all if all are.
-    pub(crate) fn targets(&self, with_reserve: bool) -> Callable {
+    ///
+    /// Returns, too, whether more calls are let through to the same ones than before.
+    pub(crate) fn callable(&self, with_reserve: bool) -> (Vec<Callable>, bool) {
         let are = |condition| {
             let handles = self.listed(with_reserve);
             let targets = handles.filter(move |it| it.condition == condition);
@@ -350,11 +341,13 @@ impl Fleet {
         let now = Instant::now().into_std();
         let ramps = self.ramps.as_ref();
         let shares = ramps.and_then(|ramps| ramps.shares(keys, now));
-        Callable {
-            targets,
-            shares,
-            is_wider,
-        }
+        let share = |index| shares.as_ref().map_or(1.0, |shares| shares[index]);
+        let targets = targets.into_iter().enumerate();
+        let callable = targets.map(|(index, target)| Callable {
+            target,
+            share: share(index),
+        });
+        (callable.collect(), is_wider)
     }
 
     /// Returns when to look at how calls have ended, if none asks for it before, or when shares change.

@@ -21,7 +21,10 @@ use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::state::{ChannelState, Condition, EndpointState};
+use crate::{
+    codes,
+    state::{ChannelState, Condition, EndpointState},
+};
 
 const ENDPOINTS: &str = "switchboard_endpoints";
 const CALLS: &str = "switchboard_calls_total";
@@ -42,19 +45,17 @@ fn describe_calls() {
     );
 }
 
-/// How many codes gRPC has, which are numbered from 0.
-const CODES: usize = 17;
-
 /// What is counted of a channel's calls; clones share it.
 #[derive(Clone)]
 pub(crate) struct CallMetrics(Arc<Handles>);
 
 struct Handles {
     /// By the number of the code.
-    ended: [Counter; CODES],
+    ended: [Counter; codes::NAMES.len()],
     pick_wait: Histogram,
     unsent: Counter,
     refused: Counter,
+    configured: Counter,
 }
 
 /// A call that is counted once, when it ends; it was given up where this is dropped before.
@@ -74,13 +75,12 @@ impl CallMetrics {
         let service = label(service);
         let again = |kind: &'static str| metrics::counter!(CALL_RETRIES, "service" => service.clone(), "kind" => kind);
         Self(Arc::new(Handles {
-            ended: std::array::from_fn(|number| {
-                let code = name(Code::from(number as i32));
-                metrics::counter!(CALLS, "service" => service.clone(), "code" => code)
-            }),
+            ended: codes::NAMES
+                .map(|code| metrics::counter!(CALLS, "service" => service.clone(), "code" => code)),
             pick_wait: metrics::histogram!(PICK_WAIT, "service" => service.clone()),
             unsent: again("unsent"),
             refused: again("refused"),
+            configured: again("configured"),
         }))
     }
 
@@ -105,6 +105,11 @@ impl CallMetrics {
     /// A call is sent again, since the server said that it did not process it.
     pub(crate) fn refused(&self) {
         self.0.refused.increment(1);
+    }
+
+    /// A call is made again, since its method's retry policy has it so.
+    pub(crate) fn configured(&self) {
+        self.0.configured.increment(1);
     }
 }
 
@@ -138,18 +143,6 @@ impl fmt::Debug for CallMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CallMetrics")
     }
-}
-
-/// A code's name in gRPC, such as NOT_FOUND.
-fn name(code: Code) -> String {
-    let mut name = String::new();
-    for letter in format!("{code:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_uppercase());
-    }
-    name
 }
 
 /// The states by their names: those of [`Condition`], as it is serialized, and one for endpoints in
@@ -236,13 +229,7 @@ mod tests {
     use crate::{Endpoint, transport::InFlight};
 
     #[test]
-    fn codes_and_states_have_their_names() {
-        let names: Vec<_> = (0..CODES).map(|it| name(Code::from(it as i32))).collect();
-        assert_eq!(names[..3], ["OK", "CANCELLED", "UNKNOWN"]);
-        assert_eq!(
-            names[13..],
-            ["INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"]
-        );
+    fn states_have_their_names() {
         for condition in [
             Condition::Connecting,
             Condition::Failing,

@@ -34,6 +34,8 @@ impl CallMetrics {
     pub(crate) fn unsent(&self) {}
 
     pub(crate) fn refused(&self) {}
+
+    pub(crate) fn configured(&self) {}
 }
 
 pub(crate) struct EndpointMetrics;

@@ -11,7 +11,7 @@
 use std::{fmt, time::Instant};
 
 use crate::{
-    Cause, Endpoint, Security,
+    Cause, Endpoint, Filter, Security, Split,
     error::chain,
     state::{Condition, SourceState},
 };
@@ -33,10 +33,24 @@ pub(crate) enum Obstacle {
     NoEndpoints,
     /// The source names endpoints, as many, and none of them is of the channel's kind.
     NoneOfOurs(usize, Security),
+    /// The source names endpoints, as many, and none of them matches the channel's filter.
+    NoneListed(usize, Filter),
+    /// Endpoints can be called, as many, and none of them matches the call's filter.
+    NoMatch(usize, Filter),
+    /// Endpoints can be called, and none of them is in a group of the split.
+    OutsideSplit {
+        split: Split,
+        /// What the call's own filter is, if it has one.
+        filter: Option<Filter>,
+        /// The values that those have that can be called, and that the filter lets through.
+        there: String,
+    },
     /// The source cannot tell.
     Source(Cause),
     /// An endpoint is being dialed, after what went wrong if something did.
     Connecting(Endpoint, Option<Cause>),
+    /// An endpoint is silent, and others that are not may not be called.
+    Silent(Endpoint),
     /// The channel was idle, and is being woken.
     Idle,
     /// All connections were lost, and their tasks are about to say so.
@@ -147,9 +161,10 @@ impl Obstacle {
     /// Returns the endpoint that stands in the way, if it is one.
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
         match self {
-            Self::Connecting(endpoint, _) | Self::Endpoint(endpoint, _) | Self::Busy(endpoint) => {
-                Some(endpoint)
-            }
+            Self::Connecting(endpoint, _)
+            | Self::Endpoint(endpoint, _)
+            | Self::Silent(endpoint)
+            | Self::Busy(endpoint) => Some(endpoint),
             _ => None,
         }
     }
@@ -162,6 +177,10 @@ impl Obstacle {
             Self::Unanswered
             | Self::NoEndpoints
             | Self::NoneOfOurs(..)
+            | Self::NoneListed(..)
+            | Self::NoMatch(..)
+            | Self::OutsideSplit { .. }
+            | Self::Silent(_)
             | Self::Idle
             | Self::Lost
             | Self::Busy(_) => None,
@@ -181,6 +200,34 @@ impl fmt::Display for Obstacle {
                 };
                 write!(f, "no endpoints {ours} ({hint}, and {others} are {theirs})")
             }
+            Self::NoneListed(count, filter) => {
+                write!(
+                    f,
+                    "none of {count} endpoints matches the channel's filter (expected: {filter})"
+                )
+            }
+            Self::NoMatch(count, filter) => {
+                write!(
+                    f,
+                    "none of {count} endpoints that can be called matches the call's filter (expected: {filter})"
+                )
+            }
+            Self::OutsideSplit {
+                split,
+                filter,
+                there,
+            } => {
+                write!(f, "no endpoint that can be called ")?;
+                if let Some(filter) = filter {
+                    write!(f, "and matches the call's filter {filter} ")?;
+                }
+                let key = split.key();
+                write!(
+                    f,
+                    "is in a group of the split by {key}: {there} (expected: {split})"
+                )
+            }
+            Self::Silent(endpoint) => write!(f, "endpoint {endpoint}: silent"),
             Self::Idle => write!(f, "the channel was idle"),
             Self::Lost => write!(f, "all connections were lost"),
             Self::Busy(endpoint) => {

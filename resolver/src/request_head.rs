@@ -1,5 +1,7 @@
 //! The head of a request: what a call asks for, whatever endpoint it goes to.
 
+use std::sync::Arc;
+
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{CONNECTION, Entry, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT},
@@ -9,8 +11,10 @@ use http::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    WaitForReady,
+    CallInfo, WaitForReady,
+    balance::Headers,
     deadline::{Deadline, GRPC_TIMEOUT},
+    service_config::{Method as MethodInForce, Methods},
     transport::Transport,
 };
 
@@ -24,27 +28,30 @@ pub(crate) struct RequestHead {
     spare: Spare,
     pub(crate) wait_for_ready: bool,
     pub(crate) deadline: Deadline,
-    /// Those that came along, emptied. They become the response's: what holds them costs more than
-    /// what is in them.
-    pub(crate) extensions: Extensions,
+    /// What holds for calls of its method, if something does.
+    pub(crate) configured: Option<Arc<MethodInForce>>,
+    /// How often it was made before, in vain.
+    pub(crate) attempts_before: u32,
+    /// Those that came along, for whoever chooses an endpoint.
+    extensions: Extensions,
 }
 
 /// The caller's own headers: those that no request has anew.
-#[derive(Default)]
-struct Spare {
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
     /// Most calls have one, their content's type, for which nothing is allocated here.
     first: Option<(HeaderName, HeaderValue)>,
     more: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl RequestHead {
-    /// Takes in the head of a call that starts now, on a channel with this timeout.
-    pub(crate) fn new(head: Parts, timeout: Option<Duration>) -> Self {
+    /// Takes in the head of a call that starts now, on a channel with this timeout and these methods.
+    pub(crate) fn new(head: Parts, timeout: Option<Duration>, methods: &Methods) -> Self {
         let Parts {
             method,
             uri,
             mut headers,
-            mut extensions,
+            extensions,
             ..
         } = head;
         // One pass: to look for each name would cost as much each time.
@@ -60,7 +67,16 @@ impl RequestHead {
                 name => spare.push((name.clone(), value.clone())),
             }
         }
-        let deadline = Deadline::new(caller_timeout, timeout, Instant::now().into_std());
+        let now = Instant::now().into_std();
+        let mut deadline = Deadline::new(caller_timeout, timeout, now);
+        let configured = methods.of(uri.path());
+        if let Some(method) = &configured
+            && let Some(timeout) = method.timeout()
+            && deadline.shorten(timeout)
+            && let Some(timeout) = deadline.grpc_timeout(now)
+        {
+            headers.insert(&GRPC_TIMEOUT, timeout);
+        }
         if has_forbidden {
             for name in &FORBIDDEN {
                 headers.remove(name);
@@ -70,8 +86,8 @@ impl RequestHead {
             headers.insert(TE, TRAILERS.clone());
         }
         set_user_agent(&mut headers);
-        let wait_for_ready = extensions.get::<WaitForReady>().is_some();
-        extensions.clear();
+        let wait_for_ready = extensions.get::<WaitForReady>().is_some()
+            || configured.as_ref().is_some_and(|it| it.waits_for_ready());
         let path = uri.into_parts().path_and_query;
         Self {
             method,
@@ -80,8 +96,31 @@ impl RequestHead {
             headers: Some(headers),
             wait_for_ready,
             deadline,
+            configured,
+            attempts_before: 0,
             extensions,
         }
+    }
+
+    /// Describes the call to who chooses an endpoint.
+    pub(crate) fn info(&self) -> CallInfo<'_> {
+        let headers = match &self.headers {
+            Some(headers) => Headers::All(headers),
+            None => Headers::Spare(&self.spare),
+        };
+        CallInfo::new(
+            self.path.path(),
+            headers,
+            &self.extensions,
+            self.deadline.start(),
+        )
+    }
+
+    /// Returns the extensions, emptied, for the response: what holds them costs more than what is in them.
+    pub(crate) fn take_extensions(&mut self) -> Extensions {
+        let mut extensions = std::mem::take(&mut self.extensions);
+        extensions.clear();
+        extensions
     }
 
     /// Returns the request as it is sent now to the server at the other end.
@@ -111,6 +150,10 @@ impl RequestHead {
         if let Some(timeout) = timeout {
             request.headers_mut().insert(&GRPC_TIMEOUT, timeout);
         }
+        if self.attempts_before > 0 {
+            let before = HeaderValue::from(self.attempts_before);
+            request.headers_mut().insert(&ATTEMPTS_BEFORE, before);
+        }
         request
     }
 }
@@ -121,6 +164,11 @@ impl Spare {
             None => self.first = Some(header),
             Some(_) => self.more.push(header),
         }
+    }
+
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        let mut all = self.first.iter().chain(&self.more);
+        all.find(|it| it.0 == *name).map(|it| &it.1)
     }
 
     fn headers(&self) -> HeaderMap {
@@ -136,6 +184,9 @@ static FORBIDDEN: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+
+/// By which a server knows a call that is made again, and how often it was before (A6).
+static ATTEMPTS_BEFORE: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// What every gRPC request says it can take: proxies that cannot are told by it.
 static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");

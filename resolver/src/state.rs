@@ -26,9 +26,27 @@ pub struct ChannelState {
     pub source: SourceState,
     /// Whether calls go to endpoints that the source does not list any more.
     pub reserve: ReserveUse,
+    /// How it chooses who is called.
+    pub config: ServiceConfigState,
     /// The endpoints of the last snapshot and those in reserve, ordered by their addresses, then those
     /// that still drain. One that has not changed is shared with the states before.
     pub endpoints: Vec<Arc<EndpointState>>,
+}
+
+/// How a channel chooses who is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ServiceConfigState {
+    /// The policy's name.
+    pub policy: String,
+    /// The configuration that was told last and is in force; `None` if the channel is as it was built.
+    pub adopted: Option<Arc<str>>,
+    /// What is wrong with the last configuration that was told, if something is: the one before stays in
+    /// force.
+    pub rejected: Option<String>,
+    /// The groups of the [`Split`](crate::Split) that no endpoint is in that is listed, such as one that is
+    /// misspelt: their calls go to the others.
+    pub empty_groups: Vec<String>,
 }
 
 /// What a channel's source last said.

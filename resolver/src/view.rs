@@ -9,14 +9,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
-    Endpoint, balance::Picker, ejection::Witness, outlook::Obstacle, transport::Transport,
+    Endpoint, Load, ejection::Witness, outlook::Obstacle, selection::Selection,
+    transport::Transport,
 };
 
 /// What a call that starts now may do.
 #[derive(Debug)]
 pub(crate) enum View {
     /// Call one of these.
-    Ready(Picker<Arc<Target>>),
+    Ready(Selection),
     /// Wait for the next view.
     Waiting(Obstacle),
     /// Fail, or wait if the caller asked for it.
@@ -34,6 +35,8 @@ pub(crate) struct Target {
     pub(crate) transport: Transport,
     /// Where calls tell how they ended, if endpoints are judged by that.
     pub(crate) witness: Option<Witness>,
+    /// What its calls put on it, where that is asked for.
+    pub(crate) load: Arc<Load>,
 }
 
 /// Where the view is published.
@@ -64,18 +67,5 @@ impl Views {
     pub(crate) fn publish(&self, view: View) {
         self.current.store(Arc::new(view));
         self.changed.notify_waiters();
-    }
-}
-
-impl View {
-    /// Returns whether these are the targets that calls go to, with these shares.
-    pub(crate) fn has(&self, targets: &[Arc<Target>], shares: Option<&[f64]>) -> bool {
-        let Self::Ready(picker) = self else {
-            return false;
-        };
-        let (known, is_same) = (picker.targets(), |(one, other)| Arc::ptr_eq(one, other));
-        known.len() == targets.len()
-            && known.iter().zip(targets).all(is_same)
-            && picker.shares() == shares
     }
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use support::{wire::*, *};
 use switchboard_proto::HellosRequest;
-use switchboard_resolver::{Channel, Condition};
+use switchboard_resolver::{Channel, Condition, MethodConfig, RetryPolicy, ServiceConfig};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -238,4 +238,34 @@ async fn calls_that_are_sent_again_are_counted_by_why_they_could_be() {
     );
     // Sent twice, and ended once.
     assert_eq!(counted.calls(), these([("OK", 5.0)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_their_method_has_made_again_are_counted_by_attempt_and_end_once() {
+    let counted = Counted::begin();
+    let retry = RetryPolicy::new(3, [14]);
+    let method = MethodConfig::default().with_retry(retry);
+    let config = ServiceConfig::default().with_method("", method).unwrap();
+    let (channel, _listener, mut wire) = wired(&[], |it| it.service_config(config)).await;
+    let server = async {
+        for code in ["14", "14"] {
+            let stream = wire.request().await.expect("a request");
+            wire.status(stream, code).await;
+        }
+        let stream = wire.request().await.expect("the same request");
+        wire.answer(stream, "a:1").await;
+        for code in ["14", "5"] {
+            let stream = wire.request().await.expect("a request");
+            wire.status(stream, code).await;
+        }
+    };
+    let calls = async {
+        call(&channel).await.unwrap();
+        assert_eq!(counted.retries(), these([("configured", 2.0)]));
+        assert_eq!(counted.calls(), these([("OK", 1.0)]));
+        assert_eq!(call(&channel).await.unwrap_err().code(), Code::NotFound);
+    };
+    let (_, ()) = within(SOON, futures::future::join(server, calls)).await;
+    assert_eq!(counted.retries(), these([("configured", 3.0)]));
+    assert_eq!(counted.calls(), these([("NOT_FOUND", 1.0), ("OK", 1.0)]));
 }

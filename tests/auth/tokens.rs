@@ -1,14 +1,27 @@
 //! Tokens that end, and how the registry goes on.
 
+use etcd_client::Client;
 use switchboard::SourceState;
 use tokio::time::sleep;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 
+/// Deletes a key, and waits until it is back.
+async fn put_back(client: &mut Client, key: &str) {
+    client.delete(key, None).await.expect("root may");
+    eventually(SOON, "a deleted key is put back", async || {
+        match client.get(key, None).await.expect("root may").count() {
+            1 => Ok(()),
+            count => Err(format!("{count} keys")),
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_token_that_ends_interrupts_nothing() {
-    let (etcd, _root) = guarded(&["--auth-token-ttl=1"]).await;
+    let (etcd, root) = guarded(&["--auth-token-ttl=1"]).await;
     let (address, _serving) = health().await;
     // Since 3.5.30 and 3.6.9 a renewal needs the token, and prolongs it: here there are 2.3 s from
     // one to the next, in which it ends, since etcd looks every second.
@@ -21,11 +34,13 @@ async fn a_token_that_ends_interrupts_nothing() {
     let instances = registry.discover("greeter").await.unwrap();
     let channel = registry.dial("greeter").connect().await.unwrap();
     let (lease_before, logins_before) = (lease(&first), logins(&etcd).await);
+    let mut status = first.status();
+    status.borrow_and_update();
     // Longer than the lease lasts after its first renewal.
     sleep(Duration::from_secs(11)).await;
 
     let other = Instance::new("other", "10.0.0.2:50051").unwrap();
-    let second = publish(&registry, other).await;
+    let second = publish(&registry, other.clone()).await;
     assert!(
         logins(&etcd).await > logins_before,
         "the token has not ended"
@@ -44,6 +59,10 @@ async fn a_token_that_ends_interrupts_nothing() {
     fresh_with(&instances, 2, SOON).await;
     third.stop().await.unwrap();
     fresh_with(&instances, 1, SOON).await;
+    // What was published since is watched, and what was before has not heard of the token's end.
+    let key = format!("{PREFIX}other/{}", other.id());
+    put_back(&mut root.client(), &key).await;
+    assert!(!status.has_changed().unwrap(), "{:?}", *status.borrow());
 }
 
 #[tokio::test]
@@ -63,16 +82,8 @@ async fn watches_that_break_when_their_token_has_ended_go_on() {
     fresh_with(&instances, 2, SOON).await;
     published_within(SOON, &first).await;
     assert_eq!(lease(&first), lease_before);
-    let mut client = root.client();
     let key = format!("{PREFIX}greeter/{}", greeter(1).id());
-    client.delete(key.as_str(), None).await.unwrap();
-    eventually(SOON, "a deleted key is put back", async || {
-        match client.get(key.as_str(), None).await.unwrap().count() {
-            1 => Ok(()),
-            count => Err(format!("{count} keys")),
-        }
-    })
-    .await;
+    put_back(&mut root.client(), &key).await;
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ use switchboard_embedded::EmbeddedEtcd;
 
 use crate::{
     auditor::{Auditor, Claim, Wanted},
+    counts::Counts,
     health::{Health, LEARNED},
     script::{Party, Place},
+    setting,
     trace::Trace,
 };
 
@@ -169,4 +171,37 @@ fn a_server_must_be_known_once_it_was_there_long_enough_and_stays_so_without_etc
     assert_eq!(health.should_be_known(1, learned), Some(0));
     health.unlisted(0);
     assert_eq!(health.should_be_known(1, learned), None);
+}
+
+#[test]
+fn what_was_under_way_when_its_process_stood_still_may_fail_and_nothing_after() {
+    let (party, moment) = (Party::Client(0), Duration::from_millis(1));
+    let mut health = Health::new();
+    assert!(!health.has_stood_still(party, NOW));
+    health.goes_on(party, NOW);
+    assert!(health.has_stood_still(party, NOW));
+    assert!(!health.has_stood_still(party, NOW + moment));
+    assert!(!health.has_stood_still(Party::Client(1), NOW));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_that_never_was_or_not_then_is_noticed() {
+    let mut audited = Audited::begin(at_a()).await;
+    audited.client.put(setting::KEY, "1", None).await.unwrap();
+    audited.client.put(setting::KEY, "2", None).await.unwrap();
+    assert_eq!(audited.violations(NOW), "");
+    let values = &mut audited.auditor.setting;
+    assert!(values.was(1, 0) && values.was(2, 1) && values.was(3, 2));
+    assert!(!values.was(2, 2) && !values.was(3, 1) && !values.was(3, 3));
+    assert!(!values.was_lost(1));
+    values.wiped();
+    assert!(values.was_lost(1) && !values.was_lost(3));
+}
+
+#[test]
+fn a_fault_that_never_came_is_noticed() {
+    let mut counts = Counts::new();
+    assert!(counts.missing().contains(&"etcd wiped"));
+    counts.add("etcd wiped", 1);
+    assert!(!counts.missing().contains(&"etcd wiped"));
 }

@@ -20,6 +20,7 @@ use crate::{
     health::Health,
     records::{self, Listed, Record, Records, service},
     script::Party,
+    setting::Values,
     trace::Trace,
 };
 
@@ -58,6 +59,7 @@ pub(crate) struct Auditor {
     seen: BTreeSet<(String, String)>,
     /// The last record that each key held.
     known: Records,
+    pub(crate) setting: Values,
 }
 
 impl Auditor {
@@ -76,6 +78,7 @@ impl Auditor {
         for revision in from..=etcd.revision() {
             let keys = etcd.keys_at(revision);
             let keys = keys.expect("what is compacted was audited before");
+            self.setting.read(revision, &keys);
             let records = Arc::new(records::read(&keys, &self.known));
             for (key, record) in last.iter() {
                 if !records.contains_key(key) {
@@ -88,6 +91,9 @@ impl Auditor {
                 }
             }
             let found = self.check(&last, &records, health, now);
+            // What is back has been put back, whatever becomes of it later.
+            self.meddled
+                .retain(|key, _| stands(&last, key) || !stands(&records, key));
             violations.extend(found.into_iter().map(|it| format!("at {revision}: {it}")));
             for (key, record) in records.iter().filter(|(_, it)| !it.is_spoiled) {
                 let Record { who, version, .. } = record;
@@ -135,6 +141,7 @@ impl Auditor {
     /// All that was there is gone, and revisions begin anew.
     pub(crate) fn wiped(&mut self, health: &mut Health, now: Duration) {
         self.wiped.push(std::mem::take(&mut self.history));
+        self.setting.wiped();
         note_servers(&Records::new(), health, now);
     }
 
@@ -251,6 +258,11 @@ impl Auditor {
         }));
         unsettled
     }
+}
+
+/// Returns whether a key holds a record that is of use.
+fn stands(records: &Records, key: &str) -> bool {
+    records.get(key).is_some_and(|record| !record.is_spoiled)
 }
 
 fn note_servers(records: &Records, health: &mut Health, now: Duration) {

@@ -1,4 +1,4 @@
-//! Processes that call the servers, and follow all who publish.
+//! Processes that call the servers, and follow all who publish, and a setting.
 
 use std::{error::Error, time::Duration};
 
@@ -16,10 +16,12 @@ use tokio_util::{
 use tonic::{Request, Status};
 
 use crate::{
+    gate::Gate,
     publishers,
     records::{self, Listed},
     script::{Party, SERVERS},
     servers,
+    setting::Replica,
     trace::chain,
     world::World,
 };
@@ -40,6 +42,9 @@ pub(crate) struct Client {
     calls: TaskTracker,
     caller: JoinHandle<()>,
     followers: Vec<Follower>,
+    setting: Option<Replica>,
+    /// All that it does.
+    gate: Gate,
 }
 
 impl Client {
@@ -56,13 +61,15 @@ impl Client {
             })
             .connect_lazy()
             .expect("it is valid");
+        let gate = Gate::new();
         let caller = Caller {
             world: world.clone(),
+            gate: gate.clone(),
             client: index,
             calls: GreeterClient::new(channel.clone()),
         };
         let (quiet, calls) = (CancellationToken::new(), TaskTracker::new());
-        let calling = caller.run(rng, calls.clone());
+        let calling = gate.through(caller.run(rng, calls.clone()));
         let ended = quiet.clone();
         let caller = world.tasks().spawn(async move {
             ended.run_until_cancelled(calling).await;
@@ -76,6 +83,8 @@ impl Client {
             calls,
             caller,
             followers: Vec::new(),
+            setting: None,
+            gate,
         };
         client.follow_anew();
         client
@@ -84,8 +93,17 @@ impl Client {
     /// Follows from the beginning, instead of what it followed.
     pub(crate) fn follow_anew(&mut self) {
         self.followers = [publishers::SERVICE, servers::SERVICE]
-            .map(|service| Follower::start(&self.world, self.index, &self.registry, service))
+            .map(|service| {
+                Follower::start(&self.world, self.index, &self.registry, &self.gate, service)
+            })
             .into();
+        let setting = Replica::start(&self.world, self.index, &self.registry, &self.gate);
+        self.setting = Some(setting);
+    }
+
+    /// What it does stands still, or goes on as if nothing was.
+    pub(crate) fn set_still(&self, is_still: bool) {
+        self.gate.set_open(!is_still);
     }
 
     /// Returns what this client does not see yet of what the store holds.
@@ -103,6 +121,11 @@ impl Client {
                 (!is_right).then(|| format!("{name} sees {seen:?} of {service}"))
             })
             .collect();
+        if let Some(setting) = &self.setting {
+            let values = &self.world.state().auditor.setting;
+            let wrong = setting.unsettled(values);
+            unsettled.extend(wrong.map(|it| format!("{name}: {it}")));
+        }
         let state = self.channel.state();
         let conditions = state.endpoints.iter().map(|it| it.condition);
         let ready = conditions.filter(|it| *it == Condition::Ready).count();
@@ -122,6 +145,7 @@ impl Client {
         self.calls.close();
         self.calls.wait().await;
         self.followers.clear();
+        self.setting = None;
         self.channel.close().await;
         self.registry.close().await;
     }
@@ -131,6 +155,7 @@ impl Client {
 struct Caller {
     world: World,
     client: usize,
+    gate: Gate,
     calls: GreeterClient<Channel>,
 }
 
@@ -151,11 +176,11 @@ impl Caller {
                 waits_for_ready: rng.u32(..8) == 0,
             };
             let (world, client, greeter) = (self.world.clone(), self.client, self.calls.clone());
-            calls.spawn(async move {
+            calls.spawn(self.gate.through(async move {
                 let began = world.now();
                 let outcome = call.make(greeter).await;
                 judge(&world, client, &call, began, outcome);
-            });
+            }));
         }
     }
 }
@@ -187,7 +212,10 @@ fn judge(
 ) {
     let call = format!("{} call {}", name(client), call.number);
     let status = match outcome {
-        Ok(server) => return world.trace().write(format_args!("{call} by {server}")),
+        Ok(server) => {
+            world.count("calls answered");
+            return world.trace().write(format_args!("{call} by {server}"));
+        }
         Err(status) => status,
     };
     world.trace().write(format_args!(
@@ -201,8 +229,11 @@ fn judge(
     else {
         return world.violation(format!("{call}: no server answers so: {status}"));
     };
+    world.count("calls failed");
     let state = world.state();
+    let has_stood_still = state.health.has_stood_still(Party::Client(client), began);
     let wrong = match sent_to(error) {
+        _ if has_stood_still => None,
         Some(server)
             if state
                 .health
@@ -243,13 +274,19 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(world: &World, client: usize, registry: &Registry, service: &'static str) -> Self {
+    fn start(
+        world: &World,
+        client: usize,
+        registry: &Registry,
+        gate: &Gate,
+        service: &'static str,
+    ) -> Self {
         let (sender, seen) = watch::channel(None);
         let stop = CancellationToken::new();
-        let (world, registry, stopped) = (world.clone(), registry.clone(), stop.clone());
-        let tasks = world.tasks().clone();
-        tasks.spawn(async move {
-            let following = follow(world, client, registry, service, sender);
+        let stopped = stop.clone();
+        let following = follow(world.clone(), client, registry.clone(), service, sender);
+        let following = gate.through(following);
+        world.tasks().spawn(async move {
             stopped.run_until_cancelled(following).await;
         });
         Self {
@@ -273,22 +310,18 @@ async fn follow(
 ) {
     let name = name(client);
     let mut instances = loop {
+        let began = world.now();
         match registry.discover(service).await {
             Ok(instances) => break instances,
             Err(DiscoverError::Closed) => return,
             Err(error) => {
                 let what = format!("{name} cannot follow {service}: {}", chain(&error));
-                let (state, now) = (world.state(), world.now());
-                let is_hampered = state.health.is_hampered(Party::Client(client), now);
-                drop(state);
-                match is_hampered {
-                    true => world.trace().write(what),
-                    false => world.violation(what),
-                }
+                world.excused(Party::Client(client), began, what);
             }
         }
     };
     loop {
+        world.count("snapshots shown");
         let (snapshot, staleness) = (instances.snapshot(), instances.staleness());
         let (revision, records) = (snapshot.revision(), shown(&snapshot));
         let fresh = if staleness.is_some() {

@@ -6,7 +6,7 @@
 //! within 30 s. Then no key is left, and no task.
 //!
 //! Of 32 contenders in 14 processes one has a lock at a time; of 12 candidates in 8 one leads. The
-//! [ledger] checks:
+//! [ledger](crate::ledger) checks:
 //!
 //! - Whoever is told to have it has its first key in the store, as long as the guard says that it
 //!   is held, and nobody else's does: unless somebody else has deleted that key, or all.
@@ -24,9 +24,7 @@
 mod candidates;
 mod consumers;
 mod contenders;
-mod gate;
 mod items;
-mod ledger;
 mod observers;
 mod process;
 mod producers;
@@ -48,6 +46,7 @@ use self::{
     world::World,
 };
 use crate::{
+    ledger,
     run::{self, Outcome},
     script::EtcdFault,
     trace::Trace,

@@ -10,6 +10,8 @@
 //! that can be reached must be known once it was in the store, and etcd at hand, for [`LEARNED`] on
 //! end; from then on it stays known until it goes, whatever becomes of etcd.
 //!
+//! Whatever was under way when its process stood still may fail when that goes on: its time may be over.
+//!
 //! A record may vanish against its publisher's will, or stand against it, while etcd is not at its
 //! publisher's hand, and for [`MENDED`] after that.
 
@@ -24,6 +26,9 @@ pub(crate) const LEARNED: Duration = Duration::from_secs(3);
 /// How long after a fault a lease may still run out, and a late put be found: 8 s after it was due.
 pub(crate) const MENDED: Duration = Duration::from_secs(9);
 
+/// How long after a fault a denial may still be told: what was denied is asked for again every 10 s.
+pub(crate) const DENIED: Duration = Duration::from_secs(11);
+
 /// How everything is. Times count from long before the run: what was right when it began has always
 /// been.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(crate) struct Health {
     etcd_faults: usize,
     etcd_right_since: Duration,
     links: BTreeMap<(Party, Place), Link>,
+    /// When those who stood still last went on.
+    went_on: BTreeMap<Party, Duration>,
     servers: [Server; SERVERS],
     /// By client and server: whether the one must know the other, as far as is settled.
     known: [[bool; SERVERS]; CLIENTS],
@@ -65,6 +72,7 @@ impl Health {
             etcd_faults: 0,
             etcd_right_since: Duration::ZERO,
             links: BTreeMap::new(),
+            went_on: BTreeMap::new(),
             servers: [server; SERVERS],
             known: [[false; SERVERS]; CLIENTS],
         }
@@ -96,6 +104,16 @@ impl Health {
 
     pub(crate) fn is_fair(&self, party: Party, place: Place) -> bool {
         self.fair_since(party, place).is_some()
+    }
+
+    /// A party that stood still goes on.
+    pub(crate) fn goes_on(&mut self, party: Party, now: Duration) {
+        self.went_on.insert(party, now);
+    }
+
+    /// Returns whether a party has stood still since then: what it waited for may have come and gone.
+    pub(crate) fn has_stood_still(&self, party: Party, since: Duration) -> bool {
+        self.went_on.get(&party).is_some_and(|at| *at >= since)
     }
 
     pub(crate) fn serves(&mut self, server: usize, now: Duration) {
@@ -151,8 +169,13 @@ impl Health {
 
     /// Returns whether what this party has in the store may not be what it wants.
     pub(crate) fn is_hampered(&self, party: Party, now: Duration) -> bool {
+        self.was_hampered(party, now, MENDED)
+    }
+
+    /// Returns whether etcd was not at a party's hand within that time.
+    pub(crate) fn was_hampered(&self, party: Party, now: Duration, within: Duration) -> bool {
         self.at_hand_since(party)
-            .is_none_or(|since| now - since < MENDED)
+            .is_none_or(|since| now - since < within)
     }
 
     /// Notes whom a client knows, before etcd leaves it.

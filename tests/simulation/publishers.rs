@@ -1,13 +1,16 @@
-//! Processes that publish instances of a service that nobody dials.
+//! Processes that publish instances of a service that nobody dials, and contend for a lock meanwhile.
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use switchboard::{Instance, PublicationStatus, PublishError, Publisher, Registry};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auditor::Wanted,
+    gate::Gate,
+    holders::Holder,
     records::Record,
     script::{Order, Party, Place, SLOTS, Weather},
     trace::chain,
@@ -31,14 +34,17 @@ pub(crate) struct PublishingProcess {
     crash: CancellationToken,
     /// It wants nothing any more, whatever its publications were told last.
     over: CancellationToken,
+    /// All that it does.
+    gate: Gate,
+    rng: Rng,
     slots: [Option<mpsc::UnboundedSender<Order>>; SLOTS],
     /// Who is published from each slot.
     names: [String; SLOTS],
 }
 
 impl PublishingProcess {
-    pub(crate) fn start(world: &World, index: usize, ttl: Duration) -> Self {
-        Self {
+    pub(crate) fn start(world: &World, index: usize, ttl: Duration, rng: Rng) -> Self {
+        let mut process = Self {
             registry: world.registry(&name(index, 1), ttl),
             world: world.clone(),
             party: Party::Publisher(index),
@@ -48,9 +54,13 @@ impl PublishingProcess {
             begun: 0,
             crash: CancellationToken::new(),
             over: CancellationToken::new(),
+            gate: Gate::new(),
+            rng,
             slots: Default::default(),
             names: Default::default(),
-        }
+        };
+        process.contend();
+        process
     }
 
     /// What it is called on the network.
@@ -67,6 +77,7 @@ impl PublishingProcess {
         // Nobody is there to be told anything else.
         if let Order::Publish { address } = order {
             self.begun += 1;
+            self.world.count("publications");
             let who = format!("p{}.{}.{}", self.index, slot, self.begun);
             let (orders, told) = mpsc::unbounded_channel();
             let publication = Publication {
@@ -80,13 +91,34 @@ impl PublishingProcess {
             };
             self.slots[slot] = Some(orders);
             self.names[slot] = who;
-            let (registry, crash) = (self.registry.clone(), self.crash.clone());
-            self.world.tasks().spawn(async move {
-                crash
-                    .run_until_cancelled(publication.run(registry, told))
-                    .await;
-            });
+            self.spawn(publication.run(self.registry.clone(), told));
         }
+    }
+
+    /// Wants a lock beside what it publishes.
+    fn contend(&mut self) {
+        let holder = Holder {
+            world: self.world.clone(),
+            party: self.party,
+            process: self.name(),
+            registry: self.registry.clone(),
+            over: self.over.clone(),
+            rng: self.rng.fork(),
+        };
+        self.spawn(holder.contend());
+    }
+
+    /// Does something until it dies, while it does not stand still.
+    fn spawn(&self, what: impl Future<Output = ()> + Send + 'static) {
+        let (crash, what) = (self.crash.clone(), self.gate.through(what));
+        self.world.tasks().spawn(async move {
+            crash.run_until_cancelled(what).await;
+        });
+    }
+
+    /// What it does stands still, or goes on as if nothing was.
+    pub(crate) fn set_still(&self, is_still: bool) {
+        self.gate.set_open(!is_still);
     }
 
     /// Dies, and begins another life.
@@ -94,6 +126,7 @@ impl PublishingProcess {
         self.world.bury(&self.name());
         self.want_nothing();
         self.crash.cancel();
+        self.world.state().forget(&self.name());
         self.restart();
     }
 
@@ -110,6 +143,8 @@ impl PublishingProcess {
 
     fn begin_to_close(&self) {
         self.want_nothing();
+        // One that stands still cannot.
+        self.gate.set_open(true);
         let (world, registry, name) = (self.world.clone(), self.registry.clone(), self.name());
         self.world.tasks().spawn(async move {
             registry.close().await;
@@ -129,10 +164,12 @@ impl PublishingProcess {
         self.slots = Default::default();
         self.names = Default::default();
         (self.crash, self.over) = Default::default();
+        self.gate = Gate::new();
         self.registry = self.world.registry(&self.name(), self.ttl);
         // Another process has other connections.
         let (world, name) = (&self.world, self.name());
         world.set_weather(self.party, &name, Place::Etcd, Weather::Fair);
+        self.contend();
     }
 }
 
@@ -153,6 +190,10 @@ struct Publication {
 
 impl Publication {
     async fn run(mut self, registry: Registry, mut orders: mpsc::UnboundedReceiver<Order>) {
+        if self.over.is_cancelled() {
+            // It stood still before it began.
+            return;
+        }
         self.claim();
         let publisher = registry.publish(self.instance()).expect("it is valid");
         drop(registry);
@@ -225,6 +266,9 @@ impl Publication {
     /// What is confirmed was in the store.
     fn done(&self, what: &str, outcome: Result<(), PublishError>) {
         self.trace(what, &outcome);
+        if outcome.is_ok() {
+            self.world.count("orders confirmed");
+        }
         let version = self.version.to_string();
         let has_been = self.world.state().auditor.has_seen(&self.who, &version);
         if outcome.is_ok() && !has_been {
@@ -241,6 +285,7 @@ impl Publication {
         if outcome.is_err() {
             return;
         }
+        self.world.count("orders confirmed");
         let records = self.world.state().auditor.current();
         let ours = |record: &&Record| record.who == self.who && !record.is_spoiled;
         if let Some(record) = records.values().find(ours) {

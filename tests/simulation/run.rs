@@ -1,6 +1,9 @@
 //! One run: a script, played from beginning to end in virtual time, and what came of it.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use fastrand::Rng;
 use tokio::{
@@ -10,8 +13,13 @@ use tokio::{
 
 use crate::{
     clients::{self, Client},
+    counts::Counts,
+    ledger,
     publishers::PublishingProcess,
-    script::{Action, CLIENTS, END, EtcdFault, PUBLISHERS, Party, SERVERS, Script, ServerOrder},
+    script::{
+        Action, CLIENTS, END, EtcdFault, PUBLISHERS, Party, Place, SERVERS, Script, ServerOrder,
+        Weather,
+    },
     servers::ServingProcess,
     stranger,
     trace::{self, Trace},
@@ -40,10 +48,17 @@ pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
 }
 
-/// Runs a seed, in a runtime of its own.
-pub(crate) fn run(seed: u64, is_shown: bool) -> Outcome {
+/// Runs a seed, in a runtime of its own, and counts what happened.
+pub(crate) fn run(seed: u64, is_shown: bool, counts: Option<&Mutex<Counts>>) -> Outcome {
     within(seed, is_shown, async |trace| {
-        Play::begin(seed, trace).await.play().await
+        let play = Play::begin(seed, trace).await;
+        let world = play.world.clone();
+        let violations = play.play().await;
+        if let Some(counts) = counts {
+            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.add_all(&world.state().counts);
+        }
+        violations
     })
 }
 
@@ -89,8 +104,9 @@ impl Play {
     async fn begin(seed: u64, trace: &Trace) -> Self {
         let (script, world) = (Script::of(seed), World::new(trace.clone()));
         let empty = alive();
+        let mut rng = Rng::with_seed(seed ^ 0xca11);
         let publishers = (0..PUBLISHERS)
-            .map(|index| PublishingProcess::start(&world, index, script.ttls[index]))
+            .map(|index| PublishingProcess::start(&world, index, script.ttls[index], rng.fork()))
             .collect();
         let mut servers = Vec::new();
         for index in 0..SERVERS {
@@ -99,7 +115,6 @@ impl Play {
             server.start().await;
             servers.push(server);
         }
-        let mut rng = Rng::with_seed(seed ^ 0xca11);
         let clients = (0..CLIENTS)
             .map(|index| Client::start(&world, index, rng.fork()))
             .collect();
@@ -147,23 +162,95 @@ impl Play {
                 slot,
                 order,
             } => self.publishers[publisher].order(slot, order),
-            Action::CrashPublisher(publisher) => self.publishers[publisher].crash(),
-            Action::ClosePublisher(publisher) => self.publishers[publisher].close(),
-            Action::Server(server, ServerOrder::Start) => self.servers[server].start().await,
-            Action::Server(server, ServerOrder::Stop) => self.servers[server].stop(),
-            Action::Server(server, ServerOrder::Crash) => self.servers[server].crash().await,
+            Action::CrashPublisher(publisher) => {
+                self.world.count("publishing process crashed");
+                self.publishers[publisher].crash();
+            }
+            Action::ClosePublisher(publisher) => {
+                self.world.count("registry closed under its publications");
+                self.publishers[publisher].close();
+            }
+            Action::Server(server, order) => self.order(server, order).await,
             Action::FollowAnew(client) => self.clients[client].follow_anew(),
             Action::Etcd(fault) => self.befall_etcd(fault),
             Action::Meddle(how, which) => stranger::meddle(&self.world, how, which),
             Action::Grow(by) => stranger::grow(&self.world, by),
-            Action::Link(party, place, weather) => {
-                let name = match party {
-                    Party::Publisher(publisher) => self.publishers[publisher].name(),
-                    Party::Server(server) => self.servers[server].name(),
-                    Party::Client(client) => clients::name(client),
-                };
-                self.world.set_weather(party, &name, place, weather);
+            Action::Configure(value) => stranger::configure(&self.world, value),
+            Action::CutOff(party) => {
+                self.world.count("party cut off");
+                self.set_weather_around(party, Weather::Cut);
             }
+            Action::StandStill(party) => {
+                self.world.count("party standing still");
+                self.set_weather_around(party, Weather::Cut);
+                self.set_still(party, true);
+            }
+            Action::Return(party) => {
+                self.set_weather_around(party, Weather::Fair);
+                self.set_still(party, false);
+            }
+            Action::Link(party, place, weather) => {
+                match weather {
+                    Weather::Fair => {}
+                    Weather::Cut => self.world.count("link cut"),
+                    Weather::Delay(_) => self.world.count("link slow"),
+                    Weather::Refuse => self.world.count("link refusing"),
+                    Weather::Reset => self.world.count("link reset"),
+                }
+                self.set_weather(party, place, weather);
+            }
+        }
+    }
+
+    async fn order(&mut self, server: usize, order: ServerOrder) {
+        let (world, server) = (&self.world, &mut self.servers[server]);
+        match order {
+            ServerOrder::Start => server.start().await,
+            ServerOrder::Stop => {
+                if server.stop() {
+                    world.count("server stopped");
+                }
+            }
+            ServerOrder::Crash => {
+                if server.crash().await {
+                    world.count("server crashed");
+                }
+            }
+            ServerOrder::Restart => {
+                if server.stop() {
+                    world.count("server restarted in its turn");
+                }
+                server.start().await;
+            }
+        }
+    }
+
+    fn set_weather(&self, party: Party, place: Place, weather: Weather) {
+        let name = match party {
+            Party::Publisher(publisher) => self.publishers[publisher].name(),
+            Party::Server(server) => self.servers[server].name(),
+            Party::Client(client) => clients::name(client),
+        };
+        self.world.set_weather(party, &name, place, weather);
+    }
+
+    /// Changes the weather on all links of a party at once.
+    fn set_weather_around(&self, party: Party, weather: Weather) {
+        for (from, to) in party.links() {
+            self.set_weather(from, to, weather);
+        }
+    }
+
+    /// Has what a party does stand still, or go on.
+    fn set_still(&self, party: Party, is_still: bool) {
+        if !is_still {
+            self.world.state().health.goes_on(party, self.world.now());
+        }
+        match party {
+            Party::Publisher(publisher) => self.publishers[publisher].set_still(is_still),
+            Party::Client(client) => self.clients[client].set_still(is_still),
+            // Nobody sees of a server but what passes.
+            Party::Server(_) => {}
         }
     }
 
@@ -181,40 +268,79 @@ impl Play {
             }
             EtcdFault::ExpireLease(_) | EtcdFault::Compact(_) => {}
         }
-        match fault {
-            EtcdFault::Freeze => etcd.freeze(),
-            EtcdFault::Thaw => etcd.thaw(),
-            EtcdFault::DropConnections => etcd.drop_connections(),
-            EtcdFault::Restart => etcd.restart(),
+        let count = match fault {
+            EtcdFault::Freeze => {
+                etcd.freeze();
+                Some("etcd frozen")
+            }
+            EtcdFault::Thaw => {
+                etcd.thaw();
+                None
+            }
+            EtcdFault::DropConnections => {
+                etcd.drop_connections();
+                Some("etcd's connections dropped")
+            }
+            EtcdFault::Restart => {
+                etcd.restart();
+                Some("etcd restarted")
+            }
             EtcdFault::ExpireLease(which) => {
-                let records = state.auditor.current();
-                let mut leases: Vec<_> = records.values().map(|record| record.lease).collect();
-                leases.sort();
-                leases.dedup();
-                if !leases.is_empty() {
-                    let lease = leases[which % leases.len()];
-                    state.auditor.lease_ended(lease);
-                    etcd.expire_lease(lease);
-                }
+                let has_ended = self.expire_lease(&mut state, which);
+                has_ended.then_some("lease ended")
             }
             EtcdFault::Compact(kept) => {
-                etcd.compact(etcd.revision() - i64::from(kept));
+                let is_compacted = etcd.compact(etcd.revision() - i64::from(kept));
+                is_compacted.then_some("history compacted")
             }
             EtcdFault::Wipe => {
                 etcd.wipe();
                 let State {
-                    auditor, health, ..
+                    auditor,
+                    health,
+                    ledger,
+                    ..
                 } = &mut *state;
                 auditor.wiped(health, now);
+                ledger.wiped();
+                Some("etcd wiped")
             }
-            EtcdFault::ReadOnly(is_read_only) => etcd.read_only(is_read_only),
-            EtcdFault::Refuse(calls, code) => etcd.refuse(calls as usize, code),
+            EtcdFault::ReadOnly(is_read_only) => {
+                etcd.read_only(is_read_only);
+                is_read_only.then_some("etcd read-only")
+            }
+            EtcdFault::Refuse(calls, code) => {
+                etcd.refuse(calls as usize, code);
+                (calls > 0).then_some("etcd refusing requests")
+            }
+        };
+        if let Some(count) = count {
+            state.counts.add(count, 1);
         }
+    }
+
+    /// Ends one of the leases that hold records. Returns whether there was one.
+    fn expire_lease(&self, state: &mut State, which: usize) -> bool {
+        let etcd = self.world.etcd();
+        let records = state.auditor.current();
+        let mut leases: Vec<_> = records.values().map(|record| record.lease).collect();
+        leases.sort();
+        leases.dedup();
+        if leases.is_empty() {
+            return false;
+        }
+        let lease = leases[which % leases.len()];
+        state.auditor.lease_ended(lease);
+        let lines = ledger::lines(etcd);
+        let of_it = lines.iter().filter(|kv| kv.lease == Some(lease));
+        state.ledger.meddled(of_it);
+        etcd.expire_lease(lease)
     }
 
     /// Has every server run; nothing else is wrong any more.
     async fn make_right(&mut self) {
         self.world.trace().write("-- all is right");
+        self.world.over().cancel();
         for server in &mut self.servers {
             server.start().await;
         }
@@ -245,6 +371,12 @@ impl Play {
     fn unsettled(&self) -> Vec<String> {
         let mut unsettled = self.world.state().auditor.unsettled();
         unsettled.extend(self.clients.iter().flat_map(Client::unsettled));
+        let waiting = self.world.state().waiting.clone();
+        unsettled.extend(
+            waiting
+                .iter()
+                .map(|(who, what)| format!("{who} waits {what}")),
+        );
         unsettled
     }
 
@@ -256,7 +388,9 @@ impl Play {
                 client.close().await;
             }
             self.publishers.drain(..).for_each(PublishingProcess::end);
-            self.servers.iter_mut().for_each(ServingProcess::stop);
+            for server in &mut self.servers {
+                server.stop();
+            }
             for server in &mut self.servers {
                 server.ended().await;
             }
@@ -270,17 +404,28 @@ impl Play {
         for what in self.world.state().auditor.unsettled() {
             self.world.violation(format!("closed, and there is {what}"));
         }
-        // Connections that were told to end do so in their turn.
+        // Connections that were told to end do so in their turn, and leases of who is gone in theirs.
         let mut rounds = 0;
-        while alive() > self.empty && rounds < 100 {
+        while (alive() > self.empty || !self.leased().is_empty()) && rounds < 100 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             rounds += 1;
+        }
+        for key in self.leased() {
+            self.world.violation(format!("closed, and {key} is left"));
         }
         if alive() > self.empty {
             let more = alive() - self.empty;
             self.world
                 .violation(format!("closed, and {more} tasks are left"));
         }
+    }
+
+    /// Returns the keys that somebody has put under a lease.
+    fn leased(&self) -> Vec<String> {
+        let keys = self.world.etcd().keys().into_iter();
+        let leased = keys.filter(|kv| kv.lease.is_some());
+        let names = leased.map(|kv| String::from_utf8_lossy(&kv.key).into_owned());
+        names.collect()
     }
 }
 

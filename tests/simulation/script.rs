@@ -48,6 +48,14 @@ pub(crate) enum Action {
     /// A registry is closed, and another one made.
     ClosePublisher(usize),
     Server(usize, ServerOrder),
+    /// Nothing passes between a party and anybody.
+    CutOff(Party),
+    /// What a party does stands still, and nothing passes between it and anybody: so is a process seen that
+    /// the system has stopped. Its registry and its channel run, deaf and dumb: what differs is that they know
+    /// what time it is.
+    StandStill(Party),
+    /// All passes again, and who stood still goes on as if nothing was.
+    Return(Party),
     /// A client drops what it follows, and follows anew.
     FollowAnew(usize),
     Etcd(EtcdFault),
@@ -55,6 +63,8 @@ pub(crate) enum Action {
     Meddle(Meddling, usize),
     /// A stranger writes so many keys that are nobody else's.
     Grow(usize),
+    /// Whoever runs the system changes the setting.
+    Configure(u64),
     Link(Party, Place, Weather),
 }
 
@@ -79,6 +89,8 @@ pub(crate) enum ServerOrder {
     Stop,
     Crash,
     Start,
+    /// Gracefully, and to start again.
+    Restart,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +141,29 @@ pub(crate) enum Weather {
     Reset,
 }
 
+impl Party {
+    fn any(rng: &mut Rng) -> Self {
+        match rng.u32(..3) {
+            0 => Self::Publisher(rng.usize(..PUBLISHERS)),
+            1 => Self::Server(rng.usize(..SERVERS)),
+            _ => Self::Client(rng.usize(..CLIENTS)),
+        }
+    }
+
+    /// Returns all links of a party, by who dials and what is dialed.
+    pub(crate) fn links(self) -> Vec<(Party, Place)> {
+        let mut links = vec![(self, Place::Etcd)];
+        match self {
+            Self::Publisher(_) => {}
+            Self::Server(server) => {
+                links.extend((0..CLIENTS).map(|it| (Self::Client(it), Place::Server(server))));
+            }
+            Self::Client(_) => links.extend((0..SERVERS).map(|it| (self, Place::Server(it)))),
+        }
+        links
+    }
+}
+
 impl Script {
     /// Returns the run of a seed.
     pub(crate) fn of(seed: u64) -> Self {
@@ -158,6 +193,11 @@ impl Script {
         }
         for _ in 0..rng.u32(2..14) {
             told(&mut rng, &mut steps);
+        }
+        for value in 1..=rng.u64(1..6) {
+            let at = moment(&mut rng);
+            let action = Action::Configure(value);
+            steps.push(Step { at, action });
         }
         for _ in 0..faults {
             befallen(&mut rng, &mut steps);
@@ -233,9 +273,19 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
         let how = [Meddling::Delete, Meddling::Spoil][rng.usize(..2)];
         return push(at, Action::Meddle(how, rng.usize(..100)));
     }
-    match rng.u32(..12) {
+    match rng.u32(..14) {
         0 => return exchange(rng, at, until, &mut push),
         1 => return forget(rng, at, until, &mut push),
+        2 => return roll(rng, at, &mut push),
+        kind @ 3..6 => {
+            let party = Party::any(rng);
+            let away = match kind {
+                3 => Action::CutOff(party),
+                _ => Action::StandStill(party),
+            };
+            push(at, away);
+            return push(until, Action::Return(party));
+        }
         _ => {}
     }
     if rng.bool() {
@@ -244,8 +294,9 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
             3 => (EtcdFault::DropConnections, None),
             4 => (EtcdFault::Restart, None),
             5..8 => (EtcdFault::ExpireLease(rng.usize(..100)), None),
-            8..10 => (EtcdFault::Compact(rng.u32(..5)), None),
-            10..11 => (EtcdFault::Wipe, None),
+            8 => (EtcdFault::Compact(rng.u32(..5)), None),
+            9 => (EtcdFault::Compact(rng.u32(5..80)), None),
+            10 => (EtcdFault::Wipe, None),
             11..13 => (EtcdFault::ReadOnly(true), Some(EtcdFault::ReadOnly(false))),
             _ => {
                 let codes = [
@@ -254,6 +305,7 @@ fn befallen(rng: &mut Rng, steps: &mut Vec<Step>) {
                     tonic::Code::DeadlineExceeded,
                     tonic::Code::Internal,
                     tonic::Code::ResourceExhausted,
+                    tonic::Code::PermissionDenied,
                 ];
                 let code = codes[rng.usize(..codes.len())];
                 let remedy = EtcdFault::Refuse(0, code);
@@ -309,6 +361,15 @@ fn forget(rng: &mut Rng, at: Duration, until: Duration, push: &mut impl FnMut(Du
         // And goes away again while all read anew.
         let again = until + Duration::from_millis(rng.u64(..100));
         push(again.min(END), Action::Etcd(EtcdFault::DropConnections));
+    }
+}
+
+/// Every server is told to stop and starts again, one after another, whether the one before is back or not.
+fn roll(rng: &mut Rng, at: Duration, push: &mut impl FnMut(Duration, Action)) {
+    let mut next = at;
+    for server in 0..SERVERS {
+        push(next.min(END), Action::Server(server, ServerOrder::Restart));
+        next += Duration::from_millis(rng.u64(100..5_000));
     }
 }
 

@@ -134,8 +134,9 @@ impl ServingProcess {
         Running { stop, crash, task }
     }
 
-    /// Tells it to stop, gracefully.
-    pub(crate) fn stop(&mut self) {
+    /// Tells it to stop, gracefully. Returns whether it was serving.
+    pub(crate) fn stop(&mut self) -> bool {
+        let is_serving = matches!(self.state, State::Serving(_));
         self.state = match std::mem::take(&mut self.state) {
             State::Serving(running) => {
                 self.world.unclaim(&self.who(), false);
@@ -146,14 +147,16 @@ impl ServingProcess {
             }
             state => state,
         };
+        is_serving
     }
 
-    /// Kills it: its connections break, and its record stays until its lease ends.
-    pub(crate) async fn crash(&mut self) {
+    /// Kills it: its connections break, and its record stays until its lease ends. Returns
+    /// whether it ran.
+    pub(crate) async fn crash(&mut self) -> bool {
         let (State::Serving(running) | State::Stopping(running) | State::Restarting(running)) =
             &self.state
         else {
-            return;
+            return false;
         };
         self.world.unclaim(&self.who(), false);
         let now = self.world.now();
@@ -166,6 +169,7 @@ impl ServingProcess {
             link.reset();
         }
         self.ended().await;
+        true
     }
 
     /// Waits until a life that is ending has ended.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, Error};
 
-use crate::{script::Meddling, world::World};
+use crate::{script::Meddling, setting, world::World};
 
 /// How long a record may stay as a stranger left it: a second, and a look at the store.
 pub(crate) const PUT_BACK: Duration = Duration::from_millis(1100);
@@ -34,6 +34,10 @@ pub(crate) fn meddle(world: &World, how: Meddling, which: usize) {
         };
         let meddled = tokio::time::timeout(PATIENCE, meddling).await;
         let what = if matches!(meddled, Ok(Ok(()))) {
+            world.count(match how {
+                Meddling::Delete => "record deleted by a stranger",
+                Meddling::Spoil => "record spoiled by a stranger",
+            });
             "did"
         } else {
             "failed"
@@ -66,6 +70,22 @@ pub(crate) fn grow(world: &World, by: usize) {
         world
             .trace()
             .write(format_args!("a stranger {what}: {by} keys"));
+    });
+}
+
+/// Changes the setting that everybody follows.
+pub(crate) fn configure(world: &World, value: u64) {
+    let world = world.clone();
+    let tasks = world.tasks().clone();
+    tasks.spawn(async move {
+        let configuring = async {
+            let mut client = client(&world).await?;
+            client.put(setting::KEY, value.to_string(), None).await
+        };
+        // If etcd does not do that now, nobody does.
+        if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, configuring).await {
+            world.count("settings written");
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! What everybody in a run shares: the network, etcd, the trace, and what is checked.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -8,11 +9,13 @@ use std::{
 use switchboard::Registry;
 use switchboard_embedded::{EmbeddedEtcd, Network};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auditor::{Auditor, Claim, Wanted},
-    health::Health,
+    counts::Counts,
+    health::{DENIED, Health, MENDED},
+    ledger::Ledger,
     script::{Party, Place, SERVERS, Weather},
     servers,
     trace::Trace,
@@ -35,6 +38,8 @@ struct Inner {
     start: Instant,
     /// All that parties do.
     tasks: TaskTracker,
+    /// Nothing goes wrong any more.
+    over: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -42,6 +47,10 @@ struct Inner {
 pub(crate) struct State {
     pub(crate) auditor: Auditor,
     pub(crate) health: Health,
+    pub(crate) ledger: Ledger,
+    /// Who is not done yet, and what it waits for.
+    pub(crate) waiting: BTreeMap<String, String>,
+    pub(crate) counts: Counts,
     pub(crate) violations: Vec<String>,
 }
 
@@ -56,9 +65,13 @@ impl World {
             trace,
             start: Instant::now(),
             tasks: TaskTracker::new(),
+            over: CancellationToken::new(),
             state: Mutex::new(State {
                 auditor: Auditor::default(),
                 health: Health::new(),
+                ledger: Ledger::default(),
+                waiting: BTreeMap::new(),
+                counts: Counts::new(),
                 violations: Vec::new(),
             }),
         }))
@@ -80,6 +93,10 @@ impl World {
         &self.0.tasks
     }
 
+    pub(crate) fn over(&self) -> &CancellationToken {
+        &self.0.over
+    }
+
     pub(crate) fn now(&self) -> Duration {
         BEFORE + self.0.start.elapsed()
     }
@@ -95,9 +112,14 @@ impl World {
         let State {
             auditor,
             health,
+            ledger,
             violations,
+            ..
         } = &mut *state;
-        let found = auditor.audit(&self.0.etcd, health, self.now(), &self.0.trace);
+        let mut found = auditor.audit(&self.0.etcd, health, self.now(), &self.0.trace);
+        found.extend(ledger.audit(&self.0.etcd));
+        // What goes on being wrong is said once.
+        found.retain(|violation| !violations.contains(violation));
         for violation in &found {
             self.0.trace.write(format_args!("VIOLATION {violation}"));
         }
@@ -109,6 +131,26 @@ impl World {
     pub(crate) fn violation(&self, what: String) {
         self.0.trace.write(format_args!("VIOLATION {what}"));
         self.lock().violations.push(what);
+    }
+
+    /// Notes an error of what a party began then: a violation, unless that has a reason.
+    pub(crate) fn excused(&self, party: Party, began: Duration, what: String) {
+        let (state, now) = (self.state(), self.now());
+        let health = &state.health;
+        let is_denied = what.contains("PermissionDenied");
+        let within = if is_denied { DENIED } else { MENDED };
+        let is_excused =
+            health.was_hampered(party, now, within) || health.has_stood_still(party, began);
+        drop(state);
+        match is_excused {
+            true => self.0.trace.write(what),
+            false => self.violation(format!("{what}, and nothing was wrong")),
+        }
+    }
+
+    /// Counts that something happened.
+    pub(crate) fn count(&self, what: &'static str) {
+        self.lock().counts.add(what, 1);
     }
 
     /// Says what a publication is to have in the store from now on.
@@ -181,5 +223,22 @@ impl World {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Notes what `who` waits for, if anything.
+    pub(crate) fn waits(&mut self, who: &str, what: Option<&str>) {
+        match what {
+            Some(what) => drop(self.waiting.insert(who.to_owned(), what.to_owned())),
+            None => drop(self.waiting.remove(who)),
+        }
+    }
+
+    /// Those of a process that died hold nothing, and wait for nothing.
+    pub(crate) fn forget(&mut self, process: &str) {
+        let prefix = format!("{process}/");
+        self.waiting.retain(|who, _| !who.starts_with(&prefix));
+        self.ledger.forget(process);
     }
 }

@@ -137,6 +137,23 @@ fn a_lease_that_expired_here_is_renewed_first_and_replaced_only_when_etcd_has_no
 }
 
 #[test]
+fn the_leases_that_were_had_last_are_remembered() {
+    let (mut fixture, first) = Fixture::held();
+    assert!(!fixture.lease.former().contains(first));
+    fixture.lease.gone(first);
+    assert!(fixture.lease.former().contains(first));
+    for _ in 0..1_000 {
+        let Step::Grant { id, ttl } = fixture.next() else {
+            panic!("no grant")
+        };
+        fixture.lease.granted(id, ttl, fixture.now);
+        fixture.lease.gone(id);
+        assert!(fixture.lease.former().contains(id));
+    }
+    assert!(!fixture.lease.former().contains(first), "not for ever");
+}
+
+#[test]
 fn renewals_that_fail_are_tried_several_times_before_the_shortest_lease_expires() {
     let (mut fixture, id) = Fixture::held();
     fixture
@@ -197,6 +214,31 @@ fn a_doubt_is_settled_at_once() {
     );
     fixture.lease.doubt(id, fixture.now);
     assert_eq!(fixture.next(), Step::Renew { id });
+}
+
+#[test]
+fn renewals_that_nobody_answers_leave_time_for_others_before_the_lease_ends() {
+    for ttl in [2, 5, 10].map(Duration::from_secs) {
+        let mut fixture = Fixture::new();
+        let Step::Grant { id, .. } = fixture.next() else {
+            panic!("no grant")
+        };
+        fixture.lease.granted(id, ttl, fixture.now);
+        let mut unanswered = 0;
+        while let Standing::Held { .. } = fixture.lease.standing() {
+            match fixture.next() {
+                Step::WaitUntil(at) => fixture.now = at,
+                Step::Renew { .. } => {
+                    unanswered += 1;
+                    fixture.now += fixture.lease.patience(fixture.now);
+                    fixture.fail();
+                    fixture.lease.pass(fixture.now);
+                }
+                step => panic!("{step:?}"),
+            }
+        }
+        assert!(unanswered >= 3, "of {ttl:?}: {unanswered}");
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ use super::*;
 
 const OURS: LeaseId = 7;
 const THEIRS: LeaseId = 99;
+/// In the place of ours.
+const NEW: LeaseId = 8;
 
 fn record(key: &str, value: &str) -> Record {
     Record {
@@ -104,6 +106,16 @@ impl Fixture {
         self.revision += 1;
         self.leases.retain(|id| *id != lease);
         self.keys.retain(|_, found| found.lease != lease);
+    }
+
+    /// The session was told that its lease is gone, and has another one.
+    fn replace_lease(&mut self) {
+        let mut former = Former::default();
+        former.add(OURS);
+        self.leases.push(NEW);
+        self.publication.had(former);
+        self.publication.session(lease::Standing::Absent, None);
+        self.publication.session(held(NEW, self.now), None);
     }
 
     fn see(&mut self, key: &str) {

@@ -254,11 +254,10 @@ impl Performer {
     }
 
     fn take_session(&mut self) {
-        let SessionState {
-            standing, trouble, ..
-        } = self.session.borrow_and_update().clone();
-        self.publication.session(standing, trouble);
-        if let Standing::Held { id, .. } = standing
+        let session = self.session.borrow_and_update().clone();
+        self.publication.had(session.former);
+        self.publication.session(session.standing, session.trouble);
+        if let Standing::Held { id, .. } = session.standing
             && id != self.lease
         {
             self.lease = id;

@@ -26,7 +26,7 @@ pub struct Drain {
     /// How long the server goes on serving, counted from the signal: longer than a watch event
     /// takes to reach the slowest client, or calls fail.
     pub linger: Duration,
-    /// How long calls in flight may take after that.
+    /// How long calls in flight may take after that; `total` caps it.
     pub finish: Duration,
     /// How long to wait for etcd to revoke the lease.
     pub revoke: Duration,

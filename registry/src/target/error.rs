@@ -1,6 +1,6 @@
 //! Why a text is no target, or not one that fits.
 
-use switchboard_resolver::AddressError;
+use switchboard_resolver::{AddressError, ServiceConfigError};
 
 use crate::{LayoutNameError, NameError, ServiceName};
 
@@ -41,14 +41,16 @@ pub enum TargetError {
     #[error("invalid percent-encoding: not text (expected: UTF-8)")]
     NotUtf8,
     /// A parameter is not known.
-    #[error("invalid parameter: {0:?} (expected: layout, namespace or key)")]
+    #[error(
+        "invalid parameter: {0:?} (expected: layout, namespace, key, policy, version, zone, subset or config)"
+    )]
     Parameter(String),
     /// A parameter is there more than once.
     #[error("invalid parameter: {0:?} twice (expected: once)")]
     Repeated(String),
-    /// A parameter is of use in other versions.
-    #[error("invalid parameter: {0:?} is not supported (expected: layout, namespace or key)")]
-    NotSupported(&'static str),
+    /// A parameter that says who is called makes no sense.
+    #[error("invalid {0}")]
+    Choice(#[from] ServiceConfigError),
     /// It names a service, where etcd alone is meant.
     #[error("invalid target: {0} after the endpoints (expected: no service; dial it by name)")]
     Service(ServiceName),

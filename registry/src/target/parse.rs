@@ -5,19 +5,21 @@ use std::str::FromStr;
 use switchboard_resolver::{Address, Security};
 
 use super::{
-    Addresses, DirectTarget, DnsTarget, EtcdTarget, PartialPlace, ServiceTarget, Target,
+    Addresses, Choice, DirectTarget, DnsTarget, EtcdTarget, PartialPlace, ServiceTarget, Target,
     TargetError, UnixTarget, escape, parameters::Parameters,
 };
 use crate::{Layout, ServiceName};
 
 const ETCD: &str = "etcd://host:port,.../service or etcd:///service";
+const NOBODY: &str = "etcd://host:port,.../service; without a service nobody is called, and parameters choose nobody";
 const ETCDS: &str = "etcds://host:port,.../service; the default registry has its own setting";
-const GO_ZERO: &str = "etcd:///host:port,...?key=service, without other parameters";
-const DISCOVERY: &str = "discovery:///service, without parameters";
+const GO_ZERO: &str = "etcd:///host:port,...?key=service, without layout and namespace";
+const DISCOVERY: &str = "discovery:///service, without layout, namespace and key";
 const URLS: &str = "http://host:port,... or https://host:port,... without a path; etcd://host:port,.../service names a service";
-const DNS: &str = "dns:///host:port, one and without parameters; the system knows its name servers";
-const UNIX: &str = "unix:/path or unix:///path, without parameters; '?', '#' and '@' in a path are %3F, %23 and %40";
-const DIRECT: &str = "direct:///host:port,..., without parameters";
+const DNS: &str =
+    "dns:///host:port, one, without parameters of etcd; the system knows its name servers";
+const UNIX: &str = "unix:/path or unix:///path, without parameters of etcd; '?', '#' and '@' in a path are %3F, %23 and %40";
+const DIRECT: &str = "direct:///host:port,..., without parameters of etcd";
 
 impl FromStr for Target {
     type Err = TargetError;
@@ -91,7 +93,7 @@ fn etcd(security: Security, rest: &str, parameters: Parameters) -> Result<Target
         if !hosts.is_empty() || others != (None, None) {
             return Err(TargetError::Form(GO_ZERO));
         }
-        return go_zero(security, path, key);
+        return go_zero(security, path, key, parameters.choice);
     }
     let service = match path {
         "" => None,
@@ -101,23 +103,35 @@ fn etcd(security: Security, rest: &str, parameters: Parameters) -> Result<Target
         namespace: parameters.namespace,
         layout: parameters.layout,
     };
+    let choice = parameters.choice;
+    if service.is_none() && choice != Choice::default() {
+        return Err(TargetError::Form(NOBODY));
+    }
     match (hosts, service, security) {
         ("", None, _) => Err(TargetError::NoEndpoint),
         ("", Some(_), Security::Tls) => Err(TargetError::Form(ETCDS)),
-        ("", Some(service), Security::Plaintext) => {
-            Ok(Target::Service(ServiceTarget { service, place }))
-        }
+        ("", Some(service), Security::Plaintext) => Ok(Target::Service(ServiceTarget {
+            service,
+            place,
+            choice,
+        })),
         (hosts, service, security) => Ok(Target::Etcd(EtcdTarget {
             addresses: Addresses::parse(hosts)?,
             security,
             service,
             place,
+            choice,
         })),
     }
 }
 
 /// The list is in the path, as go-zero has it (its `zrpc/resolver`).
-fn go_zero(security: Security, path: &str, key: ServiceName) -> Result<Target, TargetError> {
+fn go_zero(
+    security: Security,
+    path: &str,
+    key: ServiceName,
+    choice: Choice,
+) -> Result<Target, TargetError> {
     Ok(Target::Etcd(EtcdTarget {
         addresses: Addresses::parse(path)?,
         security,
@@ -126,12 +140,13 @@ fn go_zero(security: Security, path: &str, key: ServiceName) -> Result<Target, T
             namespace: None,
             layout: Some(Layout::go_zero()),
         },
+        choice,
     }))
 }
 
 /// kratos' own spelling (its `transport/grpc/resolver/discovery`).
 fn discovery(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
-    parameters.none(DISCOVERY)?;
+    let choice = parameters.choice_alone(DISCOVERY)?;
     let service = rest
         .strip_prefix("//")
         .ok_or(TargetError::Form(DISCOVERY))?;
@@ -141,31 +156,36 @@ fn discovery(rest: &str, parameters: Parameters) -> Result<Target, TargetError> 
             namespace: None,
             layout: Some(Layout::kratos()),
         },
+        choice,
     }))
 }
 
 fn direct(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
-    parameters.none(DIRECT)?;
+    let choice = parameters.choice_without_etcd(DIRECT)?;
     let addresses = rest.strip_prefix("//").ok_or(TargetError::Form(DIRECT))?;
     Ok(Target::Direct(DirectTarget {
         addresses: Addresses::parse(addresses)?,
+        choice,
     }))
 }
 
 /// One name: gRPC's own spelling, without a name server in it.
 fn dns(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
-    parameters.none(DNS)?;
+    let choice = parameters.choice_without_etcd(DNS)?;
     let name = rest.strip_prefix("//").ok_or(TargetError::Form(DNS))?;
     let addresses = Addresses::parse(name)?;
     match addresses.as_slice() {
-        [name] if !name.is_unspecified() => Ok(Target::Dns(DnsTarget { name: name.clone() })),
+        [name] if !name.is_unspecified() => Ok(Target::Dns(DnsTarget {
+            name: name.clone(),
+            choice,
+        })),
         _ => Err(TargetError::Form(DNS)),
     }
 }
 
 /// An absolute path, with or without an empty authority before it, as gRPC has both.
 fn unix(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
-    parameters.none(UNIX)?;
+    let choice = parameters.choice_without_etcd(UNIX)?;
     let path = match rest.strip_prefix("//") {
         Some(path) => path,
         None => rest,
@@ -177,6 +197,7 @@ fn unix(rest: &str, parameters: Parameters) -> Result<Target, TargetError> {
     let path = format!("/{}", escape::decode(path)?);
     Ok(Target::Unix(UnixTarget {
         address: Address::unix(path)?,
+        choice,
     }))
 }
 

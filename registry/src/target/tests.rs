@@ -60,6 +60,24 @@ fn each_spelling_is_read_and_written_in_one_way() {
         ("unix:/run/x.sock", "unix:/run/x.sock"),
         ("unix:///run/x.sock", "unix:/run/x.sock"),
         ("unix:/run/a%20b%40c%3F", "unix:/run/a%20b%40c%3F"),
+        (
+            "etcd:///greeter?subset=010&policy=round_robin&namespace=/shop&version=v+2",
+            "etcd:///greeter?namespace=/shop&policy=round_robin&version=v%202&subset=10",
+        ),
+        (
+            "etcd://h1:2379/greeter?config=/switchboard/greeter&zone=a%26b",
+            "etcd://h1:2379/greeter?zone=a%26b&config=/switchboard/greeter",
+        ),
+        (
+            "discovery:///greeter?version=2",
+            "etcd:///greeter?layout=kratos&version=2",
+        ),
+        (
+            "direct:///h1:1,h2:1?policy=round_robin",
+            "direct:///h1:1,h2:1?policy=round_robin",
+        ),
+        ("dns:///h1:1?subset=3", "dns:///h1:1?subset=3"),
+        ("unix:/run/x?zone=a", "unix:/run/x?zone=a"),
     ] {
         let target = parse(text);
         assert_eq!(target.to_string(), written, "{text:?}");
@@ -110,8 +128,9 @@ fn what_is_no_target_is_refused_with_what_was_expected() {
     const FORM: &str = "invalid target: of another form (expected: ";
     const URLS: &str = "http://host:port,... or https://host:port,... without a path; etcd://host:port,.../service names a service)";
     const DNS: &str =
-        "dns:///host:port, one and without parameters; the system knows its name servers)";
-    const PATH: &str = "unix:/path or unix:///path, without parameters; '?', '#' and '@' in a path are %3F, %23 and %40)";
+        "dns:///host:port, one, without parameters of etcd; the system knows its name servers)";
+    const PATH: &str = "unix:/path or unix:///path, without parameters of etcd; '?', '#' and '@' in a path are %3F, %23 and %40)";
+    const NOBODY: &str = "etcd://host:port,.../service; without a service nobody is called, and parameters choose nobody)";
     const UNIX: &str =
         "(expected: host:port; the address of a Unix socket is made with `Address::unix`)";
     for (text, expected) in [
@@ -158,23 +177,23 @@ fn what_is_no_target_is_refused_with_what_was_expected() {
         ),
         (
             "discovery://h1:2379/greeter",
-            &format!("{FORM}discovery:///service, without parameters)"),
+            &format!("{FORM}discovery:///service, without layout, namespace and key)"),
         ),
         (
             "discovery:///greeter?layout=kratos",
-            &format!("{FORM}discovery:///service, without parameters)"),
+            &format!("{FORM}discovery:///service, without layout, namespace and key)"),
         ),
         (
             "discovery://greeter",
-            &format!("{FORM}discovery:///service, without parameters)"),
+            &format!("{FORM}discovery:///service, without layout, namespace and key)"),
         ),
         (
             "direct://a:1",
-            &format!("{FORM}direct:///host:port,..., without parameters)"),
+            &format!("{FORM}direct:///host:port,..., without parameters of etcd)"),
         ),
         (
             "direct:///a:1?namespace=/x",
-            &format!("{FORM}direct:///host:port,..., without parameters)"),
+            &format!("{FORM}direct:///host:port,..., without parameters of etcd)"),
         ),
         ("direct:///", "invalid address: \"\" (expected: host:port)"),
         (
@@ -227,27 +246,43 @@ fn what_is_no_target_is_refused_with_what_was_expected() {
         ),
         (
             "etcd:///a?colour=red",
-            "invalid parameter: \"colour\" (expected: layout, namespace or key)",
+            "invalid parameter: \"colour\" (expected: layout, namespace, key, policy, version, zone, subset or config)",
         ),
         (
             "etcd:///a?",
-            "invalid parameter: \"\" (expected: layout, namespace or key)",
+            "invalid parameter: \"\" (expected: layout, namespace, key, policy, version, zone, subset or config)",
         ),
         (
             "etcd:///a?layout=kratos&layout=kratos",
             "invalid parameter: \"layout\" twice (expected: once)",
         ),
         (
-            "etcd:///a?policy=p2c",
-            "invalid parameter: \"policy\" is not supported (expected: layout, namespace or key)",
+            "etcd:///a?subset=0",
+            "invalid subset: \"0\" (expected: a number, 1 or more)",
+        ),
+        (
+            "etcd:///a?version=",
+            "invalid version: \"\" (expected: at least one character)",
+        ),
+        (
+            "etcd:///a?config=/microservices/x",
+            "invalid key: \"/microservices/x\" (expected: one that is not in /microservices, where clients of kratos fail on what is not a server)",
+        ),
+        (
+            "direct:///a:1?config=/x",
+            &format!("{FORM}direct:///host:port,..., without parameters of etcd)"),
+        ),
+        (
+            "etcd://h1:2379?policy=round_robin",
+            &format!("{FORM}{NOBODY}"),
         ),
         (
             "etcd://h1:2379/?key=a",
-            &format!("{FORM}etcd:///host:port,...?key=service, without other parameters)"),
+            &format!("{FORM}etcd:///host:port,...?key=service, without layout and namespace)"),
         ),
         (
             "etcd:///h1:2379?key=a&namespace=/x",
-            &format!("{FORM}etcd:///host:port,...?key=service, without other parameters)"),
+            &format!("{FORM}etcd:///host:port,...?key=service, without layout and namespace)"),
         ),
         (
             "etcd:///h1:2379?key=a/b",
@@ -256,6 +291,11 @@ fn what_is_no_target_is_refused_with_what_was_expected() {
     ] {
         assert_eq!(refusal(text), expected, "{text:?}");
     }
+    let error = refusal("etcd:///a?policy=p2c");
+    assert!(
+        error.starts_with("invalid policy: p2c (expected: one of round_robin"),
+        "{error}"
+    );
     let error = refusal("etcd:///a?layout=tarot");
     assert!(
         error.starts_with("invalid layout: \"tarot\" (expected: kratos"),
@@ -311,27 +351,69 @@ fn places() -> impl Strategy<Value = PartialPlace> {
     })
 }
 
+/// Parameters that choose, as they are read.
+fn choices(with_config: bool) -> impl Strategy<Value = Choice> {
+    let policy = prop::option::of(Just("round_robin".to_owned()));
+    let text = || prop::option::of("\\PC{1,9}");
+    let subset = prop::option::of((1_usize..999).prop_map(|it| it.to_string()));
+    let config = prop::option::of("(/[^/\\p{Cc}]{1,6}){1,3}");
+    let all = (policy, text(), text(), subset, config);
+    all.prop_filter_map(
+        "a choice",
+        move |(policy, version, zone, subset, config)| {
+            let mut choice = Choice::default();
+            let config = config.filter(|_| with_config);
+            let all = [
+                ("policy", policy),
+                ("version", version),
+                ("zone", zone),
+                ("subset", subset),
+                ("config", config),
+            ];
+            for (name, value) in all {
+                if let Some(value) = value {
+                    choice.take(name, &value).ok()?;
+                }
+            }
+            Some(choice)
+        },
+    )
+}
+
 fn targets() -> impl Strategy<Value = Target> {
     let security = prop_oneof![Just(Security::Plaintext), Just(Security::Tls)];
-    let etcd = (addresses(), security, prop::option::of(names()), places());
+    let service = prop::option::of((names(), choices(true)));
+    let etcd = (addresses(), security, service, places());
     prop_oneof![
-        etcd.prop_map(
-            |(addresses, security, service, place)| Target::Etcd(EtcdTarget {
+        etcd.prop_map(|(addresses, security, service, place)| {
+            let (service, choice) = service.unzip();
+            Target::Etcd(EtcdTarget {
                 addresses,
                 security,
                 service,
-                place
+                place,
+                choice: choice.unwrap_or_default(),
             })
-        ),
-        (names(), places())
-            .prop_map(|(service, place)| Target::Service(ServiceTarget { service, place })),
-        addresses().prop_map(|addresses| Target::Direct(DirectTarget { addresses })),
-        addresses().prop_map(|addresses| Target::Dns(DnsTarget {
-            name: addresses.as_slice()[0].clone()
+        }),
+        (names(), places(), choices(true)).prop_map(|(service, place, choice)| {
+            Target::Service(ServiceTarget {
+                service,
+                place,
+                choice,
+            })
+        }),
+        (addresses(), choices(false))
+            .prop_map(|(addresses, choice)| Target::Direct(DirectTarget { addresses, choice })),
+        (addresses(), choices(false)).prop_map(|(addresses, choice)| Target::Dns(DnsTarget {
+            name: addresses.as_slice()[0].clone(),
+            choice,
         })),
-        "/[^/\\p{Cc}][^\\p{Cc}]{0,20}".prop_map(|path| Target::Unix(UnixTarget {
-            address: Address::unix(path).unwrap()
-        })),
+        ("/[^/\\p{Cc}][^\\p{Cc}]{0,20}", choices(false)).prop_map(|(path, choice)| {
+            Target::Unix(UnixTarget {
+                address: Address::unix(path).unwrap(),
+                choice,
+            })
+        }),
     ]
 }
 

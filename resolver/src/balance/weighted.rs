@@ -5,14 +5,15 @@
 //! after any number of rounds it has taken its share of them: `weight * n` has crossed a multiple of the
 //! greatest weight, or has not. That needs no more than one counter, and so no lock.
 //!
-//! A new picker starts anywhere, as [`RoundRobin`](super::RoundRobin) does.
+//! It starts anywhere, as round robin does.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Hands out its targets in turn, by their weights.
+use super::{CallInfo, PickError, Picker};
+
+/// Hands out turns by weight.
 #[derive(Debug)]
-pub(crate) struct Weighted<T> {
-    targets: Box<[T]>,
+pub(crate) struct Weighted {
     /// Scaled, so that the greatest is `GREATEST`.
     weights: Box<[u16]>,
     /// The next turn. That it stumbles when it wraps is one turn in billions.
@@ -26,54 +27,51 @@ const GREATEST: u16 = u16::MAX;
 /// all do in the same round.
 const OFFSET: u64 = GREATEST as u64 / 2;
 
-impl<T> Weighted<T> {
+impl Weighted {
     /// Makes a picker whose turns start at `start`, which may be any number. Who has no weight, or one
     /// that is no positive number, is not picked, unless nobody has any: then all are alike.
-    pub(crate) fn new(targets: impl IntoIterator<Item = (T, f64)>, start: usize) -> Self {
-        let (targets, weights): (Vec<T>, Vec<f64>) = targets.into_iter().unzip();
+    pub(crate) fn new(weights: impl IntoIterator<Item = f64>, start: u64) -> Self {
         Self {
-            targets: targets.into(),
-            weights: scaled(weights).into(),
+            weights: scaled(weights.into_iter().collect()).into(),
             // Whichever bits they are: any start will do.
             turn: AtomicU32::new(start as u32),
         }
     }
 
-    /// Tries the targets, from the next turn that is taken on, until one can be taken. What cannot be
-    /// leaves its turns to all others, by their weights.
-    pub(crate) fn pick<'a, P>(&'a self, take: impl Fn(&'a T) -> Option<P>) -> Option<P> {
-        let count = self.targets.len();
+    /// Tries indexes of weights, from the next turn that is taken on, until one can be taken, and returns
+    /// it. What cannot be leaves its turns to all others, by their weights.
+    pub(crate) fn pick(&self, mut take: impl FnMut(usize) -> bool) -> Option<usize> {
+        let count = self.weights.len();
         // Who has the greatest weight takes a turn in every round: most picks need no more than one. One
         // turn more than two rounds, so that those who come here one after another go on from different
         // targets below.
         for _ in 0..2 * count + 1 {
-            if let Some(picked) = self
-                .next_turn()
-                .and_then(|index| take(&self.targets[index]))
-            {
-                return Some(picked);
+            if let Some(index) = self.next_turn().filter(|index| take(*index)) {
+                return Some(index);
             }
         }
         // Those with much weight cannot be taken: now whoever can.
         let turn = self.turn.load(Ordering::Relaxed) as usize;
         let all = (0..count).map(|skipped| (turn % count + skipped) % count);
         let mut weighty = all.filter(|index| self.weights[*index] > 0);
-        weighty.find_map(|index| take(&self.targets[index]))
-    }
-
-    /// Returns all targets, those without weight too.
-    pub(crate) fn targets(&self) -> &[T] {
-        &self.targets
+        weighty.find(|index| take(*index))
     }
 
     /// Returns whose turn is next, if it is taken.
     fn next_turn(&self) -> Option<usize> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let count = self.targets.len() as u32;
+        let count = self.weights.len() as u32;
         let (round, index) = (turn.checked_div(count)?, turn % count);
         let (weight, greatest) = (u64::from(self.weights[index as usize]), u64::from(GREATEST));
         let position = (weight * u64::from(round) + u64::from(index) * OFFSET) % greatest;
         (position + weight >= greatest).then_some(index as usize)
+    }
+}
+
+impl Picker for Weighted {
+    fn pick(&self, _: &CallInfo<'_>, take: &mut dyn FnMut(usize) -> bool) -> Result<(), PickError> {
+        self.pick(take);
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::CallError;
+use crate::{CallError, ServiceConfigError};
 
 /// Why a channel was not made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum BuildError {
         /// What makes sense.
         expected: &'static str,
     },
+    /// How endpoints are chosen makes no sense.
+    #[error(transparent)]
+    ServiceConfig(#[from] ServiceConfigError),
     /// TLS cannot be used as it is set.
     #[cfg(feature = "tls")]
     #[error(transparent)]

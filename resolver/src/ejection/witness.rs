@@ -41,9 +41,9 @@ impl Witness {
         self.0.tally.admit()
     }
 
-    /// Returns what the end of a call with this code says of the server.
-    pub(crate) fn verdict(&self, code: i32) -> Verdict {
-        self.0.codes.verdict(code)
+    /// Returns the codes that tell of a bad server.
+    pub(crate) fn codes(&self) -> FailureCodes {
+        self.0.codes
     }
 
     /// Takes in how a call ended that was let through.

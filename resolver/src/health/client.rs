@@ -18,6 +18,7 @@ use crate::{
     ending::Ending,
     request_body::RequestBody,
     request_head::RequestHead,
+    service_config::Methods,
     transport::{Reservation, Transport},
 };
 
@@ -89,7 +90,7 @@ impl Service<Request<Body>> for Stream {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (head, body) = request.into_parts();
-        let mut head = RequestHead::new(head, None);
+        let mut head = RequestHead::new(head, None, &Methods::default());
         let mut body = RequestBody::new(body);
         let (endpoint, transport) = (self.endpoint.clone(), self.transport.clone());
         let slot = self.reservation.slot();

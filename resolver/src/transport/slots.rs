@@ -8,10 +8,13 @@
 //!   calls still has those it has.
 //! - A slot is given back exactly once: when its owner is dropped.
 //! - One may be reserved for what is no call. It counts against the limit, and leaves at least one.
-//! - Each slot that is given back wakes one of the calls that wait, if there are any.
+//! - Each slot that is given back wakes one of the calls that wait, if there are any: one of those that may
+//!   go anywhere, and one of each kind of those that may not, such as of each filter. Were it one of all, it
+//!   might be one that may not go there, and nobody would. It wakes all where nobody knows who may go where:
+//!   where a policy of the user's own decides that.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
@@ -194,14 +197,57 @@ impl Quota {
 #[derive(Debug, Default)]
 pub(crate) struct Vacancy {
     waiting: AtomicUsize,
-    given_back: Notify,
+    given_back: Arc<Notify>,
+    /// Those who wait may not all go to the same endpoints, whatever their kind.
+    wakes_all: AtomicBool,
+    /// How many of those who wait are of a kind.
+    choosy: AtomicUsize,
+    /// Locked by those who are, and by who gives a slot back while there are some.
+    kinds: Mutex<Vec<Kind>>,
+}
+
+/// Those who wait and may go to the same endpoints, which are not all.
+#[derive(Debug)]
+struct Kind {
+    number: u64,
+    waiting: usize,
+    given_back: Arc<Notify>,
 }
 
 impl Vacancy {
-    /// Begins to wait: slots that are given back from now on are announced.
-    pub(crate) fn wait(&self) -> Waiting<'_> {
+    /// Begins to wait: slots that are given back from now on are announced. A call that may not go
+    /// everywhere is of a kind, by number.
+    pub(crate) fn wait(&self, kind: Option<u64>) -> Waiting<'_> {
+        let given_back = match kind {
+            None => self.given_back.clone(),
+            Some(number) => {
+                self.choosy.fetch_add(1, SeqCst);
+                self.with_kinds(
+                    |kinds| match kinds.iter_mut().find(|it| it.number == number) {
+                        Some(kind) => {
+                            kind.waiting += 1;
+                            kind.given_back.clone()
+                        }
+                        None => {
+                            let given_back = Arc::new(Notify::new());
+                            kinds.push(Kind {
+                                number,
+                                waiting: 1,
+                                given_back: given_back.clone(),
+                            });
+                            given_back
+                        }
+                    },
+                )
+            }
+        };
+        // Last: who finds that somebody waits finds where, too.
         self.waiting.fetch_add(1, SeqCst);
-        Waiting(self)
+        Waiting {
+            vacancy: self,
+            kind,
+            given_back,
+        }
     }
 
     /// Returns whether anybody waits.
@@ -213,34 +259,74 @@ impl Vacancy {
         self.waiting.load(SeqCst)
     }
 
-    /// Wakes one of those who wait, if there are any.
+    /// Sets whether all are woken instead of one of each kind.
+    pub(crate) fn wake_all(&self, wakes_all: bool) {
+        self.wakes_all.store(wakes_all, SeqCst);
+    }
+
+    /// Wakes one of those who wait, if there are any, and one of each kind; or all.
     pub(crate) fn announce(&self) {
-        if self.is_awaited() {
-            self.given_back.notify_one();
+        if !self.is_awaited() {
+            return;
         }
+        let wake = match self.wakes_all.load(SeqCst) {
+            true => Notify::notify_waiters,
+            false => Notify::notify_one,
+        };
+        wake(&self.given_back);
+        if self.choosy.load(SeqCst) > 0 {
+            self.with_kinds(|kinds| kinds.iter().for_each(|it| wake(&it.given_back)));
+        }
+    }
+
+    fn left(&self, number: u64) {
+        self.choosy.fetch_sub(1, SeqCst);
+        self.with_kinds(|kinds| {
+            let Some(index) = kinds.iter().position(|it| it.number == number) else {
+                return;
+            };
+            kinds[index].waiting -= 1;
+            if kinds[index].waiting == 0 {
+                kinds.swap_remove(index);
+            }
+        });
+    }
+
+    fn with_kinds<R>(&self, act: impl FnOnce(&mut Vec<Kind>) -> R) -> R {
+        // Nothing in between panics.
+        act(&mut self.kinds.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// One who waits for a slot.
 #[derive(Debug)]
-pub(crate) struct Waiting<'a>(&'a Vacancy);
+pub(crate) struct Waiting<'a> {
+    vacancy: &'a Vacancy,
+    kind: Option<u64>,
+    given_back: Arc<Notify>,
+}
 
-impl<'a> Waiting<'a> {
+impl Waiting<'_> {
     /// Resolves when a slot was given back. To be enabled before slots are looked at, so that one
     /// that is given back meanwhile is not missed; if it is dropped, another one is woken instead.
-    pub(crate) fn given_back(&self) -> Notified<'a> {
-        self.0.given_back.notified()
+    pub(crate) fn given_back(&self) -> Notified<'_> {
+        self.given_back.notified()
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, SeqCst);
+        self.vacancy.waiting.fetch_sub(1, SeqCst);
+        if let Some(number) = self.kind {
+            self.vacancy.left(number);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[test]
@@ -270,5 +356,23 @@ mod tests {
         one.give_back();
         one.close();
         assert_eq!([one, other, other].map(Slots::take), [false, true, false]);
+    }
+
+    #[test]
+    fn a_slot_wakes_one_who_may_go_anywhere_and_one_of_each_kind() {
+        let vacancy = Vacancy::default();
+        let kinds = [None, None, Some(1), Some(1), Some(2)];
+        let waiting = kinds.map(|kind| vacancy.wait(kind));
+        let mut told = waiting.each_ref().map(|it| Box::pin(it.given_back()));
+        for told in &mut told {
+            told.as_mut().enable();
+        }
+        vacancy.announce();
+        let woken = told.each_mut().map(|it| it.now_or_never().is_some());
+        assert_eq!(woken, [true, false, true, false, true]);
+        drop(told);
+        drop(waiting);
+        assert!(!vacancy.is_awaited());
+        assert!(vacancy.kinds.lock().unwrap().is_empty());
     }
 }

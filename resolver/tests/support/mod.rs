@@ -10,11 +10,16 @@
 pub mod health;
 mod logged;
 mod network;
+pub mod retrying;
+pub mod scripted;
+pub mod selecting;
+pub mod tuned;
 pub mod wire;
 pub mod zone;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::Stream;
 use switchboard_proto::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use switchboard_resolver::{
     CallError, CallErrorKind, Cause, Channel, ChannelBuilder, ChannelState, Condition, EmptyPolicy,
@@ -126,6 +131,25 @@ impl Said {
 
 #[derive(Debug)]
 pub struct Closed;
+
+/// A configuration that says what it is told to.
+pub fn configs() -> (Configs, impl Stream<Item = Option<String>>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Configs(sender), UnboundedReceiverStream::new(receiver))
+}
+
+pub struct Configs(mpsc::UnboundedSender<Option<String>>);
+
+impl Configs {
+    pub fn say(&self, text: impl Into<String>) {
+        self.tell(Some(text.into()));
+    }
+
+    /// `None` says that there is none any more.
+    pub fn tell(&self, text: Option<String>) {
+        self.0.send(text).expect("a channel that listens");
+    }
+}
 
 pub fn cause(text: &str) -> Cause {
     Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(text))

@@ -7,10 +7,12 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     contenders::{lost_it, steps, write},
-    ledger::{Belief, ELECTION, Held, Holding, LINES},
     process::Hands,
 };
-use crate::trace::chain;
+use crate::{
+    ledger::{Belief, ELECTION, Held, Holding, LINES},
+    trace::chain,
+};
 
 impl Held for Leadership {
     fn token(&self) -> i64 {

@@ -6,11 +6,11 @@ use fastrand::Rng;
 use switchboard::coordination::{Failure, Lock, LockError, LockGuard, Lost};
 use tokio::time::{sleep, timeout};
 
-use super::{
+use super::process::Hands;
+use crate::{
     ledger::{Belief, Held, Holding, LINES},
-    process::Hands,
+    trace::chain,
 };
-use crate::trace::chain;
 
 /// What came of an attempt to have a lock.
 enum Attempt {
@@ -113,7 +113,7 @@ async fn have(hands: &mut Hands, which: usize, guard: LockGuard) {
         Ok(()) => {
             let wrong = {
                 let state = world.state();
-                state.ledger.is_given_back(world.etcd(), life, token)
+                state.ledger.left_behind(world.etcd(), life, token)
             };
             if let Some(wrong) = wrong {
                 world.violation(format!("{} has unlocked, and {wrong}", hands.name));

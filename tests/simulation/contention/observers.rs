@@ -5,12 +5,11 @@ use std::time::Duration;
 use switchboard::coordination::{Election, Failure, ObserveError};
 use tokio::time::{sleep, timeout};
 
-use super::{
+use super::{process::Hands, reigns::Seen};
+use crate::{
     ledger::{ELECTION, LINES},
-    process::Hands,
-    reigns::Seen,
+    trace::chain,
 };
-use crate::trace::chain;
 
 pub(super) async fn behave(mut hands: Hands) {
     let (world, name) = (hands.world.clone(), hands.name.clone());

@@ -7,10 +7,8 @@ use switchboard::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    candidates, consumers, contenders, gate::Gate, observers, producers, script::Role, world::World,
-};
-use crate::script::Weather;
+use super::{candidates, consumers, contenders, observers, producers, script::Role, world::World};
+use crate::{gate::Gate, script::Weather};
 
 /// What a behaviour is given.
 pub(super) struct Hands {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use switchboard::coordination::Leader;
 use switchboard_embedded::EmbeddedEtcd;
 
-use super::ledger::{ELECTION, LINES, first};
+use crate::ledger::{ELECTION, LINES, first};
 
 /// Who leads and what was proclaimed, or that nobody does.
 type Reign = Option<(i64, i64, Vec<u8>)>;

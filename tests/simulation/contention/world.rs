@@ -14,8 +14,8 @@ use switchboard_embedded::{EmbeddedEtcd, Network};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{items::Items, ledger::Ledger, reigns::Reigns};
-use crate::{script::Weather, trace::Trace};
+use super::{items::Items, reigns::Reigns};
+use crate::{ledger::Ledger, script::Weather, trace::Trace};
 
 const ETCD: &str = "etcd:2379";
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use etcd_client::{Client, ConnectOptions, Permission, RoleRevokePermissionOptions};
 
-/// Gives etcd users, and demands them; from [`Etcd::root`](crate::Etcd::root).
+/// Gives etcd users, and demands them; from [`Etcd::root`](crate::Etcd::root) or
+/// [`Cluster::root`](crate::Cluster::root).
 ///
 /// Each of its methods panics if etcd refuses.
 ///

@@ -443,3 +443,31 @@ fn no_transaction_is_larger_than_etcd_takes() {
     assert_eq!(largest, MOST_KEYS);
     assert_eq!(fixture.values(), [("k199", "1", OURS)]);
 }
+
+#[test]
+fn what_stands_under_a_lease_that_was_ours_is_put_under_the_new_one() {
+    for id in [IdKind::Derived, IdKind::Given] {
+        let mut fixture = Fixture::new(id);
+        fixture.settle();
+        // etcd holds it yet, and the key under it.
+        fixture.replace_lease();
+        fixture.settle();
+        let status = fixture.publication.status();
+        assert!(
+            matches!(status, Status::Published { lease: NEW }),
+            "{status:?}"
+        );
+        assert_eq!(fixture.values(), [("a", "1", NEW)]);
+    }
+}
+
+#[test]
+fn what_another_server_put_under_a_lease_that_was_ours_is_left_to_it() {
+    let mut fixture = Fixture::new(IdKind::Given);
+    fixture.put("a", "0", OURS, false);
+    fixture.replace_lease();
+    fixture.settle();
+    let status = fixture.publication.status();
+    assert!(matches!(status, Status::IdTaken { .. }), "{status:?}");
+    assert_eq!(fixture.values(), [("a", "0", OURS)]);
+}

@@ -1,4 +1,4 @@
-//! What a process does, while it is not frozen.
+//! What a process does, while it does not stand still.
 
 use std::pin::pin;
 
@@ -6,20 +6,21 @@ use tokio::sync::watch;
 
 /// Stands still, together with all that goes [through](Self::through) it, and goes on as if nothing
 /// was.
-pub(super) struct Gate(watch::Sender<bool>);
+#[derive(Clone)]
+pub(crate) struct Gate(watch::Sender<bool>);
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(true))
     }
 
-    pub(super) fn set_open(&self, is_open: bool) {
+    pub(crate) fn set_open(&self, is_open: bool) {
         self.0.send_replace(is_open);
     }
 
     /// Polls `future` while the gate is open. What wakes it meanwhile is not lost: it is polled when
     /// the gate opens.
-    pub(super) fn through<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+    pub(crate) fn through<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let mut gate = self.0.subscribe();
         async move {
             let mut future = pin!(future);

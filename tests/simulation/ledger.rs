@@ -9,13 +9,13 @@ use switchboard::coordination::LockGuard;
 use switchboard_embedded::{EmbeddedEtcd, KeyValue};
 
 /// What one has at a time: a lock, one whose line lies below that of the first, and an election.
-pub(super) const LINES: [&str; 3] = ["/sim/lock", "/sim/lock/inner", "/sim/election"];
+pub(crate) const LINES: [&str; 3] = ["/sim/lock", "/sim/lock/inner", "/sim/election"];
 
 /// Which of them is the election.
-pub(super) const ELECTION: usize = 2;
+pub(crate) const ELECTION: usize = 2;
 
 /// What one has at a time, and may lose.
-pub(super) trait Held: Send + Sync {
+pub(crate) trait Held: Send + Sync {
     fn token(&self) -> i64;
     fn is_held(&self) -> bool;
 }
@@ -33,9 +33,9 @@ struct Claim {
 }
 
 /// The same, for whoever has it.
-pub(super) struct Holding<G> {
+pub(crate) struct Holding<G> {
     claim: Claim,
-    pub(super) guard: Arc<G>,
+    pub(crate) guard: Arc<G>,
 }
 
 /// What is behind a lock: it refuses a token that is smaller than one it has seen.
@@ -46,7 +46,7 @@ struct Resource {
 }
 
 #[derive(Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     /// It begins another life with each wipe.
     life: usize,
     acquired: u64,
@@ -57,12 +57,12 @@ pub(super) struct Ledger {
     resources: [Resource; LINES.len()],
     /// The revisions at which keys were created that somebody else has deleted, or may have.
     meddled: BTreeSet<i64>,
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
 }
 
 /// Why somebody believes to have a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Belief {
+pub(crate) enum Belief {
     /// It was just told so.
     Held,
     /// It was, some time ago.
@@ -71,37 +71,37 @@ pub(super) enum Belief {
 
 impl<G> Holding<G> {
     /// Returns the store's life in which it was had.
-    pub(super) fn life(&self) -> usize {
+    pub(crate) fn life(&self) -> usize {
         self.claim.life
     }
 }
 
 impl Ledger {
     /// Returns how often any was had.
-    pub(super) fn acquired(&self) -> u64 {
+    pub(crate) fn acquired(&self) -> u64 {
         self.acquired
     }
 
     /// Returns how often this one was had.
-    pub(super) fn had(&self, line: usize) -> u64 {
+    pub(crate) fn had(&self, line: usize) -> u64 {
         self.had[line]
     }
 
     /// The store is empty, and counts from 1 again.
-    pub(super) fn wiped(&mut self) {
+    pub(crate) fn wiped(&mut self) {
         self.life += 1;
         self.meddled.clear();
         self.resources = Default::default();
     }
 
     /// Somebody deletes these keys.
-    pub(super) fn meddled<'a>(&mut self, keys: impl IntoIterator<Item = &'a KeyValue>) {
+    pub(crate) fn meddled<'a>(&mut self, keys: impl IntoIterator<Item = &'a KeyValue>) {
         let created = keys.into_iter().map(|kv| kv.create_revision);
         self.meddled.extend(created);
     }
 
     /// Somebody is told to have it.
-    pub(super) fn take<G: Held + 'static>(
+    pub(crate) fn take<G: Held + 'static>(
         &mut self,
         etcd: &EmbeddedEtcd,
         who: &str,
@@ -132,14 +132,14 @@ impl Ledger {
     }
 
     /// Somebody gives it back.
-    pub(super) fn give_back<G>(&mut self, holding: Holding<G>) -> G {
+    pub(crate) fn give_back<G>(&mut self, holding: Holding<G>) -> G {
         self.claims.remove(&holding.claim.number);
         drop(holding.claim);
         Arc::into_inner(holding.guard).expect("nobody else has it")
     }
 
     /// Those of a process that died hold nothing.
-    pub(super) fn forget(&mut self, process: &str) {
+    pub(crate) fn forget(&mut self, process: &str) {
         let prefix = format!("{process}/");
         self.claims.retain(|_, it| !it.who.starts_with(&prefix));
     }
@@ -148,9 +148,9 @@ impl Ledger {
     ///
     /// A guard knows that it is lost before its lease can end, so that a key is there as long as its
     /// guard is held, unless somebody has deleted it, or all.
-    pub(super) fn audit(&self, etcd: &EmbeddedEtcd) -> Vec<String> {
+    pub(crate) fn audit(&self, etcd: &EmbeddedEtcd) -> Vec<String> {
         let mut wrong = Vec::new();
-        let held = self.claims.values().filter(|it| self.is_trusted(it));
+        let held = self.claims.values().filter(|it| self.trusts(it));
         let held: Vec<_> = held.filter(|it| it.guard.is_held()).collect();
         if held.is_empty() {
             return wrong;
@@ -178,14 +178,14 @@ impl Ledger {
 
     /// Somebody writes to what a lock protects. Returns whether that was accepted, or what is wrong
     /// with it.
-    pub(super) fn write<G>(
+    pub(crate) fn write<G>(
         &mut self,
         holding: &Holding<G>,
         belief: Belief,
     ) -> Result<bool, String> {
         let holding = &holding.claim;
         let (who, token) = (&holding.who, holding.guard.token());
-        let is_trusted = self.is_trusted(holding);
+        let is_trusted = self.trusts(holding);
         if belief == Belief::Held && !holding.guard.is_held() {
             return Err(format!("{who} works with {token}, which is lost"));
         }
@@ -211,8 +211,13 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Returns what is wrong with a lock's having been given back.
-    pub(super) fn is_given_back(
+    /// Returns whether nobody has taken away by which it is held.
+    pub(crate) fn is_trusted<G>(&self, holding: &Holding<G>) -> bool {
+        self.trusts(&holding.claim)
+    }
+
+    /// Returns what is left of a lock that was given back, if anything is.
+    pub(crate) fn left_behind(
         &self,
         etcd: &EmbeddedEtcd,
         life: usize,
@@ -224,20 +229,20 @@ impl Ledger {
     }
 
     /// Whether a guard cannot be wrong for what was done to its key.
-    fn is_trusted(&self, holding: &Claim) -> bool {
-        holding.life == self.life && !self.meddled.contains(&holding.guard.token())
+    fn trusts(&self, claim: &Claim) -> bool {
+        claim.life == self.life && !self.meddled.contains(&claim.guard.token())
     }
 }
 
 /// Returns the keys of all lines.
-pub(super) fn lines(etcd: &EmbeddedEtcd) -> Vec<KeyValue> {
+pub(crate) fn lines(etcd: &EmbeddedEtcd) -> Vec<KeyValue> {
     let mut keys = etcd.keys();
     keys.retain(|kv| LINES.iter().any(|line| kv.key.starts_with(line.as_bytes())));
     keys
 }
 
 /// Returns who is first in a line.
-pub(super) fn first<'a>(keys: &'a [KeyValue], name: &str) -> Option<&'a KeyValue> {
+pub(crate) fn first<'a>(keys: &'a [KeyValue], name: &str) -> Option<&'a KeyValue> {
     let of_line = keys.iter().filter(|kv| {
         let rest = kv.key.strip_prefix(format!("{name}/").as_bytes());
         rest.is_some_and(|rest| !rest.contains(&b'/'))
