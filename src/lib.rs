@@ -36,6 +36,21 @@ mod observability_page {}
 #[doc = include_str!("../docs/policies.md")]
 mod policies_page {}
 
+/// Its blocks are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/go-zero.md")]
+mod go_zero_page {}
+
+/// Its blocks are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/kratos.md")]
+mod kratos_page {}
+
+/// Its blocks are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/balance-channel.md")]
+mod balance_channel_page {}
+
 /// Its blocks are compiled, as those of README are.
 #[cfg(all(doctest, feature = "coordination"))]
 #[doc = include_str!("../docs/coordination.md")]

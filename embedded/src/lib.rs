@@ -28,3 +28,4 @@ mod wakers;
 
 pub use etcd::{EmbeddedEtcd, KeyValue};
 pub use network::{Io, Link, Listener, Network};
+pub use store::Backup;

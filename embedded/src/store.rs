@@ -67,6 +67,13 @@ pub(crate) struct Store {
     space: Space,
 }
 
+/// What an etcd held, and could be started again with.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    history: History,
+    leases: Leases,
+}
+
 /// Whether there is room to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Space {
@@ -82,6 +89,22 @@ impl Store {
             leases: Leases::default(),
             watchers: Watchers::default(),
             space: Space::Left,
+        }
+    }
+
+    pub(crate) fn backup(&self) -> Backup {
+        Backup {
+            history: self.history.clone(),
+            leases: self.leases.clone(),
+        }
+    }
+
+    pub(crate) fn restored(backup: &Backup) -> Self {
+        let Backup { history, leases } = backup.clone();
+        Self {
+            history,
+            leases,
+            ..Self::new()
         }
     }
 

@@ -12,6 +12,7 @@ mod page_size;
 mod range;
 mod reachable;
 mod selection;
+mod told;
 mod transaction;
 mod watching;
 
@@ -27,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 use tower::{Service, util::BoxCloneSyncService};
 
-use self::auth::Auth;
+use self::{auth::Auth, told::Told};
 pub(crate) use self::{
     error::{EtcdError, Kind},
     key_stream::KeyStream,
@@ -43,7 +44,11 @@ pub use self::{
     selection::{By, Selection},
     transaction::{Guard, Operation, Outcome, Transaction},
 };
-use crate::{Credentials, lease::LeaseId, metrics};
+use crate::{
+    Credentials,
+    lease::{LeaseId, Position},
+    metrics,
+};
 
 /// How long a request may take; etcd answers in milliseconds, or it is away.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -68,6 +73,7 @@ pub(crate) struct Etcd {
     watch: WatchClient,
     auth: Arc<Auth>,
     channel: Channel,
+    told: Told,
 }
 
 impl Etcd {
@@ -86,6 +92,7 @@ impl Etcd {
                 .max_decoding_message_size(LARGEST_ANSWER),
             auth,
             channel,
+            told: Told::default(),
         }
     }
 
@@ -113,17 +120,33 @@ impl Etcd {
         Reachable::new(&self.channel)
     }
 
-    /// Grants a lease of that id; returns the TTL that etcd gave it.
-    pub(crate) async fn grant(&self, id: LeaseId, ttl: Duration) -> Result<Duration, EtcdError> {
+    /// Returns the furthest in its history that etcd has told of.
+    pub(crate) fn furthest(&self) -> Option<Position> {
+        self.told.furthest()
+    }
+
+    /// Forgets how far etcd was: its history is the one that is at `at`.
+    pub(crate) fn begin_at(&self, at: Position) {
+        self.told.begin(at);
+    }
+
+    /// Grants a lease of that id; returns the TTL that etcd gave it, and where a majority was that
+    /// agreed to it, if it was told.
+    pub(crate) async fn grant(
+        &self,
+        id: LeaseId,
+        ttl: Duration,
+    ) -> Result<(Duration, Option<Position>), EtcdError> {
         let granted = self.request(&self.lease, REQUEST_TIMEOUT, |mut client| async move {
             let options = LeaseGrantOptions::new().with_id(id);
             client.grant(ttl.as_secs() as i64, Some(options)).await
         });
-        let ttl = seconds(granted.await?.ttl());
+        let granted = granted.await?;
+        let ttl = seconds(granted.ttl());
         if ttl.is_zero() {
             return Err(EtcdError::new(Kind::Other, "a lease with a TTL of 0 s"));
         }
-        Ok(ttl)
+        Ok((ttl, self.told.note(granted.header())))
     }
 
     /// Revokes a lease, with the keys under it.
@@ -140,7 +163,11 @@ impl Etcd {
             client.keep_alive(id).await
         });
         let (keeper, stream) = opened.await?;
-        Ok(KeepAlive { keeper, stream })
+        Ok(KeepAlive {
+            keeper,
+            stream,
+            told: self.told.clone(),
+        })
     }
 
     /// Sends a request; if etcd refuses it for its token, logs in and sends it again, once.
@@ -195,18 +222,23 @@ fn client(
 pub(crate) struct KeepAlive {
     keeper: LeaseKeeper,
     stream: LeaseKeepAliveStream,
+    told: Told,
 }
 
 impl KeepAlive {
-    /// Renews the lease; returns the TTL that etcd gave it, or `None` where there is no such lease.
-    pub(crate) async fn renew(&mut self) -> Result<Option<Duration>, EtcdError> {
+    /// Renews the lease; returns the TTL that etcd gave it and where the member was that answered, if it
+    /// was told, or `None` where there is no such lease.
+    pub(crate) async fn renew(
+        &mut self,
+    ) -> Result<Option<(Duration, Option<Position>)>, EtcdError> {
         let answer = bounded(async {
             self.keeper.keep_alive().await?;
             let answer = self.stream.message().await?;
             answer.ok_or_else(EtcdError::ended)
         });
         let answer = answer.await?;
-        Ok(Some(answer.ttl()).filter(|ttl| *ttl > 0).map(seconds))
+        let ttl = Some(answer.ttl()).filter(|ttl| *ttl > 0).map(seconds);
+        Ok(ttl.map(|ttl| (ttl, self.told.note(answer.header()))))
     }
 }
 

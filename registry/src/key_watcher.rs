@@ -242,21 +242,12 @@ impl Performer {
     /// Tells what a watch has said to whoever asked for it.
     async fn tell(&mut self, id: Option<i64>, message: Message) -> Result<(), EtcdError> {
         match (id, message) {
-            (Some(id), Message::Cancelled(error)) => {
-                let Some(watch) = self.watches.remove(&id) else {
-                    // The answer to its end.
-                    return Ok(());
-                };
-                // Who has left need not be told.
-                let _ = watch.news.send(Err(Arc::new(error)));
-                // etcd keeps one that it has cancelled for a compaction until it is told to.
-                match &mut self.stream {
-                    Some(stream) => stream.remove(id).await,
-                    None => Ok(()),
-                }
+            (Some(id), Message::Cancelled(error)) => self.end(id, error).await,
+            (Some(id), Message::Opened { revision }) => {
+                self.has_opened = true;
+                self.begin(id, revision).await
             }
             (Some(id), message) => {
-                self.has_opened |= matches!(message, Message::Opened { .. });
                 if let Some(watch) = self.watches.get_mut(&id) {
                     if let Message::Events(events) = &message
                         && let Some(last) = events.last()
@@ -277,6 +268,39 @@ impl Performer {
         }
     }
 
+    /// Ends a watch, and tells whoever asked for it why.
+    async fn end(&mut self, id: i64, error: EtcdError) -> Result<(), EtcdError> {
+        let Some(watch) = self.watches.remove(&id) else {
+            // The answer to its end.
+            return Ok(());
+        };
+        // Who has left need not be told.
+        let _ = watch.news.send(Err(Arc::new(error)));
+        // etcd keeps one that it has cancelled for a compaction until it is told to.
+        match &mut self.stream {
+            Some(stream) => stream.remove(id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A watch is open, at a member that is at `revision`. Where that is not as far as its key was read, it lags;
+    /// or etcd has gone back since, and the watch would tell nothing until all of that is made up for.
+    async fn begin(&mut self, id: i64, revision: i64) -> Result<(), EtcdError> {
+        let Some(watch) = self.watches.get(&id) else {
+            return Ok(());
+        };
+        let (key, read_at) = (watch.key.clone(), watch.from - 1);
+        if revision < read_at {
+            let majority = self.etcd.revision(&key).await?;
+            if majority < read_at {
+                let error = EtcdError::gone_back(majority);
+                return self.end(id, error).await;
+            }
+        }
+        let _ = watch.news.send(Ok(Message::Opened { revision }));
+        Ok(())
+    }
+
     /// The token of the stream has ended: another one takes its place, with another token.
     async fn replace(&mut self) -> Result<(), EtcdError> {
         self.etcd.log_in().await?;
@@ -286,11 +310,13 @@ impl Performer {
         Ok(())
     }
 
-    /// The stream has broken, with all that was watched over it.
+    /// The stream has broken, with all that was watched over it, or was to be.
     fn lose(&mut self, error: EtcdError) {
         let error = Arc::new(error);
         self.stream = None;
-        for watch in std::mem::take(&mut self.watches).into_values() {
+        // Those that are not open yet, too: etcd may be another one.
+        let watches = std::mem::take(&mut self.watches).into_values();
+        for watch in watches.chain(std::mem::take(&mut self.wanted).into_values()) {
             let _ = watch.news.send(Err(error.clone()));
         }
     }

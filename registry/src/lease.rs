@@ -6,6 +6,7 @@
 //! Held, Expired       renewed                          -> Held
 //! Held                the deadline passes              -> Expired
 //! Held, Expired       gone: etcd has no such lease     -> Absent
+//! Held                etcd's history has gone back     -> Absent
 //! any with a lease    released                         -> Releasing
 //! Absent              released                         -> Released
 //! Releasing           revoked                          -> Released
@@ -17,6 +18,9 @@
 //!   again): it is renewed first, and only etcd saying that it is gone makes a new one.
 //! - What etcd refuses is tried again slowly, unless a lease is at stake: until the deadline of one
 //!   that is held, a refusal is tried again as quickly as any failure.
+//! - Where etcd was restored from a backup, a lease may live on and hold what was written before and
+//!   taken away since. Such a lease is left to its end, and another one granted. A member that lags
+//!   looks like that as well, so what is suspected is first agreed upon by a majority.
 //! - The id is chosen here, so that a grant whose answer was lost can be sent again without leaving
 //!   a second lease behind.
 //!
@@ -24,12 +28,13 @@
 //! answers come back as method calls.
 
 mod former;
+mod position;
 
 use std::time::{Duration, Instant};
 
 use switchboard_resolver::Backoff;
 
-pub(crate) use self::former::Former;
+pub(crate) use self::{former::Former, position::Position};
 use crate::retry::{RETRY, SLOW_RETRY};
 
 /// A lease's id, positive as etcd's own choices are.
@@ -54,6 +59,8 @@ pub(crate) struct Lease {
     ttl: Duration,
     state: State,
     former: Former,
+    /// What etcd had told of, where it may be before that now.
+    ahead: Option<Position>,
     /// Failures in a row, and until when the last one keeps us waiting.
     failures: u32,
     not_before: Option<Instant>,
@@ -84,12 +91,25 @@ pub(crate) enum Step {
     Grant { id: LeaseId, ttl: Duration },
     /// Renew the lease `id`; answer with `renewed`, `gone`, `denied` or `failed`.
     Renew { id: LeaseId },
+    /// Find out where a majority is in its history; answer with `confirmed` or `unconfirmed`.
+    Confirm,
     /// Revoke the lease `id`; answer with `revoked` or `failed`.
     Revoke { id: LeaseId },
     /// Nothing until then, unless something happens.
     WaitUntil(Instant),
     /// Nothing, ever.
     Done,
+}
+
+/// Where in its history a member of etcd was when it answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It was not asked. It is, with one renewal more, at once.
+    Unasked,
+    /// As far as etcd had told of before, or further.
+    Reached,
+    /// Before that: it lags, or etcd has gone back.
+    Behind(Position),
 }
 
 /// What others may rely on.
@@ -111,6 +131,7 @@ impl Lease {
             ttl,
             state: State::Absent { asked: None },
             former: Former::default(),
+            ahead: None,
             failures: 0,
             not_before: None,
         }
@@ -153,6 +174,7 @@ impl Lease {
                 self.state = State::Absent { asked: Some(id) };
                 Step::Grant { id, ttl: self.ttl }
             }
+            (State::Held { .. }, None) if self.ahead.is_some() => Step::Confirm,
             (State::Held { id, renew_at, .. }, None) if renew_at <= now => Step::Renew { id },
             (
                 State::Held {
@@ -198,11 +220,35 @@ impl Lease {
         }
     }
 
-    /// The lease was renewed with `ttl`, by a request sent at `sent`.
-    pub(crate) fn renewed(&mut self, id: LeaseId, ttl: Duration, sent: Instant) {
-        if self.is(id) {
-            self.hold(id, ttl, sent);
+    /// The lease was renewed with `ttl`, by a request sent at `sent`; `place` tells where in its history
+    /// the member was that answered.
+    pub(crate) fn renewed(&mut self, id: LeaseId, ttl: Duration, place: Place, sent: Instant) {
+        if !self.is(id) {
+            return;
         }
+        self.hold(id, ttl, sent);
+        match place {
+            Place::Unasked => self.renew_at(sent),
+            Place::Reached => {}
+            Place::Behind(ahead) => self.ahead = Some(ahead),
+        }
+    }
+
+    /// A majority is at `at`. Returns the lease that is left to its end, if etcd has gone back.
+    pub(crate) fn confirmed(&mut self, at: Position) -> Option<LeaseId> {
+        let ahead = self.ahead.take()?;
+        match self.state {
+            State::Held { id, .. } if at.is_before(ahead) => {
+                self.gone(id);
+                Some(id)
+            }
+            _ => None,
+        }
+    }
+
+    /// Nobody told where a majority is: the next renewal asks again.
+    pub(crate) fn unconfirmed(&mut self) {
+        self.ahead = None;
     }
 
     /// etcd has no such lease, and so no key under it either.
@@ -216,16 +262,8 @@ impl Lease {
 
     /// Somebody found the lease gone: find out at once.
     pub(crate) fn doubt(&mut self, id: LeaseId, now: Instant) {
-        if let State::Held {
-            id: held, deadline, ..
-        } = self.state
-            && held == id
-        {
-            self.state = State::Held {
-                id,
-                renew_at: now,
-                deadline,
-            };
+        if matches!(self.state, State::Held { id: held, .. } if held == id) {
+            self.renew_at(now);
             self.not_before = None;
         }
     }
@@ -272,13 +310,7 @@ impl Lease {
     /// lease meanwhile.
     pub(crate) fn reachable(&mut self, now: Instant) {
         self.not_before = None;
-        if let State::Held { id, deadline, .. } = self.state {
-            self.state = State::Held {
-                id,
-                renew_at: now,
-                deadline,
-            };
-        }
+        self.renew_at(now);
     }
 
     fn is(&self, id: LeaseId) -> bool {
@@ -291,7 +323,14 @@ impl Lease {
             renew_at: sent + ttl / 3,
             deadline: sent + ttl,
         };
+        self.ahead = None;
         self.succeed();
+    }
+
+    fn renew_at(&mut self, at: Instant) {
+        if let State::Held { renew_at, .. } = &mut self.state {
+            *renew_at = at;
+        }
     }
 
     fn succeed(&mut self) {

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock,
     etcd::{self, Etcd, EtcdError, KeepAlive, Kind, Reachable},
-    lease::{Former, Lease, LeaseId, Standing, Step},
+    lease::{Former, Lease, LeaseId, Place, Position, Standing, Step},
     metrics::LeaseMetrics,
     trouble::Trouble,
 };
@@ -111,6 +111,7 @@ impl Keeper {
             match step {
                 Step::Grant { id, ttl } => self.grant(id, ttl).await,
                 Step::Renew { id } => self.renew(id).await,
+                Step::Confirm => self.confirm().await,
                 Step::Revoke { id } => self.revoke(id).await,
                 Step::WaitUntil(_) => {}
                 Step::Done => return,
@@ -138,7 +139,9 @@ impl Keeper {
     async fn grant(&mut self, id: LeaseId, ttl: Duration) {
         let sent = clock::now();
         match self.etcd.grant(id, ttl).await {
-            Ok(granted) => {
+            Ok((granted, at)) => {
+                // A majority has agreed to it, whatever there was before.
+                at.inspect(|at| self.etcd.begin_at(*at));
                 self.lease.granted(id, granted, sent);
                 self.succeed(id, granted);
                 tracing::debug!(name: "lease_granted", lease = id, ttl = granted.as_secs(), "lease granted");
@@ -156,15 +159,13 @@ impl Keeper {
         self.lease.pass(clock::now());
         self.report();
         match renewed {
-            Ok(Some(ttl)) => {
-                self.lease.renewed(id, ttl, sent);
+            Ok(Some((ttl, place))) => {
+                self.lease.renewed(id, ttl, place, sent);
                 self.succeed(id, ttl);
             }
             Ok(None) => {
-                self.stream = None;
                 self.lease.gone(id);
-                self.trouble = Some(Trouble::Passing(Arc::new(LeaseGone(id))));
-                tracing::warn!(name: "lease_lost", lease = id, "etcd has no such lease any more");
+                self.lose(LeaseLost::Gone(id));
             }
             Err(error) => {
                 // Whatever the stream still says would answer an older question.
@@ -175,13 +176,19 @@ impl Keeper {
     }
 
     /// Renews over the open stream, or over a new one, whose opening renews too.
-    async fn renewal(&mut self, id: LeaseId) -> Result<Option<Duration>, EtcdError> {
+    async fn renewal(&mut self, id: LeaseId) -> Result<Option<(Duration, Place)>, EtcdError> {
+        // What it tells from now on is no earlier.
+        let furthest = self.etcd.furthest();
+        let placed = |(ttl, at): (Duration, Option<Position>)| match (at, furthest) {
+            (Some(at), Some(furthest)) if at.is_before(furthest) => (ttl, Place::Behind(furthest)),
+            _ => (ttl, Place::Reached),
+        };
         if let Some(stream) = &mut self.stream {
             match stream.renew().await {
                 // Newer versions look at a stream's token with each renewal (`checkLeaseRenew`);
                 // to open another one logs in.
                 Err(error) if error.kind == Kind::Token => self.stream = None,
-                answer => return answer,
+                answer => return Ok(answer?.map(placed)),
             }
         }
         match self.etcd.keep_alive(id).await {
@@ -189,12 +196,30 @@ impl Keeper {
                 let stream = self.stream.insert(stream);
                 match self.granted {
                     // On a slow way there may be no time for a second answer, which would tell no other TTL.
-                    Some((granted, ttl)) if granted == id => Ok(Some(ttl)),
-                    _ => stream.renew().await,
+                    Some((granted, ttl)) if granted == id => Ok(Some((ttl, Place::Unasked))),
+                    _ => Ok(stream.renew().await?.map(placed)),
                 }
             }
             Err(error) if error.kind == Kind::LeaseNotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Finds out where a majority is, by a request that needs no key which a user may read: a lease that
+    /// is of no other use, and soon over.
+    async fn confirm(&mut self) {
+        let limit = self.lease.patience(clock::now());
+        let spare = self.rng.i64(1..=LeaseId::MAX);
+        let granted = self.etcd.grant(spare, Duration::from_secs(1));
+        match etcd::within(limit, granted).await {
+            Ok((_, Some(at))) => {
+                if let Some(left) = self.lease.confirmed(at) {
+                    self.etcd.begin_at(at);
+                    self.lose(LeaseLost::Restored(left));
+                }
+            }
+            // The lease itself is renewed, and so there is nothing to tell.
+            Ok((_, None)) | Err(_) => self.lease.unconfirmed(),
         }
     }
 
@@ -206,6 +231,13 @@ impl Keeper {
             tracing::warn!(name: "lease_not_revoked", lease = id, cause = %error, "lease not revoked; its TTL does the rest");
         }
         self.lease.revoked(id);
+    }
+
+    fn lose(&mut self, lost: LeaseLost) {
+        self.stream = None;
+        let (LeaseLost::Gone(lease) | LeaseLost::Restored(lease)) = lost;
+        tracing::warn!(name: "lease_lost", lease, cause = %lost, "lease lost");
+        self.trouble = Some(Trouble::Passing(Arc::new(lost)));
     }
 
     fn succeed(&mut self, id: LeaseId, ttl: Duration) {
@@ -253,9 +285,16 @@ impl Keeper {
     }
 }
 
+/// Why a lease is of no use any more.
 #[derive(Debug, thiserror::Error)]
-#[error("etcd has no lease {0} any more")]
-struct LeaseGone(LeaseId);
+enum LeaseLost {
+    #[error("etcd has no lease {0} any more")]
+    Gone(LeaseId),
+    #[error(
+        "etcd was restored from a backup: what stood under lease {0} then stands there again, and so it is left to end"
+    )]
+    Restored(LeaseId),
+}
 
 /// What a keeper waits for.
 enum Event {

@@ -289,7 +289,11 @@ impl<T> Watch<T> {
                 }
                 None => true,
             };
-            if !is_there || !changes.iter().all(|it| agree(&self.entries, it)) {
+            if !is_there
+                || !changes
+                    .iter()
+                    .all(|it| agree(&self.entries, self.revision, it))
+            {
                 self.begin_again(now);
                 return false;
             }

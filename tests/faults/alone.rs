@@ -5,9 +5,13 @@ use std::time::Duration;
 use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions, GetOptions,
 };
+use switchboard::Instance;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::scene::{LONG, Scene, Seen};
+use crate::{
+    fleet::SERVICE,
+    scene::{LONG, Scene, Seen},
+};
 
 /// It is killed, and another one starts on its data later.
 pub(crate) async fn killed(scene: &mut Scene) -> Seen {
@@ -43,6 +47,18 @@ pub(crate) async fn frozen(scene: &mut Scene) -> Seen {
 /// It loses its data, and starts on the same ports as the same cluster.
 pub(crate) async fn wiped(scene: &mut Scene) -> Seen {
     scene.cluster.wipe_and_restart().await;
+    scene.well(Instant::now()).await
+}
+
+/// It starts with a backup, in which somebody is published who has gone since: under a lease that lives on.
+pub(crate) async fn restored(scene: &mut Scene) -> Seen {
+    let nobody = Instance::new(SERVICE, "127.0.0.1:1").unwrap();
+    let publisher = scene.fleet.registry().publish(nobody).unwrap();
+    publisher.published().await.unwrap();
+    let backup = scene.cluster.back_up().await;
+    publisher.stop().await.unwrap();
+    scene.well(Instant::now()).await;
+    scene.cluster.restore(&backup).await;
     scene.well(Instant::now()).await
 }
 

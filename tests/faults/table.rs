@@ -110,6 +110,7 @@ pub(crate) const FAULTS: &[Fault] = faults![
     "killed, and back at once", 1 Nothing, End, 5, 5, Whole: alone::restarted;
     "frozen for 12 s", 1 Nothing, End, 5, 5, Short: alone::frozen;
     "wiped", 1 Nothing, End, 5, 5, Whole: alone::wiped;
+    "a backup restored, with one that has gone since", 1 Nothing, End, 15, 15, Whole: alone::restored;
     "cut off for 12 s: nothing passes", 1 Nothing, End, 5, 5, Short: alone::cut_off;
     "refuses connections for 12 s", 1 Nothing, End, 5, 5, Short: alone::refusing;
     "connections break 10 times a second, for 5 s", 1 Nothing, End, 5, 5, Short: alone::reset;

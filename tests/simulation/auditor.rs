@@ -51,7 +51,7 @@ pub(crate) struct Auditor {
     history: BTreeMap<i64, Arc<Records>>,
     /// The histories before.
     wiped: Vec<BTreeMap<i64, Arc<Records>>>,
-    /// The leases that were ended on purpose.
+    /// The leases that were ended on purpose, or are left to their end.
     ended: BTreeSet<i64>,
     /// The keys that a stranger lays hands on, and when they are to be as before at the latest.
     meddled: BTreeMap<String, Duration>,
@@ -145,12 +145,30 @@ impl Auditor {
         note_servers(&Records::new(), health, now);
     }
 
+    /// What a backup had is there again, under leases that are left to their end: until then there may be what
+    /// nobody wants any more.
+    pub(crate) fn restored(&mut self, etcd: &EmbeddedEtcd, health: &mut Health, now: Duration) {
+        self.wiped(health, now);
+        let (revision, keys) = (etcd.revision(), etcd.keys());
+        self.setting.read(revision, &keys);
+        let records = records::read(&keys, &self.known);
+        self.ended
+            .extend(records.values().map(|record| record.lease));
+        note_servers(&records, health, now);
+        self.history.insert(revision, Arc::new(records));
+    }
+
     pub(crate) fn was_wiped(&self) -> bool {
         !self.wiped.is_empty()
     }
 
     pub(crate) fn lease_ended(&mut self, lease: i64) {
         self.ended.insert(lease);
+    }
+
+    /// Returns whether a lease was ended on purpose, or is left to its end.
+    pub(crate) fn has_ended(&self, lease: i64) -> bool {
+        self.ended.contains(&lease)
     }
 
     pub(crate) fn meddled(&mut self, key: &str, right_by: Duration) {
@@ -199,6 +217,9 @@ impl Auditor {
             }
             if record.lease == 0 {
                 violations.push(format!("{key} without a lease"));
+            }
+            if self.ended.contains(&record.lease) {
+                continue;
             }
             if let Some((other, _)) = of.insert(&record.who, (key, record)) {
                 violations.push(format!("{} has two keys: {other} and {key}", record.who));

@@ -56,12 +56,16 @@ use std::{
 
 use counts::{Counts, PrintedAtLast};
 use run::{Outcome, run};
+use script::Script;
 
 /// Seeds that have found something since the script last changed: with it, seeds mean other runs.
 const REGRESSIONS: &[u64] = &[2597, 3639, 7395, 8693];
 
 /// How many seeds are run where nobody says how many.
 const SEEDS: u64 = 2_000;
+
+/// In how many of them a backup is restored, beside all else.
+const RESTORED_SEEDS: u64 = 300;
 
 /// What happened in all runs of the test.
 static COUNTS: Mutex<Counts> = Mutex::new(Counts::new());
@@ -155,7 +159,7 @@ fn survive_all(run: Run, seeds: Vec<u64>, tests: &str) {
 
 #[test]
 fn whatever_happens_in_whatever_order_all_is_as_it_should_in_the_end() {
-    let run = |seed, is_shown| run(seed, is_shown, Some(&COUNTS));
+    let run = |seed, is_shown| run(seed, Script::of(seed), is_shown, Some(&COUNTS));
     let _counts = PrintedAtLast(&COUNTS);
     survive(run, REGRESSIONS, SEEDS, "in_whatever_order");
     if variable("SWITCHBOARD_SEED").is_none() && variable("SWITCHBOARD_SEEDS").is_none() {
@@ -164,13 +168,21 @@ fn whatever_happens_in_whatever_order_all_is_as_it_should_in_the_end() {
     }
 }
 
+/// What was written since the backup is gone, and what was taken away stands again, until the lease ends under which
+/// it does.
+#[test]
+fn where_a_backup_was_restored_all_is_as_it_should_in_the_end() {
+    let run = |seed, is_shown| run(seed, Script::with_restore(seed), is_shown, None);
+    survive(run, &[], RESTORED_SEEDS, "backup_was_restored");
+}
+
 #[test]
 #[cfg_attr(
     not(tokio_unstable),
     ignore = "tokio's own chance follows a seed only with tokio_unstable"
 )]
 fn the_same_seed_gives_the_same_trace() {
-    are_repeatable(|seed, is_shown| run(seed, is_shown, None));
+    are_repeatable(|seed, is_shown| run(seed, Script::of(seed), is_shown, None));
 }
 
 /// Sees that each seed gives the same trace again.

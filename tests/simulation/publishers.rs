@@ -286,9 +286,15 @@ impl Publication {
             return;
         }
         self.world.count("orders confirmed");
-        let records = self.world.state().auditor.current();
-        let ours = |record: &&Record| record.who == self.who && !record.is_spoiled;
-        if let Some(record) = records.values().find(ours) {
+        let state = self.world.state();
+        let records = state.auditor.current();
+        // What a backup has brought back goes with its lease.
+        let ours = |record: &&Record| {
+            record.who == self.who && !record.is_spoiled && !state.auditor.has_ended(record.lease)
+        };
+        let left = records.values().find(ours);
+        drop(state);
+        if let Some(record) = left {
             self.world
                 .violation(format!("{what} is confirmed, and there is {record}"));
         }

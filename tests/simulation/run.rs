@@ -6,6 +6,7 @@ use std::{
 };
 
 use fastrand::Rng;
+use switchboard_embedded::Backup;
 use tokio::{
     runtime::{Builder, Handle},
     time::Instant,
@@ -17,8 +18,8 @@ use crate::{
     ledger,
     publishers::PublishingProcess,
     script::{
-        Action, CLIENTS, END, EtcdFault, PUBLISHERS, Party, Place, SERVERS, Script, ServerOrder,
-        Weather,
+        self, Action, CLIENTS, END, EtcdFault, PUBLISHERS, Party, Place, SERVERS, Script,
+        ServerOrder, Weather,
     },
     servers::ServingProcess,
     stranger,
@@ -48,10 +49,15 @@ pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
 }
 
-/// Runs a seed, in a runtime of its own, and counts what happened.
-pub(crate) fn run(seed: u64, is_shown: bool, counts: Option<&Mutex<Counts>>) -> Outcome {
+/// Runs a seed's script, in a runtime of its own, and counts what happened.
+pub(crate) fn run(
+    seed: u64,
+    script: Script,
+    is_shown: bool,
+    counts: Option<&Mutex<Counts>>,
+) -> Outcome {
     within(seed, is_shown, async |trace| {
-        let play = Play::begin(seed, trace).await;
+        let play = Play::begin(seed, script, trace).await;
         let world = play.world.clone();
         let violations = play.play().await;
         if let Some(counts) = counts {
@@ -98,11 +104,13 @@ struct Play {
     publishers: Vec<PublishingProcess>,
     servers: Vec<ServingProcess>,
     clients: Vec<Client>,
+    /// With the revision that etcd was at.
+    backup: Option<(Backup, i64)>,
 }
 
 impl Play {
-    async fn begin(seed: u64, trace: &Trace) -> Self {
-        let (script, world) = (Script::of(seed), World::new(trace.clone()));
+    async fn begin(seed: u64, script: Script, trace: &Trace) -> Self {
+        let world = World::new(trace.clone());
         let empty = alive();
         let mut rng = Rng::with_seed(seed ^ 0xca11);
         let publishers = (0..PUBLISHERS)
@@ -125,6 +133,7 @@ impl Play {
             publishers,
             servers,
             clients,
+            backup: None,
         }
     }
 
@@ -173,6 +182,11 @@ impl Play {
             Action::Server(server, order) => self.order(server, order).await,
             Action::FollowAnew(client) => self.clients[client].follow_anew(),
             Action::Etcd(fault) => self.befall_etcd(fault),
+            Action::BackUp => {
+                let etcd = self.world.etcd();
+                self.backup = Some((etcd.backup(), etcd.revision()));
+            }
+            Action::Restore => self.restore(),
             Action::Meddle(how, which) => stranger::meddle(&self.world, how, which),
             Action::Grow(by) => stranger::grow(&self.world, by),
             Action::Configure(value) => stranger::configure(&self.world, value),
@@ -317,6 +331,30 @@ impl Play {
         if let Some(count) = count {
             state.counts.add(count, 1);
         }
+    }
+
+    /// Has etcd start with its backup, unless too little has been written since (another fault refused it), so
+    /// that nothing would tell what is lost from what is new.
+    fn restore(&self) {
+        let (etcd, now) = (self.world.etcd(), self.world.now());
+        let (backup, revision) = self.backup.as_ref().expect("it was made before");
+        if etcd.revision() < revision + script::LOST {
+            return;
+        }
+        let mut state = self.world.state();
+        state.health.etcd_broken(now);
+        state.health.etcd_mended(now);
+        etcd.restore(backup);
+        let State {
+            auditor,
+            health,
+            ledger,
+            counts,
+            ..
+        } = &mut *state;
+        auditor.restored(etcd, health, now);
+        ledger.wiped();
+        counts.add("etcd restored from a backup", 1);
     }
 
     /// Ends one of the leases that hold records. Returns whether there was one.

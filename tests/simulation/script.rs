@@ -17,6 +17,8 @@ pub(crate) const SLOTS: usize = 2;
 pub(crate) const SERVERS: usize = 3;
 /// How many processes call the servers and follow who publishes.
 pub(crate) const CLIENTS: usize = 2;
+/// How many revisions a backup lacks, at least.
+pub(crate) const LOST: i64 = 100;
 /// At how many addresses instances are published: few, so that they meet.
 const ADDRESSES: usize = 8;
 
@@ -59,6 +61,9 @@ pub(crate) enum Action {
     /// A client drops what it follows, and follows anew.
     FollowAnew(usize),
     Etcd(EtcdFault),
+    /// Whoever runs the system copies etcd's data, and has etcd start with that copy later.
+    BackUp,
+    Restore,
     /// A stranger lays hands on a record, on one of those there are.
     Meddle(Meddling, usize),
     /// A stranger writes so many keys that are nobody else's.
@@ -202,9 +207,34 @@ impl Script {
         for _ in 0..faults {
             befallen(&mut rng, &mut steps);
         }
-        // What comes at the same time comes in the order it was made up.
-        steps.sort_by_key(|step| step.at);
-        Self { ttls, steps }
+        let mut script = Self { ttls, steps };
+        script.sort();
+        script
+    }
+
+    /// Returns the run of a seed, and has a backup of etcd restored in it.
+    pub(crate) fn with_restore(seed: u64) -> Self {
+        let mut script = Self::of(seed);
+        let mut rng = Rng::with_seed(seed ^ 0xbac4);
+        let mut at = [moment(&mut rng), moment(&mut rng)];
+        at.sort();
+        let [backup, restore] = at;
+        // Whatever is lost was written at revisions that the restored etcd reaches only after everybody has
+        // seen where it is: from then on revisions alone tell nothing.
+        let steps = [
+            (backup, Action::BackUp),
+            (backup, Action::Grow(LOST as usize)),
+            (restore, Action::Restore),
+        ];
+        let steps = steps.map(|(at, action)| Step { at, action });
+        script.steps.extend(steps);
+        script.sort();
+        script
+    }
+
+    /// What comes at the same time comes in the order it was made up.
+    fn sort(&mut self) {
+        self.steps.sort_by_key(|step| step.at);
     }
 }
 

@@ -4,7 +4,10 @@ use etcd_client::proto::PbCompactionRequest;
 use tonic::Code;
 
 use super::EmbeddedEtcd;
-use crate::store::{Space, Store};
+use crate::{
+    Backup,
+    store::{Space, Store},
+};
 
 /// Faults on demand.
 impl EmbeddedEtcd {
@@ -71,6 +74,39 @@ impl EmbeddedEtcd {
     /// ```
     pub fn wipe(&self) {
         self.0.shared.with(|store, _| *store = Store::new());
+        self.drop_connections();
+    }
+
+    /// Returns a copy of its data, for [`restore`](Self::restore).
+    pub fn backup(&self) -> Backup {
+        self.0.shared.with(|store, _| store.backup())
+    }
+
+    /// Starts it again with the data of a backup, as one does after a disaster: what was written since is
+    /// gone, what was deleted since is there again, and the time of the leases in it begins anew. Nothing
+    /// tells a client but the revision. A frozen one stays frozen; it is not read-only any more.
+    ///
+    /// ```
+    /// # use etcd_client::{Channel, Client};
+    /// # use switchboard_embedded::EmbeddedEtcd;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etcd = EmbeddedEtcd::start();
+    /// # let mut client = Client::from_channel(Channel::Tonic(etcd.channel()), None).await?;
+    /// client.put("greeting", "hello", None).await?;
+    /// let backup = etcd.backup();
+    /// client.delete("greeting", None).await?;
+    /// client.put("farewell", "goodbye", None).await?;
+    ///
+    /// etcd.restore(&backup);
+    /// assert_eq!(etcd.revision(), 2);
+    /// assert_eq!(etcd.keys().remove(0).key, b"greeting");
+    /// # Ok(()) }
+    /// ```
+    pub fn restore(&self, backup: &Backup) {
+        self.0.shared.with(|store, now| {
+            *store = Store::restored(backup);
+            store.renew_leases(now);
+        });
         self.drop_connections();
     }
 

@@ -14,7 +14,7 @@ use super::{StoreError, span::Span};
 /// A store's first revision, before anything is written.
 const FIRST: i64 = 1;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct History {
     revision: i64,
     /// What is read below it is refused; -1 before the first compaction, so that 0 can be the first.
@@ -28,7 +28,7 @@ pub(crate) struct History {
 }
 
 /// What a key is from a revision on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Version {
     revision: i64,
     /// Nothing: it is deleted.
@@ -46,7 +46,7 @@ pub(crate) struct Live {
     pub(crate) lease: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Change {
     revision: i64,
     key: Bytes,

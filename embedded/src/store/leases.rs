@@ -15,13 +15,13 @@ const SHORTEST_TTL: i64 = 2;
 /// etcd refuses longer ones (`lease/lessor.go`).
 const LONGEST_TTL: i64 = 9_000_000_000;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Leases {
     leases: BTreeMap<i64, Lease>,
     deadlines: BTreeSet<(Instant, i64)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lease {
     /// In seconds, as granted.
     pub(crate) ttl: i64,

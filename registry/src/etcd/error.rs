@@ -60,7 +60,7 @@ impl EtcdError {
     }
 
     pub(super) fn unanswered(limit: Duration) -> Self {
-        let message = format!("no answer in {} s", limit.as_secs());
+        let message = format!("no answer in {} s", limit.as_millis() as f64 / 1e3);
         Self::new(Kind::Other, message).with_code(Code::DeadlineExceeded)
     }
 
@@ -74,6 +74,12 @@ impl EtcdError {
             Kind::Compacted,
             format!("watch cancelled: compacted up to revision {revision}"),
         )
+    }
+
+    /// A watch was to start from a revision that etcd, which is at `revision`, has yet to come to.
+    pub(crate) fn gone_back(revision: i64) -> Self {
+        let message = format!("etcd has gone back to revision {revision}");
+        Self::new(Kind::Compacted, message)
     }
 
     /// Tells a watch's reason for being cancelled.

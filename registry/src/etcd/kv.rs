@@ -99,7 +99,7 @@ impl Etcd {
         let page = self.request(&self.kv, LIST_TIMEOUT, |mut client| async move {
             client.get(from.as_slice(), Some(options.clone())).await
         });
-        Ok(page.await?.into())
+        Ok(self.noted(page.await?))
     }
 
     /// Reads the current revision from a majority. It is asked by way of a key that the user may
@@ -110,7 +110,7 @@ impl Etcd {
             let options = GetOptions::new().with_count_only();
             client.get(key, Some(options)).await
         });
-        Ok(revision(read.await?.header()))
+        Ok(self.noted(read.await?).revision)
     }
 
     /// Reads what a key held at `revision`; 0 stands for the current one.
@@ -127,7 +127,7 @@ impl Etcd {
                 .get(selection.start(), Some(selection.options()))
                 .await
         });
-        Ok(read.await?.into())
+        Ok(self.noted(read.await?))
     }
 
     /// Does what a transaction asks for.
@@ -140,7 +140,15 @@ impl Etcd {
         let done = self.request(&self.kv, REQUEST_TIMEOUT, |mut client| async move {
             client.txn(txn.clone()).await
         });
-        done.await
+        let done = done.await?;
+        self.told.note(done.header());
+        Ok(done)
+    }
+
+    /// Notes where in its history etcd was when it answered.
+    fn noted(&self, response: GetResponse) -> KeyPage {
+        self.told.note(response.header());
+        response.into()
     }
 }
 

@@ -36,3 +36,38 @@ async fn a_key_whose_watch_would_begin_in_what_was_compacted_is_watched_all_the_
     sleep(Duration::from_secs(1)).await;
     assert!(etcd.keys().iter().any(|kv| kv.key == key));
 }
+
+/// Its watch would begin at a revision that a restored etcd comes to only after long.
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_watch_would_begin_in_what_is_yet_to_come_is_watched_all_the_same() {
+    let etcd = EmbeddedEtcd::start();
+    let registry = Registry::builder("etcd:2379").unwrap();
+    let registry = registry
+        .connector(etcd.connector())
+        .connect()
+        .await
+        .unwrap();
+    let channel = etcd_client::Channel::Tonic(etcd.channel());
+    let mut client = Client::from_channel(channel, None).await.unwrap();
+    for _ in 0..100 {
+        client.put("/else", "", None).await.unwrap();
+    }
+    let instance = Instance::new("greeter", "10.0.0.1:1").unwrap();
+    let publisher = registry.publish(instance).unwrap();
+    publisher.published().await.unwrap();
+    let key = etcd.keys().remove(1).key;
+
+    // In less time than its watch waits for a lull.
+    etcd.wipe();
+    let is_back = async || {
+        while etcd.keys().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    is_back().await;
+    sleep(LONGEST_WAIT * 4).await;
+    client.delete(key.as_slice(), None).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), is_back())
+        .await
+        .unwrap();
+}

@@ -9,9 +9,19 @@ use crate::transitions::Transitions;
 
 const TTL: Duration = Duration::from_secs(9);
 
+/// How far etcd has told of.
+const HERE: Position = Position {
+    cluster: 1,
+    term: 5,
+    revision: 100,
+};
+
 struct Fixture {
     lease: Lease,
     now: Instant,
+    /// Where whoever answers is, and where a majority.
+    place: Place,
+    majority: Position,
     rng: fastrand::Rng,
 }
 
@@ -24,6 +34,8 @@ impl Fixture {
         Self {
             lease: Lease::new(TTL),
             now: Instant::now(),
+            place: Place::Reached,
+            majority: HERE,
             rng: fastrand::Rng::with_seed(1),
         }
     }
@@ -35,6 +47,11 @@ impl Fixture {
         };
         fixture.lease.granted(id, ttl, fixture.now);
         (fixture, id)
+    }
+
+    /// The lease is renewed, by a member that is there.
+    fn renew(&mut self, id: LeaseId, place: Place) {
+        self.lease.renewed(id, TTL, place, self.now);
     }
 
     fn next(&mut self) -> Step {
@@ -60,7 +77,7 @@ fn a_lease_is_granted_and_renewed_at_a_third_of_its_ttl() {
     assert_eq!(fixture.next(), Step::WaitUntil(fixture.now + TTL / 3));
     fixture.pass(3);
     assert_eq!(fixture.next(), Step::Renew { id });
-    fixture.lease.renewed(id, TTL, fixture.now);
+    fixture.renew(id, Place::Reached);
     assert_eq!(fixture.next(), Step::WaitUntil(fixture.now + TTL / 3));
 }
 
@@ -69,7 +86,7 @@ fn the_ttl_counts_from_when_the_renewal_was_sent() {
     let (mut fixture, id) = Fixture::held();
     let sent = fixture.now;
     fixture.pass(2);
-    fixture.lease.renewed(id, TTL, sent);
+    fixture.lease.renewed(id, TTL, Place::Reached, sent);
     assert_eq!(
         fixture.lease.standing(),
         Standing::Held {
@@ -153,12 +170,88 @@ fn the_leases_that_were_had_last_are_remembered() {
     assert!(!fixture.lease.former().contains(first), "not for ever");
 }
 
+/// A backup that was restored: fewer revisions, an earlier term, or another cluster's number.
+#[test]
+fn a_lease_is_left_where_etcd_has_gone_back_to_a_backup() {
+    let restored = [
+        Position {
+            revision: 99,
+            ..HERE
+        },
+        Position {
+            term: 2,
+            revision: 200,
+            ..HERE
+        },
+        Position {
+            cluster: 2,
+            term: 9,
+            revision: 200,
+        },
+    ];
+    for restored in restored {
+        let (mut fixture, id) = Fixture::held();
+        fixture.renew(id, Place::Behind(HERE));
+        assert_eq!(fixture.next(), Step::Confirm);
+        assert_eq!(fixture.lease.confirmed(restored), Some(id));
+        assert_eq!(fixture.lease.standing(), Standing::Absent);
+        assert!(fixture.lease.former().contains(id));
+        let Step::Grant { id: other, ttl } = fixture.next() else {
+            panic!("no grant")
+        };
+        assert_ne!(other, id);
+        fixture.lease.granted(other, ttl, fixture.now);
+        assert!(matches!(fixture.next(), Step::WaitUntil(_)));
+    }
+}
+
+#[test]
+fn a_member_that_lags_costs_no_lease() {
+    let (mut fixture, id) = Fixture::held();
+    for majority in [
+        HERE,
+        Position {
+            term: 6,
+            revision: 110,
+            ..HERE
+        },
+    ] {
+        fixture.renew(id, Place::Behind(HERE));
+        assert_eq!(fixture.next(), Step::Confirm);
+        assert_eq!(fixture.lease.confirmed(majority), None);
+        let until = fixture.now + TTL;
+        assert_eq!(fixture.lease.standing(), Standing::Held { id, until });
+        assert!(matches!(fixture.next(), Step::WaitUntil(_)));
+    }
+}
+
+#[test]
+fn where_no_majority_tells_where_it_is_the_next_renewal_asks_again() {
+    let (mut fixture, id) = Fixture::held();
+    for _ in 0..2 {
+        fixture.renew(id, Place::Behind(HERE));
+        assert_eq!(fixture.next(), Step::Confirm);
+        fixture.lease.unconfirmed();
+        assert!(matches!(fixture.next(), Step::WaitUntil(_)));
+    }
+}
+
+#[test]
+fn a_renewal_that_does_not_tell_where_etcd_is_counts_and_is_sent_once_more() {
+    let (mut fixture, id) = Fixture::held();
+    fixture.pass(3);
+    fixture.renew(id, Place::Unasked);
+    let until = fixture.now + TTL;
+    assert_eq!(fixture.lease.standing(), Standing::Held { id, until });
+    assert_eq!(fixture.next(), Step::Renew { id });
+}
+
 #[test]
 fn renewals_that_fail_are_tried_several_times_before_the_shortest_lease_expires() {
     let (mut fixture, id) = Fixture::held();
     fixture
         .lease
-        .renewed(id, Duration::from_secs(2), fixture.now);
+        .renewed(id, Duration::from_secs(2), Place::Reached, fixture.now);
     let deadline = fixture.now + Duration::from_secs(2);
     let mut attempts = 0;
     while fixture.now < deadline {
@@ -283,6 +376,10 @@ enum Event {
     Late(u64),
     Doubt,
     Reachable,
+    /// Where whoever answers is from then on.
+    Place(Place),
+    /// A majority goes back.
+    Restore,
     Release,
 }
 
@@ -296,6 +393,10 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => (1u64..5_000).prop_map(Event::Late),
         1 => Just(Event::Doubt),
         1 => Just(Event::Reachable),
+        1 => Just(Event::Place(Place::Unasked)),
+        1 => Just(Event::Place(Place::Reached)),
+        1 => Just(Event::Place(Place::Behind(HERE))),
+        1 => Just(Event::Restore),
         1 => Just(Event::Release),
     ];
     proptest::collection::vec(event, 1..60)
@@ -327,8 +428,14 @@ impl Fixture {
                 let renewed = etcd.get_mut(&id).map(|deadline| *deadline = sent + TTL);
                 match renewed {
                     _ if lost => self.fail(),
-                    Some(()) => self.lease.renewed(id, TTL, sent),
+                    Some(()) => self.lease.renewed(id, TTL, self.place, sent),
                     None => self.lease.gone(id),
+                }
+            }
+            Step::Confirm if lost => self.lease.unconfirmed(),
+            Step::Confirm => {
+                if let Some(left) = self.lease.confirmed(self.majority) {
+                    etcd.remove(&left);
                 }
             }
             Step::Revoke { id } => {
@@ -400,6 +507,8 @@ fn never_two_leases_and_never_a_belief_beyond_the_deadline() {
                     }
                 }
                 Event::Reachable => fixture.lease.reachable(now),
+                Event::Place(place) => fixture.place = place,
+                Event::Restore => fixture.majority.revision -= 1,
                 Event::Release => fixture.lease.release(),
             }
             if let Step::WaitUntil(at) = fixture.next() {

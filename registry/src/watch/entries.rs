@@ -42,13 +42,17 @@ pub(super) fn go_on<T>(entries: &Entries<T>, revision: i64, listed: &[Listed<T>]
     })
 }
 
-/// Whether a change can be of the history in which `entries` were there: what that did at the
-/// revision of an entry is what brought the entry.
-pub(super) fn agree<T>(entries: &Entries<T>, change: &Change<T>) -> bool {
+/// Whether a change can be of the history in which `entries` were there at `revision`: what that did at
+/// the revision of an entry is what brought the entry, and what it did to its key after that is news.
+pub(super) fn agree<T>(entries: &Entries<T>, revision: i64, change: &Change<T>) -> bool {
     let known = entries.get(change.key());
     known.is_none_or(|known| match change {
-        _ if known.revision != change.revision() => true,
-        Change::Put(put) => known.is(put.revision, put.fingerprint),
-        Change::Delete { .. } => false,
+        _ if known.revision > change.revision() => true,
+        Change::Put(put) if known.revision == put.revision => {
+            known.is(put.revision, put.fingerprint)
+        }
+        // What cannot be decoded leaves the entry that there was.
+        Change::Put(put) => put.value.is_none() || put.revision > revision,
+        Change::Delete { revision: at, .. } => *at > revision,
     })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::{
     Release, eventually,
@@ -230,6 +231,30 @@ impl Cluster {
             self.launch(member);
         }
         self.healthy().await;
+    }
+
+    /// Stops the only member for as long as it takes to copy its data, and returns the copy.
+    ///
+    /// # Panics
+    ///
+    /// If there are others, or it does not become healthy again, with the end of its log.
+    pub async fn back_up(&mut self) -> TempDir {
+        assert_eq!(self.members(), 1, "others would hold other data");
+        let backup = self.members[0].back_up();
+        self.restart(0).await;
+        backup
+    }
+
+    /// Kills the only member, and starts it with the data of a backup: an earlier revision of the same
+    /// cluster, which nothing else tells apart from a later one.
+    ///
+    /// # Panics
+    ///
+    /// As [`back_up`](Self::back_up).
+    pub async fn restore(&mut self, backup: &TempDir) {
+        assert_eq!(self.members(), 1, "others hold other data");
+        self.members[0].restore(backup.path());
+        self.restart(0).await;
     }
 
     /// Kills a member, takes away what it holds, and has another one take its place, at the same ports:

@@ -1,6 +1,12 @@
 //! One member of an etcd: its process, its ports and its folder.
 
-use std::{fs::File, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use etcd_client::{Client, ConnectOptions};
 use rustix::process::Signal;
@@ -147,6 +153,21 @@ impl Member {
         std::fs::remove_dir_all(self.data()).expect("the data folder can be removed");
     }
 
+    /// Returns a copy of its data. If it runs, it is killed first.
+    pub(crate) fn back_up(&mut self) -> TempDir {
+        self.kill();
+        let backup = tempfile::tempdir().expect("a temporary folder");
+        copy(&self.data(), backup.path()).expect("the data can be copied");
+        backup
+    }
+
+    /// Takes its data away, and puts a copy of a backup there. If it runs, it is killed first.
+    pub(crate) fn restore(&mut self, backup: &Path) {
+        self.wipe();
+        std::fs::create_dir(self.data()).expect("a folder can be made");
+        copy(backup, &self.data()).expect("the backup can be copied");
+    }
+
     /// Waits until it says that it is healthy: it has a leader, and can commit. It accepts
     /// connections earlier.
     pub(crate) async fn health(&mut self) -> Result<(), Failure> {
@@ -203,7 +224,7 @@ impl Member {
     }
 
     /// Asks for `path` once; no answer within a second is an error.
-    pub(crate) async fn ask(&self, path: &str) -> std::io::Result<String> {
+    pub(crate) async fn ask(&self, path: &str) -> io::Result<String> {
         let answer = async {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.client)).await?;
             // Of HTTP 1.0, so that the answer comes in one piece.
@@ -275,6 +296,21 @@ impl Member {
             panic!("{} cannot be started: {error}", binary.path().display())
         })
     }
+}
+
+/// Copies all that is in one folder into another, which is there.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir(&to)?;
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), &to)?;
+        }
+    }
+    Ok(())
 }
 
 /// What clients are set up with: they give up on a call after 2 s, and on a connection that shows no

@@ -25,3 +25,39 @@ fn a_history_that_did_something_else_at_the_revision_of_the_last_event_is_anothe
     same.events(together(Change::Put(put("a", "1", 12))));
     assert!(!same.is_stale());
 }
+
+#[test]
+fn a_history_that_took_away_or_replaced_what_is_there_before_all_of_it_was_known_is_another_one() {
+    // `b` was taken away after the last put.
+    let resumed = || {
+        let mut fixture = Fixture::watching();
+        fixture.events(vec![
+            Change::Put(put("a", "1", 12)),
+            Change::Put(put("b", "1", 13)),
+        ]);
+        fixture.events(vec![Change::Put(put("c", "1", 14))]);
+        fixture.events(vec![delete("b", 18)]);
+        fixture.fail();
+        fixture.pass_the_wait();
+        assert_eq!(fixture.next(), Step::Open { from: 14 });
+        fixture.watch.opened(40, fixture.now);
+        fixture.events(vec![Change::Put(put("c", "1", 14))]);
+        assert!(!fixture.is_stale());
+        fixture
+    };
+    for other in [delete("a", 18), Change::Put(put("a", "2", 16))] {
+        let mut fixture = resumed();
+        fixture.events(vec![other]);
+        assert_eq!(fixture.next(), FIRST_PAGE);
+        assert!(fixture.is_stale());
+    }
+    let undecodable = Put {
+        value: None,
+        ..put("a", "", 16)
+    };
+    for ours in [delete("b", 18), delete("a", 19), Change::Put(undecodable)] {
+        let mut fixture = resumed();
+        fixture.events(vec![ours]);
+        assert!(!fixture.is_stale());
+    }
+}
