@@ -13,6 +13,7 @@ pub(crate) mod kratos;
 pub(crate) mod matrix;
 pub(crate) mod mixed;
 pub(crate) mod peers;
+pub(crate) mod scene;
 pub(crate) mod stand_in;
 
 use std::time::Duration;
@@ -28,7 +29,10 @@ pub(crate) use self::{
 use crate::our_server::OurServer;
 
 /// How long a record outlives a crash.
-const TTL: Duration = Duration::from_secs(3);
+const TTL: Duration = Duration::from_secs(4);
+
+/// How long a server may be called, at most, after its record has gone, on a busy machine too.
+const SOON: Duration = Duration::from_secs(2);
 
 /// How long a call may take that has no other deadline: what the frameworks have unless told otherwise.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -86,6 +86,7 @@ const OF_FLEETS: &[Check<Peers>] = &checks![
     fleet::kratos::a_server_is_called_by_its_services_name_on_both_sides,
     fleet::kratos::inside_tls_a_server_is_who_its_services_name_says,
     fleet::kratos::one_version_is_called_on_both_sides,
+    fleet::kratos::weights_count_on_both_sides,
     fleet::kratos::its_target_is_one_of_ours,
 ];
 

@@ -1,73 +1,11 @@
 //! Servers that come, go and change while they are called.
 
-use std::time::Duration;
-
-use switchboard::{Channel, Publisher};
+use switchboard::Publisher;
 use switchboard_test_support::Signal;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::{Client, Fleet, Framework, Peer, caller::Caller, stand_in::StandIn};
-use crate::{go::LIMIT, our_server::OurServer};
-
-/// How long a server may be called, at most, after its record has gone.
-const SOON: Duration = Duration::from_secs(2);
-
-/// How much later than theirs our client may hear of something, on a busy machine.
-const NOTICEABLY: Duration = Duration::from_secs(1);
-
-/// Two clients that call without end, and two servers that stay: with half of a fleet we do not call on
-/// those that have left it.
-pub(super) struct Scene {
-    staying: [String; 2],
-    _our_server: OurServer,
-    _their_server: Peer,
-    ours: Caller,
-    theirs: Caller,
-}
-
-impl Scene {
-    pub(super) async fn start(fleet: &mut Fleet) -> Self {
-        let staying = [fleet.address(), fleet.address()];
-        Self {
-            _our_server: fleet.our_server(&staying[0]).await,
-            _their_server: fleet.their_server(&staying[1], &[]).await,
-            ours: Caller::start(fleet.our_client().await),
-            theirs: Caller::start(fleet.their_client(&[])),
-            staying,
-        }
-    }
-
-    /// Waits until both clients are answered by each of these servers, from now on.
-    pub(super) async fn reach_all(&mut self, addresses: &[&str]) {
-        self.ours.reach_all(addresses).await;
-        self.theirs.reach_all(addresses).await;
-    }
-
-    /// Sees that both clients call these servers no longer than so long, and ours not noticeably longer
-    /// than theirs, though somebody answers there.
-    pub(super) async fn forget(&mut self, addresses: &[&str], since: Instant, limit: Duration) {
-        // A while longer, in which calls are made that must not go there.
-        sleep_until(since + limit + Duration::from_millis(500)).await;
-        let staying = self.staying.clone();
-        self.reach_all(&[&staying[0], &staying[1]]).await;
-        for address in addresses {
-            let [ours, theirs] = [&self.ours, &self.theirs].map(|caller| caller.last(address));
-            let after = |made: Instant| made.saturating_duration_since(since);
-            let (ours, theirs) = (after(ours), after(theirs));
-            let seen = format!("{address}: called by us {ours:?} later, by them {theirs:?} later");
-            assert!(ours <= limit && theirs <= limit, "{seen}");
-            assert!(ours <= theirs + NOTICEABLY, "{seen}");
-            let mut caller = Client::ours(Channel::balance([*address]).unwrap());
-            caller.reach_all(&[address]).await;
-        }
-    }
-
-    /// Sees that no call of ours has failed.
-    fn nothing_failed(&self) {
-        let failures = self.ours.so_far().failures;
-        assert!(failures.is_empty(), "{failures:#?}");
-    }
-}
+use super::{Fleet, Framework, SOON, scene::Scene, stand_in::StandIn};
+use crate::go::LIMIT;
 
 /// Publishes what serves at an address.
 async fn publish(fleet: &Fleet, address: &str) -> Publisher {
@@ -87,13 +25,14 @@ pub(crate) async fn what_is_paused_is_called_when_it_resumes(mut fleet: Fleet) {
 
     // The others' servers have no pause.
     let theirs_pauses = fleet.framework == Framework::GoZero;
+    let began = Instant::now();
     publisher.pause().await.unwrap();
     let mut paused = vec![&*our_address];
     if theirs_pauses {
         their_server.process.write_line("pause");
         paused.push(&*their_address);
     }
-    scene.forget(&paused, Instant::now(), SOON).await;
+    scene.forget(&paused, began, SOON).await;
 
     publisher.resume().await.unwrap();
     if theirs_pauses {
@@ -108,7 +47,9 @@ pub(crate) async fn who_leaves_is_missed_by_nobody_and_called_when_it_is_back(mu
     let (our_address, their_address) = (fleet.address(), fleet.address());
     let both = [&*our_address, &*their_address];
     let our_server = fleet.our_server(&our_address).await;
-    let mut their_server = fleet.their_server(&their_address, &["-zone", "a"]).await;
+    let mut their_server = fleet
+        .their_server(&their_address, &["-metadata", "zone=a"])
+        .await;
     scene.reach_all(&both).await;
 
     their_server.process.signal(Signal::TERM);
@@ -124,7 +65,9 @@ pub(crate) async fn who_leaves_is_missed_by_nobody_and_called_when_it_is_back(mu
     other.end().await;
 
     let _our_server = fleet.our_server(&our_address).await;
-    let _their_server = fleet.their_server(&their_address, &["-zone", "b"]).await;
+    let _their_server = fleet
+        .their_server(&their_address, &["-metadata", "zone=b"])
+        .await;
     scene.reach_all(&both).await;
     scene.nothing_failed();
     // It says now what it had not said.

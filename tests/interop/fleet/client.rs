@@ -50,7 +50,7 @@ impl Client {
         }
     }
 
-    /// Calls until each of these servers has answered, and nobody else does.
+    /// Calls until each of these servers has answered.
     pub(crate) async fn reach_all(&mut self, addresses: &[&str]) {
         for address in addresses {
             let what = format!("{address} answers");

@@ -1,14 +1,9 @@
 //! Servers that are killed.
 
-use std::time::Duration;
-
 use switchboard_test_support::Greeter;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Fleet, Peer, TTL, changes::Scene, stand_in::StandIn};
-
-/// How long etcd may take to see that a lease is over, and a client to hear of it.
-const SOON: Duration = Duration::from_secs(2);
+use super::{Fleet, Peer, SOON, TTL, scene::Scene, stand_in::StandIn};
 
 /// A server of ours and one of theirs, in processes of their own.
 struct Mortals {

@@ -1,8 +1,11 @@
 //! What is kratos' alone.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use switchboard::{Filter, Publisher, Tls};
+use switchboard::{Filter, Publisher, Tls, WeightedRoundRobin};
 use switchboard_test_support::{Authority, eventually};
 use tokio::{net::TcpListener, time::timeout};
 use tonic::transport::{Identity, ServerTlsConfig};
@@ -95,6 +98,27 @@ pub(crate) async fn one_version_is_called_on_both_sides(peers: Peers) {
     for client in &mut clients {
         client.reach_all(&[&ours, &their_second]).await;
         only(client, &[&ours, &their_second]).await;
+    }
+}
+
+pub(crate) async fn weights_count_on_both_sides(peers: Peers) {
+    let mut fleet = Fleet::start(peers, Framework::Kratos).await;
+    let [ours, theirs] = [fleet.address(), fleet.address()];
+    let _our_server = StandIn::at(&ours).await;
+    let publisher = publish(&fleet, &ours, "v1").await;
+    let instance = fleet.instance(&ours).with_metadata("weight", "10");
+    publisher.update(instance).await.unwrap();
+    let options = ["-metadata", "weight=30"];
+    let _their_server = fleet.their_server(&theirs, &options).await;
+    let channel = fleet.dial().await.policy(WeightedRoundRobin::new());
+    for mut client in [Client::ours(channel), fleet.their_client(&[])] {
+        client.reach_all(&[&ours, &theirs]).await;
+        let mut had = BTreeMap::<_, u32>::new();
+        for _ in 0..80 {
+            let reply = client.greet("you").await.unwrap();
+            *had.entry(reply.served_by).or_default() += 1;
+        }
+        assert_eq!((had[&ours], had[&theirs]), (20, 60));
     }
 }
 

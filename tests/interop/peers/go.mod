@@ -1,6 +1,6 @@
 module switchboard/tests/interop/peers
 
-go 1.26.8
+go 1.24.0
 
 require (
 	github.com/go-kratos/kratos/contrib/registry/etcd/v2 v2.0.0-20260404020628-f149714c1d54

@@ -53,21 +53,17 @@ type greeter struct {
 }
 
 // answer greets, or does what the name asks for: `hang` waits until the call is given up and tells of
-// it; `wait:<milliseconds>` takes so long; `deadline` is told how many milliseconds are left;
-// `authority` what the client believes the server is called.
+// it; `deadline` is told how many milliseconds are left, and `authority` what the client believes that
+// the server is called.
 func (g *greeter) answer(ctx context.Context, name string) (*helloReply, error) {
 	message := "Hello, " + name + "!"
-	order, argument, _ := strings.Cut(name, ":")
-	switch order {
+	switch name {
 	case "hang":
 		begin := time.Now()
 		fmt.Println("began")
 		<-ctx.Done()
 		fmt.Printf("ended: %v after %d ms\n", ctx.Err(), time.Since(begin).Milliseconds())
 		return nil, status.FromContextError(ctx.Err()).Err()
-	case "wait":
-		milliseconds, _ := strconv.Atoi(argument)
-		time.Sleep(time.Duration(milliseconds) * time.Millisecond)
 	case "deadline":
 		message = "none"
 		if deadline, ok := ctx.Deadline(); ok {

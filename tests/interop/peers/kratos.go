@@ -13,6 +13,7 @@ import (
 	"github.com/go-kratos/kratos/v2"
 	"github.com/go-kratos/kratos/v2/selector/filter"
 	kratosgrpc "github.com/go-kratos/kratos/v2/transport/grpc"
+	"github.com/go-kratos/kratos/v2/transport/http"
 	"google.golang.org/grpc"
 )
 
@@ -36,8 +37,9 @@ func serveKratos(s settings) error {
 	options := []kratos.Option{
 		kratos.Name(s.service),
 		kratos.Version(s.version),
-		kratos.Metadata(s.metadata()),
-		kratos.Server(server),
+		kratos.Metadata(s.pairs()),
+		// As most apps of kratos' do, it serves HTTP too, which its record tells beside gRPC.
+		kratos.Server(server, http.NewServer(http.Address("127.0.0.1:0"))),
 		kratos.Registrar(etcd.New(client, ttl)),
 		kratos.AfterStart(func(context.Context) error {
 			fmt.Println("published")

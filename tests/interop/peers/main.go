@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -24,7 +25,8 @@ type settings struct {
 	id      string
 	ttl     int64
 	version string
-	zone    string
+	// One pair, as in zone=b.
+	metadata string
 	// Of kratos alone: a server's own certificate and key, and whom a client trusts.
 	certificate string
 	key         string
@@ -58,7 +60,7 @@ func parse(arguments []string) (s settings) {
 	flags.StringVar(&s.id, "id", "", "of the server; what the framework takes unless set")
 	flags.Int64Var(&s.ttl, "ttl", 10, "of the lease, in seconds")
 	flags.StringVar(&s.version, "version", "", "of the server, or of those to call")
-	flags.StringVar(&s.zone, "zone", "", "of the server, in its metadata")
+	flags.StringVar(&s.metadata, "metadata", "", "of the server, one key=value; go-zero has none")
 	flags.StringVar(&s.certificate, "certificate", "", "for TLS: the server's own")
 	flags.StringVar(&s.key, "key", "", "for TLS: its key")
 	flags.StringVar(&s.ca, "ca", "", "for TLS: whom to trust")
@@ -71,11 +73,11 @@ func (s settings) connect() (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{Endpoints: []string{s.etcd}})
 }
 
-// metadata returns what a server says of itself.
-func (s settings) metadata() map[string]string {
-	metadata := map[string]string{}
-	if s.zone != "" {
-		metadata["zone"] = s.zone
+// pairs returns what a server says of itself.
+func (s settings) pairs() map[string]string {
+	key, value, found := strings.Cut(s.metadata, "=")
+	if !found {
+		return nil
 	}
-	return metadata
+	return map[string]string{key: value}
 }

@@ -67,7 +67,7 @@ func enter(client *clientv3.Client, s settings) (leave func() error, err error) 
 	if s.id != "" {
 		key = s.service + "/" + s.id
 	}
-	endpoint := endpoints.Endpoint{Addr: s.address, Metadata: s.metadata()}
+	endpoint := endpoints.Endpoint{Addr: s.address, Metadata: s.pairs()}
 	leave = func() error { return manager.DeleteEndpoint(ctx, key) }
 	return leave, manager.AddEndpoint(ctx, key, endpoint, clientv3.WithLease(lease.ID))
 }
