@@ -52,17 +52,17 @@ pub(crate) async fn who_leaves_is_missed_by_nobody_and_called_when_it_is_back(mu
         .await;
     scene.reach_all(&both).await;
 
-    their_server.process.signal(Signal::TERM);
     our_server.stop().await;
+    scene.nothing_failed_for_anybody();
+    // They may fail calls of their own clients': not all linger.
+    their_server.process.signal(Signal::TERM);
     their_server.process.wait(LIMIT).await;
     let left = Instant::now();
-    let (one, other) = (
-        StandIn::at(&our_address).await,
-        StandIn::at(&their_address).await,
-    );
+    let at_ours = StandIn::at(&our_address).await;
+    let at_theirs = StandIn::at(&their_address).await;
     scene.forget(&both, left, SOON).await;
-    one.end().await;
-    other.end().await;
+    at_ours.end().await;
+    at_theirs.end().await;
 
     let _our_server = fleet.our_server(&our_address).await;
     let _their_server = fleet
@@ -71,12 +71,8 @@ pub(crate) async fn who_leaves_is_missed_by_nobody_and_called_when_it_is_back(mu
     scene.reach_all(&both).await;
     scene.nothing_failed();
     // It says now what it had not said.
-    let instances = fleet
-        .registry()
-        .await
-        .discover(fleet.service())
-        .await
-        .unwrap();
+    let registry = fleet.registry().await;
+    let instances = registry.discover(fleet.service()).await.unwrap();
     let snapshot = instances.snapshot();
     let mut theirs = snapshot.instances();
     let theirs = theirs.find(|it| it.origins()[0].address().to_string() == their_address);

@@ -43,11 +43,10 @@ pub(crate) async fn who_crashes_is_called_for_what_is_left_of_its_lease(mut flee
     scene.reach_all(&both).await;
 
     let crashed = mortals.crash();
-    let (one, other) = tokio::join!(StandIn::at(both[0]), StandIn::at(both[1]));
+    let _others = [StandIn::at(both[0]).await, StandIn::at(both[1]).await];
     // While a lease lives, nobody can tell that somebody else listens there.
     scene.reach_all(&both).await;
     scene.forget(&both, crashed, TTL + SOON).await;
-    drop((one, other));
 }
 
 pub(crate) async fn who_crashes_and_is_back_is_called_past_the_end_of_its_former_lease(

@@ -1,10 +1,9 @@
 //! Records of all kinds under one prefix.
 
+use etcd_client::GetOptions;
 use switchboard::Layout;
-use switchboard_test_support::eventually;
 
 use super::{Client, Fleet, Framework, Peers, stand_in::StandIn};
-use crate::go::LIMIT;
 
 const SERVICE: &str = "greeter";
 
@@ -33,19 +32,14 @@ pub(crate) async fn all_who_can_be_called_are_found_among_garbage(peers: Peers) 
         addresses.push(address);
     }
     // kratos' server has a prefix of its own: what it put there lies here as well.
-    let record = eventually(LIMIT, "kratos' record is there", async || {
-        let prefix = etcd_client::GetOptions::new().with_prefix();
-        let found = etcd.get("/microservices/greeter/", Some(prefix)).await;
-        found.unwrap().take_kvs().pop().ok_or("none")
-    })
-    .await;
-    etcd.put("greeter/kratos", record.value(), None)
-        .await
-        .unwrap();
+    let prefix = GetOptions::new().with_prefix();
+    let found = etcd.get("/microservices/greeter/", Some(prefix)).await;
+    let record = found.unwrap().take_kvs().remove(0);
+    let put = etcd.put("greeter/kratos", record.value(), None).await;
+    put.unwrap();
     for (id, value) in GARBAGE {
-        etcd.put(format!("greeter/{id}"), value, None)
-            .await
-            .unwrap();
+        let put = etcd.put(format!("greeter/{id}"), value, None).await;
+        put.unwrap();
     }
     // And one of ours, in the layout of host and port.
     let ours = fleet.address();

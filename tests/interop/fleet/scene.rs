@@ -63,4 +63,11 @@ impl Scene {
         let failures = self.ours.so_far().failures;
         assert!(failures.is_empty(), "{failures:#?}");
     }
+
+    /// The same, and that no call of theirs has.
+    pub(super) fn nothing_failed_for_anybody(&self) {
+        self.nothing_failed();
+        let failures = self.theirs.so_far().failures;
+        assert!(failures.is_empty(), "{failures:#?}");
+    }
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/go-kratos/kratos/v2/selector/filter"
 	kratosgrpc "github.com/go-kratos/kratos/v2/transport/grpc"
 	"github.com/go-kratos/kratos/v2/transport/http"
-	"google.golang.org/grpc"
 )
 
 func serveKratos(s settings) error {
@@ -75,8 +74,8 @@ func callKratos(s settings) error {
 		options = append(options, kratosgrpc.WithTLSConfig(&tls.Config{RootCAs: trusted}))
 		dial = kratosgrpc.Dial
 	}
-	var connection *grpc.ClientConn
-	if connection, err = dial(context.Background(), options...); err != nil {
+	connection, err := dial(context.Background(), options...)
+	if err != nil {
 		return err
 	}
 	return call(connection)

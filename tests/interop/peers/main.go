@@ -1,8 +1,11 @@
 // A greeter in the ways of a Go fleet: go-zero's, kratos', and that of etcd's own naming package. Each
 // serves and calls by the framework's own means, with its own defaults.
 //
-//	go run . serve kratos -etcd 127.0.0.1:2379 -address 127.0.0.1:50051    see serve.go
-//	go run . call kratos -etcd 127.0.0.1:2379                              see call.go
+//	go run . serve kratos -etcd 127.0.0.1:2379 -address 127.0.0.1:50051
+//	go run . call kratos -etcd 127.0.0.1:2379
+//
+// A server says `published` when etcd has its record, and what becomes of calls that hang (greeter.go); it
+// stops on SIGTERM as its framework does. A client calls as the lines it reads say (call.go).
 package main
 
 import (
