@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use switchboard::{Advertise, Instance, Registry};
+use switchboard::{Advertise, Instance, Layout, Registry};
 use switchboard_embedded::EmbeddedEtcd;
 use switchboard_proto::{Polite, greeter_server::GreeterServer};
 use tokio::net::TcpListener;
@@ -38,6 +38,9 @@ struct Arguments {
     /// The host, or host:port, that clients dial, where it is not the one to listen on.
     #[arg(long)]
     advertise: Option<Advertise>,
+    /// Whose clients are to find it: kratos, go-zero, etcd-naming or another layout.
+    #[arg(long, default_value_t)]
+    layout: Layout,
     /// How long the record outlives a crash, in seconds.
     #[arg(long, default_value_t = 10)]
     ttl: u64,
@@ -63,7 +66,9 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(&arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
-    let mut registry = Registry::builder(etcd)?.ttl(Duration::from_secs(arguments.ttl));
+    let mut registry = Registry::builder(etcd)?
+        .layout(arguments.layout)
+        .ttl(Duration::from_secs(arguments.ttl));
     if let Some(advertise) = arguments.advertise {
         registry = registry.advertise(advertise);
     }

@@ -20,9 +20,11 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{
     Code, Request, Response, Status, Streaming,
     codec::CompressionEncoding,
+    codegen::http,
     metadata::{KeyAndValueRef, MetadataMap},
-    transport::Server,
+    transport::{Server, ServerTlsConfig},
 };
+use tower::util::MapRequestLayer;
 
 use crate::{go::LIMIT, status};
 
@@ -54,6 +56,20 @@ const QUICK: Drain = Drain {
 impl OurServer {
     pub(crate) async fn start(etcd: &EmbeddedEtcd) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let registry = Registry::builder("etcd:2379").unwrap();
+        let registry = registry.connector(etcd.connector()).connect_lazy().unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let instance = Instance::new("greeter", address).unwrap();
+        Self::serve(listener, vec![(registry, instance)], QUICK, None)
+    }
+
+    /// Serves, and is published in each of these places. Its stop takes the time of `drain`.
+    pub(crate) fn serve(
+        listener: TcpListener,
+        mut places: Vec<(Registry, Instance)>,
+        drain: Drain,
+        tls: Option<ServerTlsConfig>,
+    ) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let (sender, events) = mpsc::unbounded_channel();
         let greeter = GreeterServer::new(Witness {
@@ -66,24 +82,27 @@ impl OurServer {
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(64 << 20);
 
-        let registry = Registry::builder("etcd:2379").unwrap();
-        let registry = registry.connector(etcd.connector()).connect_lazy().unwrap();
-        let instance = Instance::new("greeter", &*address).unwrap();
         // Tiny messages that come faster than they are read, ten thousand of them, would otherwise
         // end the connection with ENHANCE_YOUR_CALM: h2 lets as many wait as fit half the window.
-        let router = Server::builder()
-            .initial_connection_window_size((1 << 31) - 1)
+        let mut server = Server::builder().initial_connection_window_size((1 << 31) - 1);
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let router = server
+            .layer(MapRequestLayer::new(keep_authority))
             .add_service(greeter);
         let (stop, stopped) = oneshot::channel();
-        let serve = registry
-            .serve(instance, router, listener)
-            .drain(QUICK)
-            .with_graceful_shutdown(async {
-                // A sender that is dropped is no signal.
-                if stopped.await.is_err() {
-                    std::future::pending().await
-                }
-            });
+        let (registry, instance) = places.remove(0);
+        let mut serve = registry.serve(instance, router, listener).drain(drain);
+        for (registry, instance) in places {
+            serve = serve.also_published(registry, instance);
+        }
+        let serve = serve.with_graceful_shutdown(async {
+            // A sender that is dropped is no signal.
+            if stopped.await.is_err() {
+                std::future::pending().await
+            }
+        });
         let mut served = JoinSet::new();
         served.spawn(serve.into_future());
         Self {
@@ -108,6 +127,19 @@ impl OurServer {
     }
 }
 
+/// What a client believes that the server is called.
+#[derive(Clone)]
+struct Authority(String);
+
+/// Lets the greeter know it: tonic does not tell.
+fn keep_authority<Body>(mut request: http::Request<Body>) -> http::Request<Body> {
+    let authority = request.uri().authority().map(ToString::to_string);
+    if let Some(authority) = authority {
+        request.extensions_mut().insert(Authority(authority));
+    }
+    request
+}
+
 /// Greets, and does what some names ask for.
 struct Witness {
     polite: Polite,
@@ -123,6 +155,7 @@ impl Greeter for Witness {
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloReply>, Status> {
         let metadata = request.metadata().clone();
+        let authority = request.extensions().get().cloned();
         let name = &*request.get_ref().name;
         let word = |name| metadata.get(name).map_or("none", |it| it.to_str().unwrap());
         let message = match name.split_once(':').unwrap_or((name, "")) {
@@ -138,6 +171,7 @@ impl Greeter for Witness {
             ("fail", _) => return Err(failure(&metadata)),
             ("deadline", _) => milliseconds(word("grpc-timeout")),
             ("compression", _) => word("grpc-encoding").to_owned(),
+            ("authority", _) => authority.map_or_else(String::new, |Authority(it)| it),
             _ => return Ok(echo(&metadata, self.polite.say_hello(request).await?)),
         };
         let served_by = self.polite.address.clone();

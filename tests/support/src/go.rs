@@ -24,6 +24,19 @@ const BUILD: Duration = Duration::from_secs(600);
 ///
 /// If there is, and the program does not build.
 pub async fn build_go(folder: &str) -> Result<PathBuf, &'static str> {
+    build_go_with(folder, &[]).await
+}
+
+/// The same, with these build tags.
+///
+/// # Errors
+///
+/// As [`build_go`].
+///
+/// # Panics
+///
+/// As [`build_go`].
+pub async fn build_go_with(folder: &str, tags: &[&str]) -> Result<PathBuf, &'static str> {
     let mut go = Command::new("go");
     if go
         .arg("version")
@@ -43,7 +56,7 @@ pub async fn build_go(folder: &str) -> Result<PathBuf, &'static str> {
     go.current_dir(workspace().join(folder));
     // Not what a `go.work` above, or somebody's settings, would make of it.
     go.env("GOWORK", "off").env("GOFLAGS", "-mod=readonly");
-    go.args(["build", "-buildvcs=false", "-o"])
+    go.args(["build", "-buildvcs=false", "-tags", &tags.join(","), "-o"])
         .arg(&program)
         .arg(".");
     if let Err(said) = run(&mut go, BUILD).await {

@@ -36,7 +36,7 @@ pub use etcd::Etcd;
 pub use etcdctl::Etcdctl;
 pub use eventually::eventually;
 pub use example::Example;
-pub use go::build_go;
+pub use go::{build_go, build_go_with};
 pub use greeter::Greeter;
 pub use member::EtcdCertificates;
 pub use ports::Ports;
