@@ -125,9 +125,14 @@ impl Etcd {
         self.told.furthest()
     }
 
-    /// Forgets how far etcd was: its history is the one that is at `at`.
-    pub(crate) fn begin_at(&self, at: Position) {
-        self.told.begin(at);
+    /// Returns whether a majority has told of less than etcd had told of before.
+    pub(crate) fn has_gone_back(&self) -> bool {
+        self.told.has_gone_back()
+    }
+
+    /// Forgets how far etcd was: its history is the one that it tells of from now on.
+    pub(crate) fn forget_history(&self) {
+        self.told.forget();
     }
 
     /// Grants a lease of that id; returns the TTL that etcd gave it, and where a majority was that

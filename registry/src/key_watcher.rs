@@ -87,6 +87,7 @@ impl KeyWatcher {
             etcd,
             stream: None,
             has_opened: false,
+            majority: 0,
             watches: BTreeMap::new(),
             wanted: BTreeMap::new(),
             lull: None,
@@ -151,6 +152,8 @@ struct Performer {
     stream: Option<KeyStream>,
     /// Whether etcd has opened a watch over it.
     has_opened: bool,
+    /// Where a majority was, as it was told while the stream was open.
+    majority: i64,
     watches: BTreeMap<i64, Wanted>,
     /// Those that are not open yet.
     wanted: BTreeMap<i64, Wanted>,
@@ -214,7 +217,7 @@ impl Performer {
             match &mut self.stream {
                 Some(stream) => stream.add(id, &wanted.key, wanted.from).await?,
                 None => {
-                    self.has_opened = false;
+                    (self.has_opened, self.majority) = (false, 0);
                     let stream = self.etcd.watch_key(id, &wanted.key, wanted.from);
                     self.stream = Some(stream.await?);
                 }
@@ -290,14 +293,18 @@ impl Performer {
             return Ok(());
         };
         let (key, read_at) = (watch.key.clone(), watch.from - 1);
-        if revision < read_at {
-            let majority = self.etcd.revision(&key).await?;
-            if majority < read_at {
-                let error = EtcdError::gone_back(majority);
-                return self.end(id, error).await;
+        if revision.max(self.majority) < read_at {
+            match self.etcd.revision(&key).await {
+                Ok(majority) => self.majority = majority,
+                Err(error) => return self.end(id, error).await,
+            }
+            if self.majority < read_at {
+                return self.end(id, EtcdError::gone_back(self.majority)).await;
             }
         }
-        let _ = watch.news.send(Ok(Message::Opened { revision }));
+        if let Some(watch) = self.watches.get(&id) {
+            let _ = watch.news.send(Ok(Message::Opened { revision }));
+        }
         Ok(())
     }
 

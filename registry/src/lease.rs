@@ -6,7 +6,7 @@
 //! Held, Expired       renewed                          -> Held
 //! Held                the deadline passes              -> Expired
 //! Held, Expired       gone: etcd has no such lease     -> Absent
-//! Held                etcd's history has gone back     -> Absent
+//! Held                etcd has gone back to a backup    -> Absent
 //! any with a lease    released                         -> Releasing
 //! Absent              released                         -> Released
 //! Releasing           revoked                          -> Released
@@ -61,6 +61,8 @@ pub(crate) struct Lease {
     former: Former,
     /// What etcd had told of, where it may be before that now.
     ahead: Option<Position>,
+    /// Whether the last renewal was sent to be told that.
+    is_asked: bool,
     /// Failures in a row, and until when the last one keeps us waiting.
     failures: u32,
     not_before: Option<Instant>,
@@ -104,8 +106,8 @@ pub(crate) enum Step {
 /// Where in its history a member of etcd was when it answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// It was not asked. It is, with one renewal more, at once.
-    Unasked,
+    /// The answer does not say: the first one of a stream.
+    Untold,
     /// As far as etcd had told of before, or further.
     Reached,
     /// Before that: it lags, or etcd has gone back.
@@ -132,6 +134,7 @@ impl Lease {
             state: State::Absent { asked: None },
             former: Former::default(),
             ahead: None,
+            is_asked: false,
             failures: 0,
             not_before: None,
         }
@@ -228,10 +231,15 @@ impl Lease {
         }
         self.hold(id, ttl, sent);
         match place {
-            Place::Unasked => self.renew_at(sent),
-            Place::Reached => {}
+            // Once: where streams open and say nothing more, renewals go on as they would.
+            Place::Untold if !self.is_asked => {
+                self.is_asked = true;
+                return self.renew_at(sent);
+            }
+            Place::Untold | Place::Reached => {}
             Place::Behind(ahead) => self.ahead = Some(ahead),
         }
+        self.is_asked = false;
     }
 
     /// A majority is at `at`. Returns the lease that is left to its end, if etcd has gone back.

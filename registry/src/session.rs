@@ -139,9 +139,11 @@ impl Keeper {
     async fn grant(&mut self, id: LeaseId, ttl: Duration) {
         let sent = clock::now();
         match self.etcd.grant(id, ttl).await {
-            Ok((granted, at)) => {
-                // A majority has agreed to it, whatever there was before.
-                at.inspect(|at| self.etcd.begin_at(*at));
+            Ok((granted, _)) => {
+                // It is of the history that there is.
+                if self.etcd.has_gone_back() {
+                    self.etcd.forget_history();
+                }
                 self.lease.granted(id, granted, sent);
                 self.succeed(id, granted);
                 tracing::debug!(name: "lease_granted", lease = id, ttl = granted.as_secs(), "lease granted");
@@ -159,6 +161,10 @@ impl Keeper {
         self.lease.pass(clock::now());
         self.report();
         match renewed {
+            Ok(Some(_)) if self.etcd.has_gone_back() => {
+                self.lease.gone(id);
+                self.lose(LeaseLost::Restored(id));
+            }
             Ok(Some((ttl, place))) => {
                 self.lease.renewed(id, ttl, place, sent);
                 self.succeed(id, ttl);
@@ -196,7 +202,7 @@ impl Keeper {
                 let stream = self.stream.insert(stream);
                 match self.granted {
                     // On a slow way there may be no time for a second answer, which would tell no other TTL.
-                    Some((granted, ttl)) if granted == id => Ok(Some((ttl, Place::Unasked))),
+                    Some((granted, ttl)) if granted == id => Ok(Some((ttl, Place::Untold))),
                     _ => Ok(stream.renew().await?.map(placed)),
                 }
             }
@@ -214,7 +220,6 @@ impl Keeper {
         match etcd::within(limit, granted).await {
             Ok((_, Some(at))) => {
                 if let Some(left) = self.lease.confirmed(at) {
-                    self.etcd.begin_at(at);
                     self.lose(LeaseLost::Restored(left));
                 }
             }
@@ -235,6 +240,7 @@ impl Keeper {
 
     fn lose(&mut self, lost: LeaseLost) {
         self.stream = None;
+        self.etcd.forget_history();
         let (LeaseLost::Gone(lease) | LeaseLost::Restored(lease)) = lost;
         tracing::warn!(name: "lease_lost", lease, cause = %lost, "lease lost");
         self.trouble = Some(Trouble::Passing(Arc::new(lost)));

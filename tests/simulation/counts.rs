@@ -53,6 +53,11 @@ impl Counts {
         }
     }
 
+    /// Returns how often this happened.
+    pub(crate) fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
+    }
+
     /// Returns the faults that never came.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let never = |fault: &&str| !self.0.contains_key(fault);
@@ -64,7 +69,7 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "faults")?;
         for fault in FAULTS {
-            let times = self.0.get(fault).copied().unwrap_or(0);
+            let times = self.of(fault);
             writeln!(f, "  {times:>9} {fault}")?;
         }
         writeln!(f, "beside")?;

@@ -55,7 +55,7 @@ use std::{
 };
 
 use counts::{Counts, PrintedAtLast};
-use run::{Outcome, run};
+use run::{Outcome, RESTORED, run};
 use script::Script;
 
 /// Seeds that have found something since the script last changed: with it, seeds mean other runs.
@@ -172,8 +172,13 @@ fn whatever_happens_in_whatever_order_all_is_as_it_should_in_the_end() {
 /// it does.
 #[test]
 fn where_a_backup_was_restored_all_is_as_it_should_in_the_end() {
-    let run = |seed, is_shown| run(seed, Script::with_restore(seed), is_shown, None);
+    static COUNTS: Mutex<Counts> = Mutex::new(Counts::new());
+    let run = |seed, is_shown| run(seed, Script::with_restore(seed), is_shown, Some(&COUNTS));
     survive(run, &[], RESTORED_SEEDS, "backup_was_restored");
+    if variable("SWITCHBOARD_SEED").is_none() && variable("SWITCHBOARD_SEEDS").is_none() {
+        let restored = COUNTS.lock().unwrap().of(RESTORED);
+        assert!(restored > RESTORED_SEEDS * 3 / 4, "{restored}");
+    }
 }
 
 #[test]

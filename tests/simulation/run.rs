@@ -38,6 +38,9 @@ const STABLE: Duration = Duration::from_secs(3);
 /// How long all may take to end: a TTL, the requests that were begun meanwhile, and a server's drain.
 const ENDED: Duration = Duration::from_secs(30);
 
+/// What a restore is counted as.
+pub(crate) const RESTORED: &str = "etcd restored from a backup";
+
 /// How late it may be known that a record came or went, or that a server has ended.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
@@ -354,7 +357,7 @@ impl Play {
         } = &mut *state;
         auditor.restored(etcd, health, now);
         ledger.wiped();
-        counts.add("etcd restored from a backup", 1);
+        counts.add(RESTORED, 1);
     }
 
     /// Ends one of the leases that hold records. Returns whether there was one.

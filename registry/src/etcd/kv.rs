@@ -1,5 +1,7 @@
 //! Requests that read and write keys.
 
+use std::future::Future;
+
 use etcd_client::{
     Compare, CompareOp, GetOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
@@ -99,7 +101,7 @@ impl Etcd {
         let page = self.request(&self.kv, LIST_TIMEOUT, |mut client| async move {
             client.get(from.as_slice(), Some(options.clone())).await
         });
-        Ok(self.noted(page.await?))
+        self.noted(page).await
     }
 
     /// Reads the current revision from a majority. It is asked by way of a key that the user may
@@ -110,7 +112,7 @@ impl Etcd {
             let options = GetOptions::new().with_count_only();
             client.get(key, Some(options)).await
         });
-        Ok(self.noted(read.await?).revision)
+        Ok(self.noted(read).await?.revision)
     }
 
     /// Reads what a key held at `revision`; 0 stands for the current one.
@@ -127,7 +129,7 @@ impl Etcd {
                 .get(selection.start(), Some(selection.options()))
                 .await
         });
-        Ok(self.noted(read.await?))
+        self.noted(read).await
     }
 
     /// Does what a transaction asks for.
@@ -140,15 +142,21 @@ impl Etcd {
         let done = self.request(&self.kv, REQUEST_TIMEOUT, |mut client| async move {
             client.txn(txn.clone()).await
         });
+        let seen = self.told.furthest();
         let done = done.await?;
-        self.told.note(done.header());
+        self.told.note_agreed(seen, done.header());
         Ok(done)
     }
 
-    /// Notes where in its history etcd was when it answered.
-    fn noted(&self, response: GetResponse) -> KeyPage {
-        self.told.note(response.header());
-        response.into()
+    /// Sends a read that a majority agrees on, and notes where in its history etcd was then.
+    async fn noted(
+        &self,
+        read: impl Future<Output = Result<GetResponse, EtcdError>>,
+    ) -> Result<KeyPage, EtcdError> {
+        let seen = self.told.furthest();
+        let response = read.await?;
+        self.told.note_agreed(seen, response.header());
+        Ok(response.into())
     }
 }
 

@@ -12,8 +12,13 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// Returns whether this is another cluster than the one that was at `seen`, or that one at an earlier revision.
+    pub(crate) fn is_another_or_earlier(self, seen: Self) -> bool {
+        self.cluster != seen.cluster || self.revision < seen.revision
+    }
+
     /// Returns whether a history that was at `seen` has not come to this: it lags there, or has gone back.
     pub(crate) fn is_before(self, seen: Self) -> bool {
-        self.cluster != seen.cluster || self.term < seen.term || self.revision < seen.revision
+        self.is_another_or_earlier(seen) || self.term < seen.term
     }
 }

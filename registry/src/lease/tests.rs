@@ -240,10 +240,15 @@ fn where_no_majority_tells_where_it_is_the_next_renewal_asks_again() {
 fn a_renewal_that_does_not_tell_where_etcd_is_counts_and_is_sent_once_more() {
     let (mut fixture, id) = Fixture::held();
     fixture.pass(3);
-    fixture.renew(id, Place::Unasked);
+    fixture.renew(id, Place::Untold);
     let until = fixture.now + TTL;
     assert_eq!(fixture.lease.standing(), Standing::Held { id, until });
     assert_eq!(fixture.next(), Step::Renew { id });
+    fixture.renew(id, Place::Untold);
+    assert!(
+        matches!(fixture.next(), Step::WaitUntil(_)),
+        "who never says is not asked in a hurry"
+    );
 }
 
 #[test]
@@ -393,7 +398,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => (1u64..5_000).prop_map(Event::Late),
         1 => Just(Event::Doubt),
         1 => Just(Event::Reachable),
-        1 => Just(Event::Place(Place::Unasked)),
+        1 => Just(Event::Place(Place::Untold)),
         1 => Just(Event::Place(Place::Reached)),
         1 => Just(Event::Place(Place::Behind(HERE))),
         1 => Just(Event::Restore),
