@@ -75,13 +75,16 @@ async fn c57_what_vanishes_is_disconnected_and_what_is_new_connected_though_nobo
     let network = switchboard_embedded::Network::new();
     let [mut first, mut second] = ["a:1", "b:1"].map(|it| network.listen(it).unwrap());
     let (said, source) = source();
-    let channel = Channel::builder(source).connector(network.connector("channel"));
-    let _channel = channel.connect_lazy().unwrap();
+    let builder = Channel::builder(source).connector(network.connector("channel"));
+    let channel = builder.connect_lazy().unwrap();
     said.snapshot(&["a:1"]);
     let mut old = within(SOON, Wire::accept(&mut first, &[])).await;
+    until_ready(&channel, &["a:1"]).await;
+    let start = Instant::now();
     said.snapshot(&["b:1"]);
     let _new = within(SOON, Wire::accept(&mut second, &[])).await;
     within(SOON, async { while old.next().await.is_some() {} }).await;
+    assert_took(start, 40 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
