@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::*;
+use support::{wire::Wire, *};
 use switchboard_resolver::{Channel, Condition, Endpoint, ReservePolicy, ReserveUse, Update};
 use tokio::time::{Instant, sleep};
 
@@ -68,6 +68,23 @@ async fn c57_three_of_four_that_vanish_at_once_serve_on_until_the_source_was_rig
     for address in &FOUR {
         assert_eq!(network.dials(address).len(), 1, "{address}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c57_what_vanishes_is_disconnected_and_what_is_new_connected_though_nobody_calls() {
+    let network = switchboard_embedded::Network::new();
+    let [mut first, mut second] = ["a:1", "b:1"].map(|it| network.listen(it).unwrap());
+    let (said, source) = source();
+    let builder = Channel::builder(source).connector(network.connector("channel"));
+    let channel = builder.connect_lazy().unwrap();
+    said.snapshot(&["a:1"]);
+    let mut old = within(SOON, Wire::accept(&mut first, &[])).await;
+    until_ready(&channel, &["a:1"]).await;
+    let start = Instant::now();
+    said.snapshot(&["b:1"]);
+    let _new = within(SOON, Wire::accept(&mut second, &[])).await;
+    within(SOON, async { while old.next().await.is_some() {} }).await;
+    assert_took(start, 40 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
