@@ -1,6 +1,7 @@
 //! etcdctl, command by command.
 
 mod coordination;
+mod guides;
 mod keys;
 mod leases;
 mod members;
@@ -29,7 +30,7 @@ macro_rules! checks {
     };
 }
 
-const CHECKS: [Check; 19] = checks![
+const CHECKS: [Check; 21] = checks![
     keys::what_is_put_is_got,
     keys::a_range_is_sorted_limited_and_counted,
     keys::old_revisions_are_read_until_they_are_compacted,
@@ -49,6 +50,8 @@ const CHECKS: [Check; 19] = checks![
     coordination::a_leader_is_followed_by_the_next,
     members::the_server_is_healthy,
     members::the_one_member_leads,
+    guides::a_server_in_a_go_zero_fleet_has_the_key_that_is_shown,
+    guides::a_server_in_a_kratos_fleet_has_the_key_that_is_shown,
 ];
 
 const RESTARTS: [Check; 3] = [
