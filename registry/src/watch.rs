@@ -97,6 +97,8 @@ pub(crate) struct Watch<T> {
     entries: Entries<T>,
     /// Of the last list or event that `entries` holds; 0 before the first list of a history.
     revision: i64,
+    /// Of the last list.
+    listed: i64,
     carried: Carried<T>,
     changed: bool,
     freshness: Freshness,
@@ -136,6 +138,7 @@ impl<T> Watch<T> {
             resumption: Resumption::WithWhatIsThere,
             entries: BTreeMap::new(),
             revision: 0,
+            listed: 0,
             carried: Carried::nothing(),
             changed: false,
             freshness: Freshness::Unread { cause: None },
@@ -249,7 +252,7 @@ impl<T> Watch<T> {
             // In one of another history nothing may be there that is not known; nor what is.
             is_known = revision == self.revision && pages.len() == self.entries.len();
             self.replace(pages);
-            self.revision = revision;
+            (self.revision, self.listed) = (revision, revision);
             self.begin = self.resumption.begin(revision);
             self.resumption.seen(|| newest(&self.entries));
             self.changed = true;
@@ -292,7 +295,7 @@ impl<T> Watch<T> {
             if !is_there
                 || !changes
                     .iter()
-                    .all(|it| agree(&self.entries, self.revision, it))
+                    .all(|it| agree(&self.entries, self.listed..=self.revision, it))
             {
                 self.begin_again(now);
                 return false;

@@ -1,6 +1,6 @@
 //! What a range held, and what that tells of the history it is of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use super::{Change, Fingerprint, anchor::Anchor, state::Listed};
 
@@ -42,17 +42,23 @@ pub(super) fn go_on<T>(entries: &Entries<T>, revision: i64, listed: &[Listed<T>]
     })
 }
 
-/// Whether a change can be of the history in which `entries` were there at `revision`: what that did at
-/// the revision of an entry is what brought the entry, and what it did to its key after that is news.
-pub(super) fn agree<T>(entries: &Entries<T>, revision: i64, change: &Change<T>) -> bool {
+/// Whether a change can be of the history in which `entries` were listed and then followed, from the one
+/// of these revisions to the other: what it did at the revision of an entry is what brought the entry, and
+/// what it did to its key after that is news.
+pub(super) fn agree<T>(
+    entries: &Entries<T>,
+    followed: RangeInclusive<i64>,
+    change: &Change<T>,
+) -> bool {
     let known = entries.get(change.key());
     known.is_none_or(|known| match change {
         _ if known.revision > change.revision() => true,
+        // A list leaves an entry where its key cannot be decoded any more, whatever befell that meanwhile.
+        _ if known.revision < change.revision() && change.revision() <= *followed.start() => true,
         Change::Put(put) if known.revision == put.revision => {
             known.is(put.revision, put.fingerprint)
         }
-        // What cannot be decoded leaves the entry that there was.
-        Change::Put(put) => put.value.is_none() || put.revision > revision,
-        Change::Delete { revision: at, .. } => *at > revision,
+        Change::Put(put) => put.value.is_none() || put.revision > *followed.end(),
+        Change::Delete { revision, .. } => revision > followed.end(),
     })
 }

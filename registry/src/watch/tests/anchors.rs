@@ -61,3 +61,33 @@ fn a_history_that_took_away_or_replaced_what_is_there_before_all_of_it_was_known
         assert!(!fixture.is_stale());
     }
 }
+
+#[test]
+fn what_befell_a_key_before_a_list_in_which_it_cannot_be_decoded_is_no_other_history() {
+    let mut fixture = Fixture::watching();
+    fixture.events(vec![Change::Put(put("b", "1", 12))]);
+    fixture.too_large();
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), FIRST_PAGE);
+    // `a` was deleted at 14, and is no text since 15.
+    let undecodable = || Put {
+        value: None,
+        ..put("a", "", 15)
+    };
+    fixture.page(20, vec![undecodable(), put("b", "1", 12)], false);
+    assert_eq!(fixture.next(), Step::Open { from: 20 });
+    fixture.watch.opened(20, fixture.now);
+    fixture.fail();
+    fixture.pass_the_wait();
+    assert_eq!(fixture.next(), Step::Open { from: 12 });
+    fixture.watch.opened(20, fixture.now);
+    for change in [
+        Change::Put(put("b", "1", 12)),
+        delete("a", 14),
+        Change::Put(undecodable()),
+    ] {
+        fixture.events(vec![change]);
+        assert!(!fixture.is_stale());
+    }
+    assert_eq!(fixture.list(), [("a", "1"), ("b", "1")]);
+}
