@@ -87,7 +87,12 @@ fn of(name: &str, release: Release, fault: &'static Fault, report: &Report) -> T
 
 async fn befall(mut scene: Scene, fault: &'static Fault, report: &Report) {
     let version = scene.cluster.version();
+    let leases = scene.fleet.leases();
     let seen = (fault.befall)(&mut scene).await;
+    if fault.members > 1 && fault.lists == Lists::Whole {
+        // A member that lags is not taken for an etcd that was restored.
+        assert_eq!(scene.fleet.leases(), leases, "a lease was left");
+    }
     let outcome = scene.end().await;
     let calls = outcome.calls;
     report.note(fault, version, seen, calls.made);
