@@ -3,6 +3,8 @@
 //! Each test runs on both, against a server of its own: that the real one passes shows that the
 //! test is right. Where a client cannot be had, its tests are listed as ignored, with the reason.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it cannot go on")]
+
 mod etcdctl;
 mod go;
 mod server;
