@@ -167,10 +167,12 @@ async fn a_server_that_must_be_published_must_be_in_all_its_places() {
     let server = serve(registry.connector(etcd.connector()), router);
     let instance = server.instance.clone();
     let limit = Duration::from_secs(5);
-    let served = server
+    let server = server
         .also_published(nowhere().connect_lazy().unwrap(), instance)
-        .require_published(limit)
-        .await;
-    assert!(matches!(served, Err(ServeError::NotPublished(it)) if it == limit));
+        .require_published(limit);
+    // One that is content serves without end.
+    let served = tokio::time::timeout(2 * limit, server.into_future()).await;
+    let error = served.expect("it gives up").unwrap_err();
+    assert!(matches!(error, ServeError::NotPublished(it) if it == limit));
     assert_eq!(etcd.keys(), []);
 }
