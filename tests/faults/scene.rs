@@ -146,7 +146,8 @@ impl Scene {
             let is_published =
                 |it: &PublicationStatus| matches!(it, PublicationStatus::Published { .. });
             let published = timeout(PATIENCE, status.wait_for(is_published)).await;
-            published.expect("in time").expect("its publisher lives");
+            let is_published = published.is_ok_and(|it| it.is_ok());
+            assert!(is_published, "not in time: {:?}", *status.borrow());
             eventually(PATIENCE, "all records stand", async || {
                 fleet.stands(&mut operator).await
             })
@@ -154,7 +155,8 @@ impl Scene {
             since.elapsed()
         };
         let seeing = async {
-            self.discoverer.sees(PATIENCE, &address, true).await;
+            // Where it cannot be published, its publisher is to say why.
+            self.discoverer.sees(2 * PATIENCE, &address, true).await;
             since.elapsed()
         };
         let (publishers, discoverers) = tokio::join!(publishing, seeing);
