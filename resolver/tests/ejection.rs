@@ -4,126 +4,24 @@
 
 mod support;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use support::*;
-use switchboard_proto::{
-    HelloReply, HelloRequest, HellosRequest,
-    greeter_server::{Greeter, GreeterServer},
+use support::{
+    tuned::{Tuned, balanced},
+    *,
 };
 use switchboard_resolver::{Backoff, Breaker, Channel, Condition, Ejection, ReserveUse};
 use tokio::{
-    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep},
 };
-use tokio_stream::Empty;
-use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+use tonic::Code;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A greeter that answers with a status that can be set.
-#[derive(Clone)]
-struct Moody {
-    address: String,
-    code: Arc<AtomicI32>,
-    calls: Arc<AtomicUsize>,
-    /// What calls wait for, each for one of its own.
-    turns: Arc<Semaphore>,
-}
-
-impl Moody {
-    fn serve(network: &Network, address: &str) -> Self {
-        let moody = Self {
-            address: address.to_owned(),
-            code: Arc::default(),
-            calls: Arc::default(),
-            turns: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
-        };
-        network.serve_as(address, GreeterServer::new(moody.clone()));
-        moody
-    }
-
-    fn answer(&self, code: Code) {
-        self.code.store(code as i32, SeqCst);
-    }
-
-    /// Returns how many calls came since this was asked last.
-    fn calls(&self) -> usize {
-        self.calls.swap(0, SeqCst)
-    }
-
-    /// Lets no call end from now on.
-    fn hold(&self) {
-        self.turns.forget_permits(Semaphore::MAX_PERMITS);
-    }
-
-    fn release(&self) {
-        self.turns.add_permits(1_000);
-    }
-}
-
-#[async_trait]
-impl Greeter for Moody {
-    type SayHellosStream = Empty<Result<HelloReply, Status>>;
-    type ChatStream = Empty<Result<HelloReply, Status>>;
-
-    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        self.calls.fetch_add(1, SeqCst);
-        self.turns.acquire().await.unwrap().forget();
-        match Code::from(self.code.load(SeqCst)) {
-            Code::Ok => Ok(Response::new(HelloReply {
-                served_by: self.address.clone(),
-                ..HelloReply::default()
-            })),
-            code => Err(Status::new(code, "moody")),
-        }
-    }
-
-    async fn say_hellos(
-        &self,
-        _: Request<HellosRequest>,
-    ) -> Result<Response<Self::SayHellosStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn greet_all(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<HelloReply>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn chat(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Self::ChatStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-}
-
-/// Moody servers, and a channel over them that ejects.
-async fn moody<const N: usize>(ejection: Ejection) -> (Network, [Moody; N], Channel) {
-    let network = Network::new();
-    let addresses: Vec<String> = (0..N).map(|it| format!("s{it}:1")).collect();
-    let servers: Vec<_> = addresses
-        .iter()
-        .map(|it| Moody::serve(&network, it))
-        .collect();
-    let servers = servers.try_into().ok().unwrap();
-    let builder = Channel::balance(addresses.iter().map(String::as_str)).unwrap();
-    let builder = builder.connector(network.connector()).ejection(ejection);
-    let channel = builder.connect_lazy().unwrap();
-    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    until_ready(&channel, &addresses).await;
-    (network, servers, channel)
+/// Servers `s0:1` and so on, and a channel over them that ejects.
+async fn ejecting<const N: usize>(ejection: Ejection) -> (Network, [Tuned; N], Channel) {
+    balanced(|builder| builder.ejection(ejection)).await
 }
 
 /// Makes as many calls, and counts how they ended.
@@ -142,9 +40,9 @@ async fn until_ejected(channel: &Channel, address: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn c48_five_failures_in_a_row_eject_one_of_four_and_one_probe_readmits_it() {
-    let (_network, servers, channel) = moody::<4>(Ejection::default()).await;
+    let (_network, servers, channel) = ejecting::<4>(Ejection::default()).await;
     let logged = Logged::start();
-    servers[1].answer(Code::Internal);
+    servers[1].answers(Code::Internal);
     // The fifth is at the end of five rounds.
     let codes_before = codes(&channel, 16).await;
     assert_eq!(codes_before[&Code::Internal], 4);
@@ -161,7 +59,7 @@ async fn c48_five_failures_in_a_row_eject_one_of_four_and_one_probe_readmits_it(
     }
     assert_eq!(codes(&channel, 30).await, [(Code::Ok, 30)].into());
     // The others share its calls evenly.
-    assert_eq!(servers.each_ref().map(Moody::calls), [10, 0, 10, 10]);
+    assert_eq!(servers.each_ref().map(Tuned::calls), [10, 0, 10, 10]);
 
     // One call on trial, which fails: out again, for longer.
     let probed = async {
@@ -177,7 +75,7 @@ async fn c48_five_failures_in_a_row_eject_one_of_four_and_one_probe_readmits_it(
     assert_eq!(logged.names(), ["WARN endpoint_ejected"]);
 
     // And one that succeeds: it is back.
-    servers[1].answer(Code::Ok);
+    servers[1].answers(Code::Ok);
     let back = async {
         while condition_of(&channel.state(), "s1:1") != Some(Condition::Ready) {
             sleep(SECOND / 10).await;
@@ -196,11 +94,11 @@ async fn c48_five_failures_in_a_row_eject_one_of_four_and_one_probe_readmits_it(
 
 #[tokio::test(start_paused = true)]
 async fn c48_there_is_never_more_than_one_probe_and_one_that_is_given_up_is_made_again() {
-    let (_network, servers, channel) = moody::<3>(Ejection::default()).await;
-    servers[0].answer(Code::Unavailable);
+    let (_network, servers, channel) = ejecting::<3>(Ejection::default()).await;
+    servers[0].answers(Code::Unavailable);
     codes(&channel, 15).await;
     until_ejected(&channel, "s0:1").await;
-    servers[0].answer(Code::Ok);
+    servers[0].answers(Code::Ok);
     servers[0].hold();
     servers[0].calls();
     // Longer than it is ejected for.
@@ -223,7 +121,7 @@ async fn c48_there_is_never_more_than_one_probe_and_one_that_is_given_up_is_made
     assert_eq!(servers[0].calls(), 0);
     // Its caller gives it up; the next one that comes is the probe.
     calls.shutdown().await;
-    servers[0].release();
+    servers[0].release(1_000);
     let addresses = shares(&channel, 30).await;
     assert!(addresses.contains_key("s0:1"), "{addresses:?}");
     until_it_is(&channel, "s0:1", Condition::Ready).await;
@@ -231,11 +129,11 @@ async fn c48_there_is_never_more_than_one_probe_and_one_that_is_given_up_is_made
 
 #[tokio::test(start_paused = true)]
 async fn c48_a_probe_that_never_ends_does_not_keep_the_next_one_away() {
-    let (_network, servers, channel) = moody::<3>(Ejection::default()).await;
-    servers[0].answer(Code::Unavailable);
+    let (_network, servers, channel) = ejecting::<3>(Ejection::default()).await;
+    servers[0].answers(Code::Unavailable);
     codes(&channel, 15).await;
     until_ejected(&channel, "s0:1").await;
-    servers[0].answer(Code::Ok);
+    servers[0].answers(Code::Ok);
     servers[0].hold();
     servers[0].calls();
     let start = Instant::now();
@@ -258,7 +156,7 @@ async fn c48_a_probe_that_never_ends_does_not_keep_the_next_one_away() {
         assert!(pair[1] - pair[0] >= 29 * SECOND, "{probed:?}");
     }
     // Whichever ends first decides.
-    servers[0].release();
+    servers[0].release(1_000);
     until_it_is(&channel, "s0:1", Condition::Ready).await;
     for ended in within(SOON, calls.join_all()).await {
         ended.unwrap();
@@ -269,8 +167,8 @@ async fn c48_a_probe_that_never_ends_does_not_keep_the_next_one_away() {
 #[tokio::test(start_paused = true)]
 async fn c57_the_reserve_is_called_when_those_that_are_listed_are_ejected() {
     let network = Network::new();
-    let servers = ["s0:1", "s1:1", "s2:1", "s3:1"].map(|it| Moody::serve(&network, it));
-    let addresses = servers.each_ref().map(|it| it.address.as_str());
+    let servers = ["s0:1", "s1:1", "s2:1", "s3:1"].map(|it| Tuned::serve(&network, it));
+    let addresses = servers.each_ref().map(|it| it.address());
     let (said, source) = source();
     let builder = builder(&network, source).ejection(Ejection::default());
     let channel = builder.connect_lazy().unwrap();
@@ -279,7 +177,9 @@ async fn c57_the_reserve_is_called_when_those_that_are_listed_are_ejected() {
     said.snapshot(&addresses[..2]);
     until_ready(&channel, &addresses[..2]).await;
     assert_eq!(channel.state().reserve, ReserveUse::Unused);
-    servers[..2].iter().for_each(|it| it.answer(Code::Internal));
+    servers[..2]
+        .iter()
+        .for_each(|it| it.answers(Code::Internal));
     // Once one of them is, the reserve has a part of the calls.
     codes(&channel, 30).await;
     until_ejected(&channel, "s0:1").await;
@@ -290,7 +190,7 @@ async fn c57_the_reserve_is_called_when_those_that_are_listed_are_ejected() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_endpoint_was_ejected_for_is_told_until_it_fails_otherwise() {
-    let (network, servers, channel) = moody::<2>(Ejection::default()).await;
+    let (network, servers, channel) = ejecting::<2>(Ejection::default()).await;
     let logged = Logged::start();
     servers[0].hold();
     // One stays in flight, so that the server's silence matters.
@@ -320,7 +220,7 @@ async fn what_an_endpoint_was_ejected_for_is_told_until_it_fails_otherwise() {
 
 #[tokio::test(start_paused = true)]
 async fn c48_answers_that_are_the_caller_s_own_fault_eject_nobody() {
-    let (_network, servers, channel) = moody::<2>(Ejection::default()).await;
+    let (_network, servers, channel) = ejecting::<2>(Ejection::default()).await;
     for code in [
         Code::NotFound,
         Code::InvalidArgument,
@@ -331,7 +231,7 @@ async fn c48_answers_that_are_the_caller_s_own_fault_eject_nobody() {
         Code::ResourceExhausted,
         Code::Cancelled,
     ] {
-        servers[0].answer(code);
+        servers[0].answers(code);
         codes(&channel, 40).await;
         sleep(SECOND).await;
         assert_eq!(servers[0].calls(), 20, "{code}");
@@ -341,7 +241,7 @@ async fn c48_answers_that_are_the_caller_s_own_fault_eject_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn c48_calls_that_meet_their_deadline_or_are_given_up_count_as_what_they_are() {
-    let (_network, servers, channel) = moody::<2>(Ejection::default()).await;
+    let (_network, servers, channel) = ejecting::<2>(Ejection::default()).await;
     servers[0].hold();
     // Given up by their callers: nothing is said of the server.
     for _ in 0..40 {
@@ -359,14 +259,14 @@ async fn c48_calls_that_meet_their_deadline_or_are_given_up_count_as_what_they_a
 
 #[tokio::test(start_paused = true)]
 async fn c49_if_all_are_ejected_a_bad_one_is_used_rather_than_none() {
-    let (_network, servers, channel) = moody::<2>(Ejection::default()).await;
-    servers.iter().for_each(|it| it.answer(Code::Internal));
+    let (_network, servers, channel) = ejecting::<2>(Ejection::default()).await;
+    servers.iter().for_each(|it| it.answers(Code::Internal));
     codes(&channel, 10).await;
     until_ejected(&channel, "s0:1").await;
     until_ejected(&channel, "s1:1").await;
     assert_eq!(codes(&channel, 20).await, [(Code::Internal, 20)].into());
     // One answers again: its first good answer readmits it, and it has all calls.
-    servers[1].answer(Code::Ok);
+    servers[1].answers(Code::Ok);
     codes(&channel, 4).await;
     until_it_is(&channel, "s1:1", Condition::Ready).await;
     servers[0].calls();
@@ -377,12 +277,12 @@ async fn c49_if_all_are_ejected_a_bad_one_is_used_rather_than_none() {
 #[tokio::test(start_paused = true)]
 async fn c47_one_bad_of_six_with_volume_is_ejected_and_back_after_its_time() {
     // What fails half of its calls has no long rows.
-    let (_network, servers, channel) = moody::<6>(Ejection::default()).await;
+    let (_network, servers, channel) = ejecting::<6>(Ejection::default()).await;
     let start = Instant::now();
     let mut ejected = None;
     let mut number = 0;
     while ejected.is_none() {
-        servers[2].answer([Code::Ok, Code::Unavailable][number % 2]);
+        servers[2].answers([Code::Ok, Code::Unavailable][number % 2]);
         number += 1;
         codes(&channel, 6).await;
         sleep(SECOND / 20).await;
@@ -395,7 +295,7 @@ async fn c47_one_bad_of_six_with_volume_is_ejected_and_back_after_its_time() {
         ejected >= 9 * SECOND && ejected <= 12 * SECOND,
         "{ejected:?}"
     );
-    servers[2].answer(Code::Ok);
+    servers[2].answers(Code::Ok);
     let start = Instant::now();
     while condition_of(&channel.state(), "s2:1") != Some(Condition::Ready) {
         assert_eq!(codes(&channel, 6).await, [(Code::Ok, 6)].into());
@@ -410,8 +310,10 @@ async fn c47_never_more_are_ejected_than_the_share() {
         max_share: 0.34,
         ..Ejection::default()
     };
-    let (_network, servers, channel) = moody::<6>(ejection).await;
-    servers[..4].iter().for_each(|it| it.answer(Code::Internal));
+    let (_network, servers, channel) = ejecting::<6>(ejection).await;
+    servers[..4]
+        .iter()
+        .for_each(|it| it.answers(Code::Internal));
     let start = Instant::now();
     let mut most = 0;
     while start.elapsed() < 45 * SECOND {
@@ -440,8 +342,8 @@ async fn a_server_that_is_ejected_and_restarts_is_tried_soon() {
         breaker: Some(Breaker { times, ..breaker }),
         ..Ejection::default()
     };
-    let (network, servers, channel) = moody::<2>(ejection).await;
-    servers[0].answer(Code::Internal);
+    let (network, servers, channel) = ejecting::<2>(ejection).await;
+    servers[0].answers(Code::Internal);
     codes(&channel, 10).await;
     until_ejected(&channel, "s0:1").await;
     // Out for long, after several trials.
@@ -461,7 +363,7 @@ async fn a_server_that_is_ejected_and_restarts_is_tried_soon() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_lost_with_a_connection_eject_nobody() {
-    let (network, servers, channel) = moody::<2>(Ejection::default()).await;
+    let (network, servers, channel) = ejecting::<2>(Ejection::default()).await;
     servers[0].hold();
     let mut calls = JoinSet::new();
     for _ in 0..40 {
@@ -485,19 +387,19 @@ async fn calls_lost_with_a_connection_eject_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_left_is_new_when_it_is_back() {
     let network = Network::new();
-    let server = Moody::serve(&network, "s0:1");
+    let server = Tuned::serve(&network, "s0:1");
     network.serve("s1:1");
     let (said, source) = source();
     let builder = builder(&network, source).ejection(Ejection::default());
     let channel = builder.reserve(without_reserve()).connect_lazy().unwrap();
     said.snapshot(&["s0:1", "s1:1"]);
     until_ready(&channel, &["s0:1", "s1:1"]).await;
-    server.answer(Code::Internal);
+    server.answers(Code::Internal);
     codes(&channel, 10).await;
     until_ejected(&channel, "s0:1").await;
     said.snapshot(&["s1:1"]);
     until_ready(&channel, &["s1:1"]).await;
-    server.answer(Code::Ok);
+    server.answers(Code::Ok);
     said.snapshot(&["s0:1", "s1:1"]);
     until_ready(&channel, &["s0:1", "s1:1"]).await;
     assert_eq!(shares(&channel, 20).await["s0:1"], 10);
@@ -507,20 +409,20 @@ async fn a_server_that_left_is_new_when_it_is_back() {
 async fn calls_that_wait_go_to_an_endpoint_as_soon_as_it_is_readmitted() {
     let network = Network::new();
     let addresses = ["s0:1", "s1:1"];
-    let servers = addresses.map(|it| Moody::serve(&network, it));
+    let servers = addresses.map(|it| Tuned::serve(&network, it));
     let (said, source) = source();
     let builder = builder(&network, source).ejection(Ejection::default());
     let builder = builder.max_calls_in_flight_per_endpoint(5);
     let channel = builder.connect_lazy().unwrap();
     said.snapshot(&addresses);
     until_ready(&channel, &addresses).await;
-    servers[0].answer(Code::Internal);
+    servers[0].answers(Code::Internal);
     codes(&channel, 10).await;
     until_ejected(&channel, "s0:1").await;
     // Its time is over: it gets one call, the other one as many as it may have, and four wait.
     sleep(10 * SECOND).await;
-    servers[0].answer(Code::Ok);
-    servers.iter().for_each(Moody::hold);
+    servers[0].answers(Code::Ok);
+    servers.iter().for_each(Tuned::hold);
     for server in &servers {
         server.calls();
     }
@@ -530,15 +432,15 @@ async fn calls_that_wait_go_to_an_endpoint_as_soon_as_it_is_readmitted() {
         calls.spawn(async move { call(&channel).await.map(drop) });
     }
     sleep(SECOND).await;
-    assert_eq!(servers.each_ref().map(Moody::calls), [1, 5]);
-    servers[0].turns.add_permits(1);
+    assert_eq!(servers.each_ref().map(Tuned::calls), [1, 5]);
+    servers[0].release(1);
     within(SOON, calls.join_next())
         .await
         .unwrap()
         .unwrap()
         .unwrap();
     sleep(SECOND / 10).await;
-    assert_eq!(servers.each_ref().map(Moody::calls), [4, 0]);
+    assert_eq!(servers.each_ref().map(Tuned::calls), [4, 0]);
 }
 
 #[track_caller]

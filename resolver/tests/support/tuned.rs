@@ -1,9 +1,9 @@
-//! Greeters that are as fast, and fail as many calls, as they are told to.
+//! Greeters that answer as they are told to: when, and what.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -16,21 +16,25 @@ use switchboard_proto::{
     HelloReply, HelloRequest, HellosRequest,
     greeter_server::{Greeter, GreeterServer},
 };
-use switchboard_resolver::{Channel, Policy};
-use tokio::{task::JoinSet, time::sleep};
+use switchboard_resolver::{Channel, ChannelBuilder, Policy};
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 use tokio_stream::Empty;
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::{Network, call};
 
-/// A greeter that takes its time. Its streams say nothing, and end after the interval that is asked for, if
-/// there is one.
+/// A greeter that answers each call at once and well, until it is told otherwise. Its streams say nothing, and
+/// end after the interval that is asked for, if there is one.
 #[derive(Clone)]
 pub struct Tuned {
     address: String,
     micros: Arc<AtomicU64>,
     /// How many of a hundred calls fail, at once.
     fails: Arc<AtomicUsize>,
+    /// How the others end.
+    code: Arc<AtomicI32>,
+    /// What these wait for, each for one of its own.
+    turns: Arc<Semaphore>,
     calls: Arc<AtomicUsize>,
 }
 
@@ -40,6 +44,8 @@ impl Tuned {
             address: address.to_owned(),
             micros: Arc::default(),
             fails: Arc::default(),
+            code: Arc::default(),
+            turns: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             calls: Arc::default(),
         };
         tuned.serve_again(network);
@@ -51,6 +57,10 @@ impl Tuned {
         network.serve_as(&self.address, GreeterServer::new(self.clone()));
     }
 
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn takes(&self, time: Duration) {
         self.micros.store(time.as_micros() as u64, SeqCst);
     }
@@ -59,29 +69,49 @@ impl Tuned {
         self.fails.store(of_a_hundred, SeqCst);
     }
 
+    pub fn answers(&self, code: Code) {
+        self.code.store(code as i32, SeqCst);
+    }
+
+    /// Lets no call end from now on.
+    pub fn hold(&self) {
+        self.turns.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets so many end.
+    pub fn release(&self, calls: usize) {
+        self.turns.add_permits(calls);
+    }
+
     /// Returns how many calls came since this was asked last.
     pub fn calls(&self) -> usize {
         self.calls.swap(0, SeqCst)
     }
 }
 
-/// Servers `s0:1` and so on that all take so long, and a channel over them with this policy.
-pub async fn tuned<const N: usize>(
-    policy: impl Policy,
-    time: Duration,
+/// Servers `s0:1` and so on, and a channel over them that is set like that.
+pub async fn balanced<const N: usize>(
+    set: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
 ) -> (Network, [Tuned; N], Channel) {
     let network = Network::new();
     let addresses: [String; N] = std::array::from_fn(|it| format!("s{it}:1"));
     let servers = addresses.each_ref().map(|it| Tuned::serve(&network, it));
-    for server in &servers {
-        server.takes(time);
-    }
     let addresses = addresses.each_ref().map(String::as_str);
     let builder = Channel::balance(addresses).expect("addresses");
-    let builder = builder.connector(network.connector()).policy(policy);
-    // Where chance decides, it is the same each time.
-    let channel = builder.seed(17).connect_lazy().expect("a channel");
+    let builder = set(builder.connector(network.connector()));
+    let channel = builder.connect_lazy().expect("a channel");
     super::until_ready(&channel, &addresses).await;
+    (network, servers, channel)
+}
+
+/// Servers that all take so long, and a channel over them with this policy.
+pub async fn tuned<const N: usize>(
+    policy: impl Policy,
+    time: Duration,
+) -> (Network, [Tuned; N], Channel) {
+    // Where chance decides, it is the same each time.
+    let (network, servers, channel) = balanced(|builder| builder.policy(policy).seed(17)).await;
+    servers.iter().for_each(|it| it.takes(time));
     (network, servers, channel)
 }
 
@@ -116,10 +146,14 @@ impl Greeter for Tuned {
         if micros > 0 {
             sleep(Duration::from_micros(micros)).await;
         }
-        Ok(Response::new(HelloReply {
-            served_by: self.address.clone(),
-            ..HelloReply::default()
-        }))
+        self.turns.acquire().await.expect("it stays open").forget();
+        match Code::from(self.code.load(SeqCst)) {
+            Code::Ok => Ok(Response::new(HelloReply {
+                served_by: self.address.clone(),
+                ..HelloReply::default()
+            })),
+            code => Err(Status::new(code, "tuned to fail")),
+        }
     }
 
     async fn say_hellos(
