@@ -7,16 +7,19 @@ use tokio::time::sleep;
 use super::*;
 use crate::{Instance, Registry};
 
+async fn registry_and_client(etcd: &EmbeddedEtcd) -> (Registry, Client) {
+    let builder = Registry::builder("etcd:2379").unwrap();
+    let registry = builder.connector(etcd.connector()).connect().await.unwrap();
+    let channel = etcd_client::Channel::Tonic(etcd.channel());
+    let client = Client::from_channel(channel, None).await.unwrap();
+    (registry, client)
+}
+
 /// Between a publication's look at its key and the opening of its watch etcd may compact what it looked at.
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_watch_would_begin_in_what_was_compacted_is_watched_all_the_same() {
     let etcd = EmbeddedEtcd::start();
-    let registry = Registry::builder("etcd:2379").unwrap();
-    let registry = registry
-        .connector(etcd.connector())
-        .connect()
-        .await
-        .unwrap();
+    let (registry, mut client) = registry_and_client(&etcd).await;
     let instance = Instance::new("greeter", "10.0.0.1:1").unwrap();
     let publisher = registry.publish(instance).unwrap();
     publisher.published().await.unwrap();
@@ -24,8 +27,6 @@ async fn a_key_whose_watch_would_begin_in_what_was_compacted_is_watched_all_the_
 
     // In less time than its watch waits for a lull.
     let began = clock::now();
-    let channel = etcd_client::Channel::Tonic(etcd.channel());
-    let mut client = Client::from_channel(channel, None).await.unwrap();
     client.put("/else", "1", None).await.unwrap();
     client.put("/else", "2", None).await.unwrap();
     client.compact(etcd.revision(), None).await.unwrap();
@@ -41,14 +42,7 @@ async fn a_key_whose_watch_would_begin_in_what_was_compacted_is_watched_all_the_
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_watch_would_begin_in_what_is_yet_to_come_is_watched_all_the_same() {
     let etcd = EmbeddedEtcd::start();
-    let registry = Registry::builder("etcd:2379").unwrap();
-    let registry = registry
-        .connector(etcd.connector())
-        .connect()
-        .await
-        .unwrap();
-    let channel = etcd_client::Channel::Tonic(etcd.channel());
-    let mut client = Client::from_channel(channel, None).await.unwrap();
+    let (registry, mut client) = registry_and_client(&etcd).await;
     for _ in 0..100 {
         client.put("/else", "", None).await.unwrap();
     }
